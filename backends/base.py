@@ -1,0 +1,175 @@
+"""What every engine adapter keeps to: a `Request` goes in, a `Reply` of bytes comes out.
+
+Rules of this file:
+
+- An adapter translates foreign errors where they enter: callers see `BackendError` (or its
+  subclass `RequestRefused`) and nothing else, apart from `asyncio.CancelledError`.
+- An error names the `Stage` it happened in, because that alone decides whether asking
+  somewhere else is safe.
+- Closing a `Reply` (or cancelling `send`) frees the engine's resources at once: it is the
+  only way work is cancelled, for HTTP engines and in-process ones alike.
+- Streams are server-sent-event bytes in the dialect of the endpoint, whatever the engine.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Sequence
+from enum import StrEnum
+from typing import Protocol
+
+import msgspec
+
+Header = tuple[bytes, bytes]
+"""One header field: lower-case name and value, both as they stand on the wire."""
+
+
+class Endpoint(StrEnum):
+    """An inference endpoint; the value is its path below `/v1/`."""
+
+    CHAT = "chat/completions"
+    COMPLETIONS = "completions"
+    EMBEDDINGS = "embeddings"
+    RESPONSES = "responses"
+    MESSAGES = "messages"
+    COUNT_TOKENS = "messages/count_tokens"
+    RERANK = "rerank"
+
+
+class Stage(StrEnum):
+    """How far an attempt had come when it failed."""
+
+    CONNECT = "connect"
+    """Nothing reached the engine."""
+    SENT = "sent"
+    """The request may have reached the engine; no byte of the answer has come back."""
+    STREAMING = "streaming"
+    """The answer had begun."""
+
+
+class Cause(StrEnum):
+    """Why an attempt failed; also the value of metric labels and of `error.type`."""
+
+    REFUSED = "connect_error"
+    CONNECT_TIMEOUT = "connect_timeout"
+    RESET = "reset"
+    PROTOCOL = "protocol_error"
+    TLS = "tls_error"
+    ENGINE = "engine_error"
+    UNSUPPORTED = "unsupported"
+
+
+class BackendError(Exception):
+    """An attempt failed inside or on the way to an engine.
+
+    `message` is written for the operator and may be shown to clients: it holds no secret.
+    """
+
+    def __init__(self, stage: Stage, cause: Cause, message: str) -> None:
+        super().__init__(message)
+        self.stage = stage
+        self.cause = cause
+        self.message = message
+
+
+class RequestRefused(BackendError):
+    """An in-process engine says no to a request: the client's fault, so never retried.
+
+    `status` is the HTTP status (4xx or 501), `param` the field at fault, `code` OpenAI's
+    machine-readable code, if there is one.
+    """
+
+    def __init__(
+        self, status: int, message: str, *, param: str | None = None, code: str | None = None
+    ) -> None:
+        super().__init__(Stage.SENT, Cause.UNSUPPORTED, message)
+        self.status = status
+        self.param = param
+        self.code = code
+
+
+class Request(msgspec.Struct, frozen=True, kw_only=True):
+    """One request as an engine shall see it."""
+
+    endpoint: Endpoint
+    body: bytes
+    """JSON, UTF-8; `model` is already the engine's own name for the model."""
+    headers: Sequence[Header] = ()
+    """End-to-end headers the engine may see; never the client's credentials."""
+    stream: bool = False
+    """Whether the body asks for server-sent events."""
+    connect_timeout: float = 5.0
+    """Seconds to establish a connection, where one is needed."""
+
+
+class ByteStream(Protocol):
+    """The body of a reply, in the pieces in which it arrived."""
+
+    def __aiter__(self) -> AsyncIterator[bytes]: ...
+
+    async def __anext__(self) -> bytes:
+        """The next non-empty piece. Raises `BackendError` with `Stage.STREAMING`."""
+        ...
+
+    async def aclose(self) -> None:
+        """Stop the engine's work on this reply, at once. Idempotent."""
+        ...
+
+
+class Reply(msgspec.Struct, frozen=True):
+    """What an attempt gives back. Whoever holds it must close its `body`."""
+
+    status: int
+    headers: Sequence[Header]
+    body: ByteStream
+
+
+class Readiness(msgspec.Struct, frozen=True):
+    """Whether a replica may take traffic, and if not, why, in a few words."""
+
+    ready: bool
+    reason: str = ""
+
+
+class Backend(ABC):
+    """One kind of engine, opened: its replicas are told apart by their address.
+
+    Made by `Options.open`; owned by whoever called that, who must `stop` it.
+    """
+
+    endpoints: frozenset[Endpoint]
+    """The endpoints that this engine serves."""
+    addresses: tuple[str, ...]
+    """One per replica: a base URL, or a name for an in-process engine. Distinct."""
+
+    @abstractmethod
+    async def start(self) -> None:
+        """Load or connect what must be there before `send`; raises `BackendError`."""
+
+    @abstractmethod
+    async def send(self, address: str, request: Request) -> Reply:
+        """Ask the replica at `address`; returns when the reply's status is known.
+
+        Raises `BackendError`; cancelling it cancels the engine's work.
+        """
+
+    @abstractmethod
+    async def probe(self, address: str) -> Readiness:
+        """Ask the replica whether it may take traffic. Never raises `BackendError`."""
+
+    @abstractmethod
+    async def stop(self) -> None:
+        """Free everything. Replies still open are cut."""
+
+
+class Options(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="use"
+):
+    """One entry of `backends:` in routing.yaml. Subclasses add what their engine needs."""
+
+    model: str | None = None
+    """What the engine calls the model; the name the client asked for where it is not given."""
+
+    def open(self, name: str) -> Backend:
+        """Build the adapter for the backend called `name`. Imports its engine; no other I/O."""
+        raise NotImplementedError

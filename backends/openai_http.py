@@ -1,0 +1,25 @@
+"""Any OpenAI-compatible URL as a backend; also what the particular HTTP engines build on."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from msgspec import Meta
+
+from backends.base import Options
+
+Url = Annotated[str, Meta(pattern=r"^(https?://|unix:/)\S+$")]
+"""`http://host:port`, `https://…`, or `unix:/path/to/socket`."""
+
+
+class HttpOptions(Options, frozen=True, kw_only=True):
+    """What every engine over HTTP needs."""
+
+    replicas: Annotated[tuple[Url, ...], Meta(min_length=1)]
+    """Base URLs, one per replica; a trailing `/v1` is optional."""
+    api_key: str | None = None
+    """Sent to the engine as `Authorization: Bearer`."""
+
+
+class OpenAIOptions(HttpOptions, frozen=True, kw_only=True, tag="openai"):
+    """Any server that speaks the OpenAI API."""

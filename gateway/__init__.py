@@ -1,0 +1,1 @@
+"""One OpenAI-compatible base_url in front of the models you run yourself."""

@@ -1,0 +1,179 @@
+"""The error tree, and the only renderer of error bodies.
+
+Everything that goes wrong in the gateway reaches the client as one of these, in the shape of
+the dialect it spoke: OpenAI's, or Anthropic's on `/v1/messages`. The OpenAI SDK chooses its
+exception by status, and `type`, `code` and `param` tell a program what to do next.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import msgspec
+
+
+class Dialect(StrEnum):
+    """Whose error shape a client expects."""
+
+    OPENAI = "openai"
+    ANTHROPIC = "anthropic"
+
+
+class GatewayError(Exception):
+    """Something to tell the client. `message` says what was wrong and what would be right."""
+
+    status = 500
+    type = "server_error"
+    code: str | None = None
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        param: str | None = None,
+        code: str | None = None,
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.param = param
+        if code is not None:
+            self.code = code
+        self.retry_after = retry_after
+        """Seconds until another try makes sense; None where it does not."""
+
+
+class BadRequest(GatewayError):
+    status = 400
+    type = "invalid_request_error"
+
+
+class Unauthenticated(GatewayError):
+    status = 401
+    type = "invalid_request_error"
+    code = "invalid_api_key"
+
+
+class Forbidden(GatewayError):
+    status = 403
+    type = "permission_error"
+    code = "permission_denied"
+
+
+class NotFound(GatewayError):
+    status = 404
+    type = "invalid_request_error"
+    code = "not_found"
+
+
+class ModelNotFound(NotFound):
+    code = "model_not_found"
+
+
+class MethodNotAllowed(GatewayError):
+    status = 405
+    type = "invalid_request_error"
+    code = "method_not_allowed"
+
+
+class RequestTimeout(GatewayError):
+    status = 408
+    type = "invalid_request_error"
+    code = "request_timeout"
+
+
+class RequestTooLarge(GatewayError):
+    status = 413
+    type = "invalid_request_error"
+    code = "request_too_large"
+
+
+class UnsupportedMediaType(GatewayError):
+    status = 415
+    type = "invalid_request_error"
+    code = "unsupported_media_type"
+
+
+class RateLimited(GatewayError):
+    status = 429
+    type = "rate_limit_error"
+    code = "rate_limit_exceeded"
+
+
+class HeadersTooLarge(GatewayError):
+    status = 431
+    type = "invalid_request_error"
+    code = "headers_too_large"
+
+
+class NotSupported(GatewayError):
+    """The model's engine does not have this endpoint."""
+
+    status = 501
+    type = "invalid_request_error"
+    code = "endpoint_not_supported"
+
+
+class UpstreamFailed(GatewayError):
+    """An engine failed, and no other could answer."""
+
+    status = 502
+    type = "upstream_error"
+    code = "upstream_failed"
+
+
+class Unavailable(GatewayError):
+    """Nobody can take the request now."""
+
+    status = 503
+    type = "service_unavailable"
+    code = "unavailable"
+
+
+class UpstreamTimeout(GatewayError):
+    """An engine was too slow, and no other could answer."""
+
+    status = 504
+    type = "timeout_error"
+    code = "upstream_timeout"
+
+
+_ANTHROPIC_TYPES = {
+    400: "invalid_request_error",
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    503: "overloaded_error",
+    504: "timeout_error",
+}
+
+
+def render_body(error: GatewayError, dialect: Dialect) -> bytes:
+    """The JSON body of `error`, also what goes into a stream's error event."""
+    return msgspec.json.encode(_shape(error, dialect))
+
+
+def render_event(error: GatewayError, dialect: Dialect) -> bytes:
+    """The last event of a stream that broke: an error, never a `[DONE]`."""
+    body = render_body(error, dialect)
+    if dialect is Dialect.ANTHROPIC:
+        return b"event: error\ndata: " + body + b"\n\n"
+    return b"data: " + body + b"\n\n"
+
+
+def _shape(error: GatewayError, dialect: Dialect) -> dict[str, object]:
+    if dialect is Dialect.ANTHROPIC:
+        kind = _ANTHROPIC_TYPES.get(
+            error.status, "api_error" if error.status >= 500 else "invalid_request_error"
+        )
+        return {"type": "error", "error": {"type": kind, "message": error.message}}
+    return {
+        "error": {
+            "message": error.message,
+            "type": error.type,
+            "param": error.param,
+            "code": error.code,
+        }
+    }
