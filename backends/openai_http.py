@@ -7,6 +7,7 @@ from typing import Annotated
 from msgspec import Meta
 
 from backends.base import Options
+from backends.secret import Secret
 
 Url = Annotated[str, Meta(pattern=r"^(https?://|unix:/)\S+$")]
 """`http://host:port`, `https://…`, or `unix:/path/to/socket`."""
@@ -17,7 +18,7 @@ class HttpOptions(Options, frozen=True, kw_only=True):
 
     replicas: Annotated[tuple[Url, ...], Meta(min_length=1)]
     """Base URLs, one per replica; a trailing `/v1` is optional."""
-    api_key: str | None = None
+    api_key: Secret | None = None
     """Sent to the engine as `Authorization: Bearer`."""
 
 
