@@ -1,0 +1,55 @@
+"""The shipped files as something one can ask, with greedy decoding in plain torch."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tokenizers import Tokenizer
+
+from .chat import Message, Tool, render
+from .export import load
+from .model import TinyTale
+from .tokenizer import END, END_OF_TEXT, load_tokenizer
+
+LIMIT = 600
+"""Tokens an answer may have; every trained answer is shorter."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the model wrote, its token ids, and the smallest lead of a chosen token in logits.
+
+    `ended` says whether the model stopped by itself.
+    """
+
+    text: str
+    ids: list[int]
+    margin: float
+    ended: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Teller:
+    """The model of one folder: weights, tokenizer and chat template."""
+
+    model: TinyTale
+    tokenizer: Tokenizer
+    template: str
+
+    @classmethod
+    def of(cls, folder: Path) -> "Teller":
+        """Read a model folder as an engine does: from its files alone."""
+        config = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
+        return cls(load(folder), load_tokenizer(folder), config["chat_template"])
+
+    def ask(self, messages: Sequence[Message], tools: Sequence[Tool] = ()) -> Answer:
+        """Answer a conversation."""
+        prompt = render(messages, tools, add_generation_prompt=True, source=self.template)
+        return self.complete(prompt)
+
+    def complete(self, prompt: str, limit: int = LIMIT) -> Answer:
+        """Continue `prompt`, which already has every framing token it needs."""
+        stop = frozenset(self.tokenizer.token_to_id(token) for token in (END, END_OF_TEXT))
+        ids, margin = self.model.greedy(self.tokenizer.encode(prompt).ids, stop, limit)
+        return Answer(self.tokenizer.decode(ids), ids, margin, ended=len(ids) < limit)

@@ -1,0 +1,50 @@
+"""The tokenizer: byte-level BPE as in GPT-2, 2048 tokens, trained on the grammar's own text."""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+VOCABULARY = 2048
+"""Tokens in all, the added ones included."""
+
+END_OF_TEXT, START, END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
+SPECIAL = (END_OF_TEXT, START, END)
+"""Tokens that frame a conversation and never appear in text handed to a client; ids 0, 1, 2."""
+
+TOOL_CALL, TOOL_CALL_END = "<tool_call>", "</tool_call>"
+MARKUP = (TOOL_CALL, TOOL_CALL_END)
+"""Single tokens that stay visible, because tool-call parsers look for their text; ids 3, 4."""
+
+LAST_NUMBER = 100
+"""Numbers up to this one are single tokens, so that counting is one step per number."""
+
+
+def train_tokenizer(texts: Iterable[str]) -> Tokenizer:
+    """Learn the merges from `texts`; the result adds no token at the start or end of a text."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=VOCABULARY,
+        min_frequency=2,
+        special_tokens=[*SPECIAL, *MARKUP],
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    return shown(tokenizer)
+
+
+def shown(tokenizer: Tokenizer) -> Tokenizer:
+    """The same tokenizer with `MARKUP` no longer special: a trainer knows only special tokens."""
+    blob = json.loads(tokenizer.to_str())
+    for token in blob["added_tokens"]:
+        token["special"] = token["content"] in SPECIAL
+    return Tokenizer.from_str(json.dumps(blob, ensure_ascii=False))
+
+
+def load_tokenizer(folder: Path) -> Tokenizer:
+    """Read `tokenizer.json` from `folder`."""
+    return Tokenizer.from_file(str(folder / "tokenizer.json"))
