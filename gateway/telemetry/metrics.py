@@ -1,0 +1,316 @@
+"""The numbers behind `/metrics`, cheap to move: one look-up per request, then pre-bound children.
+
+Rules of this file:
+
+- All of it is owned by one event loop: counts of what is in flight are plain integers, and move
+  in context managers only, so that a cancelled request cannot leak one.
+- The number of series is bounded, whoever names them: beyond the bound everything new is counted
+  under `names.OVERFLOW`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from types import TracebackType
+
+import msgspec
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    CollectorRegistry,
+    Counter,
+    GCCollector,
+    Histogram,
+    Info,
+    PlatformCollector,
+    ProcessCollector,
+    disable_created_metrics,
+    generate_latest,
+)
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from backends.base import Endpoint
+from gateway.telemetry import names
+from gateway.telemetry.record import RequestRecord
+
+CONTENT_TYPE = CONTENT_TYPE_LATEST
+"""What `render` returns."""
+
+_MAX_SERIES = 4096
+_MAX_CAUSES = 256
+
+
+class ReplicaState(msgspec.Struct, frozen=True):
+    """One replica as it is now."""
+
+    backend: str
+    replica: str
+    ready: bool
+    """Whether it may take traffic."""
+    outstanding: int
+    """Attempts running on it."""
+
+
+class InFlight:
+    """A count of what runs now: `with in_flight: …`. One object serves any number at a time."""
+
+    __slots__ = ("count",)
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def __enter__(self) -> None:
+        self.count += 1
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.count -= 1
+
+
+class AttemptMetrics:
+    """The tries of one variant on one replica."""
+
+    __slots__ = ("_families", "_key", "_series", "in_flight")
+
+    def __init__(self, families: _Families, key: tuple[str, str, str]) -> None:
+        self.in_flight = InFlight()
+        """To be entered for as long as a try runs."""
+        self._families = families
+        self._key = key
+        self._series: dict[tuple[Endpoint, str], _AttemptSeries] = {}
+
+    def finished(self, endpoint: Endpoint, cause: str, seconds: float) -> None:
+        """Count a try that has ended: `cause` is why it failed, or `names.OK`."""
+        series = self._series.get((endpoint, cause))
+        if series is None:
+            if len(self._series) >= _MAX_CAUSES:
+                cause = names.OVERFLOW
+            series = self._families.attempt(endpoint, self._key, cause)
+            self._series[endpoint, cause] = series
+        series.total.inc()
+        series.duration.observe(seconds)
+
+
+class Metrics:
+    """All metrics of one gateway, in a registry of its own."""
+
+    def __init__(self, version: str, *, max_series: int = _MAX_SERIES) -> None:
+        # A `_created` series beside every other doubles the exposition and tells nothing that
+        # the process start time does not.
+        disable_created_metrics()  # type: ignore[no-untyped-call]
+        self._registry = CollectorRegistry(auto_describe=False)
+        self._families = _Families(self._registry)
+        self._max_series = max_series
+        self._requests: dict[tuple[object, ...], _RequestSeries] = {}
+        self._live = _LiveCollector()
+        self._registry.register(self._live)
+        Info(names.BUILD, "What runs here.", registry=self._registry).info({"version": version})
+        ProcessCollector(registry=self._registry)
+        PlatformCollector(registry=self._registry)
+        GCCollector(registry=self._registry)
+
+    def requests_in_flight(self, endpoint: Endpoint) -> InFlight:
+        """To be entered for as long as a request of this endpoint is being answered."""
+        return self._live.requests[endpoint]
+
+    def attempts(self, model: str, variant: str, replica: str) -> AttemptMetrics:
+        """The metrics of tries of a route's variant on a replica; all three configured names."""
+        key = (model, variant, replica)
+        found = self._live.attempts.get(key)
+        if found is None:
+            if len(self._live.attempts) >= self._max_series:
+                key = (names.OVERFLOW,) * 3
+            found = self._live.attempts.setdefault(key, AttemptMetrics(self._families, key))
+        return found
+
+    def request_finished(self, record: RequestRecord) -> None:
+        """Count a request that has ended, however it ended."""
+        key = (
+            record.endpoint,
+            record.route,
+            record.variant,
+            record.replica,
+            record.status,
+            record.error_type,
+        )
+        series = self._requests.get(key)
+        if series is None:
+            series = self._bind_request(key, record)
+        series.count(record)
+
+    def watch_replicas(self, states: Callable[[], Iterable[ReplicaState]]) -> None:
+        """Have `states` tell the replicas of the moment, each time somebody scrapes."""
+        self._live.replicas = states
+
+    def watch_drops(self, signal: str, dropped: Callable[[], int]) -> None:
+        """Have `dropped` tell how many lines or spans of `signal` were given up so far."""
+        self._live.drops[signal] = dropped
+
+    def render(self) -> bytes:
+        """The exposition, in Prometheus' text format (`CONTENT_TYPE`)."""
+        return generate_latest(self._registry)
+
+    def _bind_request(self, key: tuple[object, ...], record: RequestRecord) -> _RequestSeries:
+        arm = (record.route or "", record.variant or "", record.replica or "")
+        status, error = str(record.status), record.error_type
+        if len(self._requests) >= self._max_series:
+            key = (record.endpoint, names.OVERFLOW)
+            arm, status, error = (names.OVERFLOW,) * 3, names.OVERFLOW, names.OVERFLOW
+        series = self._requests.get(key) or self._families.request(
+            record.endpoint, arm, status, error
+        )
+        self._requests[key] = series
+        return series
+
+
+class _RequestSeries(msgspec.Struct, frozen=True):
+    """The children that one kind of request moves."""
+
+    total: Counter
+    duration: Histogram
+    first_token: Histogram
+    per_token: Histogram
+    input_tokens: Histogram
+    output_tokens: Histogram
+
+    def count(self, record: RequestRecord) -> None:
+        self.total.inc()
+        self.duration.observe(record.duration)
+        first_token = record.time_to_first_token
+        if first_token is not None:
+            self.first_token.observe(first_token)
+            per_token = record.time_per_output_token
+            if per_token is not None:
+                self.per_token.observe(per_token)
+        if record.input_tokens is not None:
+            self.input_tokens.observe(record.input_tokens)
+        if record.output_tokens is not None:
+            self.output_tokens.observe(record.output_tokens)
+
+
+class _AttemptSeries(msgspec.Struct, frozen=True):
+    """The children that one kind of attempt moves."""
+
+    total: Counter
+    duration: Histogram
+
+
+class _Families:
+    """The metric families, and how their children are bound."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        def histogram(
+            name: str, text: str, labels: tuple[str, ...], buckets: tuple[float, ...]
+        ) -> Histogram:
+            return Histogram(name, text, labels, registry=registry, buckets=buckets)
+
+        self._requests = Counter(
+            names.REQUESTS, "Requests answered.", names.REQUEST_LABELS, registry=registry
+        )
+        self._attempts = Counter(
+            names.ATTEMPTS_TOTAL,
+            "Tries on a replica, by how they ended.",
+            names.ATTEMPT_LABELS,
+            registry=registry,
+        )
+        self._duration = histogram(
+            names.SERVER_REQUEST_DURATION,
+            "From a request's first byte to the answer's last.",
+            names.DURATION_LABELS,
+            names.DURATION_BUCKETS,
+        )
+        self._first_token = histogram(
+            names.SERVER_TIME_TO_FIRST_TOKEN,
+            "From a request's first byte to the first content of its stream.",
+            names.OPERATION_LABELS,
+            names.FIRST_TOKEN_BUCKETS,
+        )
+        self._per_token = histogram(
+            names.SERVER_TIME_PER_OUTPUT_TOKEN,
+            "Between the tokens of a stream, after the first.",
+            names.OPERATION_LABELS,
+            names.OUTPUT_TOKEN_BUCKETS,
+        )
+        self._upstream = histogram(
+            names.CLIENT_OPERATION_DURATION,
+            "From sending a try to a replica to the end of its reply.",
+            names.DURATION_LABELS,
+            names.DURATION_BUCKETS,
+        )
+        self._tokens = histogram(
+            names.CLIENT_TOKEN_USAGE,
+            "Tokens of a request, as the engine counted them.",
+            names.TOKEN_LABELS,
+            names.TOKEN_BUCKETS,
+        )
+
+    def request(
+        self, endpoint: Endpoint, key: tuple[str, str, str], status: str, error: str
+    ) -> _RequestSeries:
+        where = (names.OPERATIONS[endpoint], *key)
+        return _RequestSeries(
+            total=self._requests.labels(endpoint.value, *key, status, error),
+            duration=self._duration.labels(*where, error),
+            first_token=self._first_token.labels(*where),
+            per_token=self._per_token.labels(*where),
+            input_tokens=self._tokens.labels(*where, names.INPUT),
+            output_tokens=self._tokens.labels(*where, names.OUTPUT),
+        )
+
+    def attempt(self, endpoint: Endpoint, key: tuple[str, str, str], cause: str) -> _AttemptSeries:
+        error = "" if cause == names.OK else cause
+        return _AttemptSeries(
+            total=self._attempts.labels(*key, cause),
+            duration=self._upstream.labels(names.OPERATIONS[endpoint], *key, error),
+        )
+
+
+class _LiveCollector(Collector):
+    """What is read at the moment of a scrape rather than counted along the way."""
+
+    def __init__(self) -> None:
+        self.requests = {endpoint: InFlight() for endpoint in Endpoint}
+        self.attempts: dict[tuple[str, str, str], AttemptMetrics] = {}
+        self.replicas: Callable[[], Iterable[ReplicaState]] = tuple
+        self.drops: dict[str, Callable[[], int]] = {}
+
+    def collect(self) -> Iterator[Metric]:
+        requests = GaugeMetricFamily(
+            names.REQUESTS_ACTIVE, "Requests being answered.", labels=[names.label(names.ENDPOINT)]
+        )
+        for endpoint, in_flight in self.requests.items():
+            requests.add_metric([endpoint.value], in_flight.count)
+        yield requests
+        attempts = GaugeMetricFamily(
+            names.ATTEMPTS_ACTIVE, "Tries running.", labels=names.MODEL_LABELS
+        )
+        for key, tries in self.attempts.items():
+            attempts.add_metric(key, tries.in_flight.count)
+        yield attempts
+        yield from self._collect_replicas()
+        drops = CounterMetricFamily(
+            names.TELEMETRY_DROPPED,
+            "Access lines and spans given up because nobody took them.",
+            labels=[names.label(names.SIGNAL)],
+        )
+        for signal, dropped in self.drops.items():
+            drops.add_metric([signal], dropped())
+        yield drops
+
+    def _collect_replicas(self) -> Iterator[Metric]:
+        ready = GaugeMetricFamily(
+            names.REPLICA_READY, "Whether a replica may take traffic.", labels=names.REPLICA_LABELS
+        )
+        outstanding = GaugeMetricFamily(
+            names.REPLICA_OUTSTANDING, "Tries running on a replica.", labels=names.REPLICA_LABELS
+        )
+        for state in self.replicas():
+            where = (state.backend, state.replica)
+            ready.add_metric(where, float(state.ready))
+            outstanding.add_metric(where, state.outstanding)
+        yield ready
+        yield outstanding
