@@ -9,7 +9,13 @@ from msgspec import Meta
 from backends.base import Options
 from backends.secret import Secret
 
-Url = Annotated[str, Meta(pattern=r"^(https?://|unix:/)\S+$")]
+Url = Annotated[
+    str,
+    Meta(
+        pattern=r"^(https?://[^\s/]|unix:/)\S*$",
+        description="a URL such as http://host:8000, https://host/v1 or unix:/run/engine.sock",
+    ),
+]
 """`http://host:port`, `https://…`, or `unix:/path/to/socket`."""
 
 

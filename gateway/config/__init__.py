@@ -1,0 +1,1 @@
+"""routing.yaml: what it can say, how it is read, and what is said about mistakes in it."""

@@ -11,30 +11,54 @@ import msgspec
 from msgspec import Meta
 
 from backends import BackendOptions
-from gateway.config.units import Duration, Size
+from gateway.config.key_hash import KeyHash
+from gateway.config.units import Duration, Size, Timeout
 
 Name = Annotated[str, Meta(min_length=1, max_length=256)]
-Weight = Annotated[float, Meta(ge=0)]
+"""A reference to something named elsewhere, or an engine's own name for a model."""
+Label = Annotated[
+    str,
+    Meta(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$",
+        description="a name of at most 64 letters, digits, `_`, `.` and `-`",
+    ),
+]
+"""A name that appears in response headers and metrics."""
+ModelName = Annotated[
+    str,
+    Meta(
+        pattern=r"^[^\s\x00-\x1f\x7f?\[\]]{1,256}$",
+        description="a name of at most 256 characters without spaces; `*` is the only wildcard",
+    ),
+]
+"""A name that clients ask for; `*` stands for any characters."""
+Weight = Annotated[float, Meta(ge=0, le=1_000_000)]
+Host = Annotated[
+    str, Meta(pattern=r"^[A-Za-z0-9_.:%-]{1,255}$", description="a host name or an IP address")
+]
+Url = Annotated[
+    str, Meta(pattern=r"^https?://[^\s/@]+(/\S*)?$", description="a URL such as http://host:4318")
+]
 
 
 class Struct(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The base of all: immutable, keyword-only, unknown keys refused."""
 
 
-class Limits(Struct):
+class Limits(Struct, frozen=True, kw_only=True):
     """What a client may send; beyond it a 4xx that says so."""
 
     body: Size = Size(32 << 20)
     """The largest request body."""
     headers: Size = Size(32 << 10)
     """The largest request head: request line and all headers together."""
-    header_timeout: Duration = Duration(10)
+    header_timeout: Timeout = Timeout(10)
     """How long a client may take to send a request's head."""
-    body_timeout: Duration = Duration(60)
+    body_timeout: Timeout = Timeout(60)
     """How long a client may be silent while it sends a body."""
 
 
-class Drain(Struct):
+class Drain(Struct, frozen=True, kw_only=True):
     """What SIGTERM does."""
 
     grace: Duration = Duration(5)
@@ -43,35 +67,37 @@ class Drain(Struct):
     """How long running requests may go on after that."""
 
 
-class Server(Struct):
+class Server(Struct, frozen=True, kw_only=True):
     """Where and how the gateway listens."""
 
-    host: str = "127.0.0.1"
+    host: Host = "127.0.0.1"
     """The address to listen on."""
     port: Annotated[int, Meta(ge=0, le=65535)] = 8088
     """The port to listen on; 0 takes a free one."""
     insecure: bool = False
     """Listen beyond loopback although no `keys` are set."""
-    keep_alive: Duration = Duration(75)
+    keep_alive: Timeout = Timeout(75)
     """How long an idle client connection stays open."""
     limits: Limits = Limits()
+    """What a client may send."""
     drain: Drain = Drain()
+    """What SIGTERM does."""
 
 
-class Timeouts(Struct):
+class Timeouts(Struct, frozen=True, kw_only=True):
     """How long each part of an answer may take."""
 
-    connect: Duration = Duration(2)
+    connect: Timeout = Timeout(2)
     """To establish a connection to a replica."""
-    first_token: Duration = Duration(60)
+    first_token: Timeout = Timeout(60)
     """To the first content of a stream; a non-streaming answer has only `total`."""
-    idle: Duration = Duration(60)
+    idle: Timeout = Timeout(60)
     """Between two pieces of a stream."""
-    total: Duration = Duration(600)
+    total: Timeout = Timeout(600)
     """For the whole request, all attempts together."""
 
 
-class Retry(Struct):
+class Retry(Struct, frozen=True, kw_only=True):
     """How often one request may be tried on one route, the first try included."""
 
     attempts: Annotated[int, Meta(ge=1, le=10)] = 3
@@ -82,18 +108,18 @@ class Retry(Struct):
     """The longest wait between two tries, also where an engine's `Retry-After` asks for more."""
 
 
-class RetryBudget(Struct):
+class RetryBudget(Struct, frozen=True, kw_only=True):
     """How many retries all requests together may cause, over a sliding window."""
 
     percent: Annotated[float, Meta(ge=0, le=100)] = 20
     """Retries as a share of the requests in the window."""
     min_per_second: Annotated[float, Meta(ge=0)] = 10
     """Retries per second that are always allowed."""
-    window: Duration = Duration(10)
+    window: Timeout = Timeout(10)
     """The length of the window."""
 
 
-class Variant(Struct):
+class Variant(Struct, frozen=True, kw_only=True):
     """One arm of a route."""
 
     backend: Name
@@ -104,7 +130,7 @@ class Variant(Struct):
     """What the backend calls the model, where that differs from the backend's own `model`."""
 
 
-class When(Struct):
+class When(Struct, frozen=True, kw_only=True):
     """A condition on a request; all parts given must hold."""
 
     headers: dict[str, str] = {}
@@ -113,7 +139,7 @@ class When(Struct):
     """Names under `keys`: the request must come with one of them."""
 
 
-class Rule(Struct):
+class Rule(Struct, frozen=True, kw_only=True):
     """Requests that match go to one variant, whatever the weights."""
 
     when: When
@@ -121,46 +147,58 @@ class Rule(Struct):
     """The name of one of the route's variants."""
 
 
-class Model(Struct):
+class Model(Struct, frozen=True, kw_only=True):
     """One name that clients may ask for, and where it goes."""
 
     backend: Name | None = None
     """Short for a single variant, called `default`."""
     model: Name | None = None
     """With `backend`: what the backend calls the model."""
-    variants: dict[str, Variant] = {}
+    variants: dict[Label, Variant] = {}
     """Arms of the route, by name."""
-    aliases: tuple[Name, ...] = ()
-    """Other names for this model."""
+    aliases: tuple[ModelName, ...] = ()
+    """Other names for this model; globs allowed."""
     rules: tuple[Rule, ...] = ()
     """Checked in order before the weights; the first that matches decides."""
     sticky: Annotated[
-        str, Meta(pattern=r"^(user|key|conversation|none|header:[A-Za-z0-9-]+)$")
+        str,
+        Meta(
+            pattern=r"^(user|key|conversation|none|header:[A-Za-z0-9_-]+)$",
+            description="`user`, `key`, `conversation`, `none` or `header:NAME`",
+        ),
     ] = "conversation"
-    """What keeps a client on one variant: `user`, `key`, `conversation`, `header:NAME` or `none`."""
+    """What keeps a client on one variant; where a request lacks it, the conversation does."""
     balance: Literal["least_outstanding", "round_robin", "random"] = "least_outstanding"
     """How a replica of the chosen variant is picked."""
     retry: Retry = Retry()
+    """How often a request may be tried."""
     timeouts: Timeouts = Timeouts()
+    """How long each part of an answer may take."""
     fallback: tuple[Name, ...] = ()
     """Models to try, in order, when this one cannot answer."""
     public: bool = True
     """Whether `/v1/models` lists it."""
 
+    def arms(self) -> dict[str, Variant]:
+        """The variants, also where `backend` is the short form for a single one."""
+        if self.backend is None:
+            return self.variants
+        return {"default": Variant(backend=self.backend, model=self.model)}
 
-class Key(Struct):
+
+class Key(Struct, frozen=True, kw_only=True):
     """One API key."""
 
-    value: Annotated[str, Meta(min_length=8)]
+    value: KeyHash
     """The secret, from the environment: `${ALICE_KEY}`. Kept only as a hash."""
-    models: tuple[Name, ...] = ()
+    models: tuple[ModelName, ...] = ()
     """Models this key may use, globs allowed; all where none is given."""
 
 
-class Telemetry(Struct):
+class Telemetry(Struct, frozen=True, kw_only=True):
     """What the gateway tells, and to whom."""
 
-    otlp_endpoint: str | None = None
+    otlp_endpoint: Url | None = None
     """Where spans go: the base URL of an OTLP/HTTP collector. No tracing without it."""
     sample: Annotated[float, Meta(ge=0, le=1)] = 1.0
     """The share of requests traced, where the caller has not decided that already."""
@@ -168,15 +206,18 @@ class Telemetry(Struct):
     """One JSON line per request on standard output."""
 
 
-class Config(Struct):
+class Config(Struct, frozen=True, kw_only=True):
     """All of routing.yaml."""
 
-    backends: dict[str, BackendOptions]
+    backends: Annotated[dict[Label, BackendOptions], Meta(min_length=1)]
     """The engines, by name."""
-    models: dict[str, Model]
+    models: Annotated[dict[ModelName, Model], Meta(min_length=1)]
     """What clients may ask for, by name; a name may be a glob such as `qwen-*`."""
     server: Server = Server()
-    keys: dict[str, Key] = {}
+    """Where and how the gateway listens."""
+    keys: dict[Label, Key] = {}
     """Who may ask, by name. Without keys the gateway is open."""
     retry_budget: RetryBudget = RetryBudget()
+    """How many retries all requests together may cause."""
     telemetry: Telemetry = Telemetry()
+    """What the gateway tells, and to whom."""

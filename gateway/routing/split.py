@@ -1,0 +1,90 @@
+"""Which variant of a route a request goes to. Pure: the same request, the same variant.
+
+Weights are kept by weighted rendezvous hashing: each variant draws a number from the hash of
+the sticky key and its own salt, and the smallest `-ln(u) / weight` wins. Those are exponential
+draws with rate `weight`, so a variant wins with probability weight / total, and raising one
+weight can only move keys to that variant, none between the others.
+
+Sources: D. Thaler, C. Ravishankar, "Using name-based mappings to increase hit rates" (IEEE/ACM
+Transactions on Networking, 1998) for rendezvous hashing; C. Schindelhauer, G. Schomaker,
+"Weighted distributed hash tables" (SPAA 2005) for the logarithmic weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from hashlib import blake2b
+from math import inf, log
+
+from gateway.routing.table import Route, Rule, Sticky, Variant
+
+Headers = Sequence[tuple[bytes, bytes]]
+"""Header fields with lower-case names."""
+
+
+def sticky_key(
+    sticky: Sticky,
+    *,
+    user: str | None,
+    key_name: str | None,
+    headers: Headers,
+    conversation: bytes | None,
+    random: bytes,
+) -> bytes:
+    """Name what shall stay together on one variant, as `sticky` says.
+
+    Where the request lacks it, the conversation's beginning takes its place; where there is
+    none either, or nothing shall stick, `random`: bytes that differ from request to request.
+    """
+    match sticky.kind:
+        case "user" if user:
+            return b"user\0" + user.encode("utf-8", "surrogatepass")
+        case "key" if key_name:
+            return b"key\0" + key_name.encode()
+        case "header":
+            for name, value in headers:
+                if name == sticky.header and value:
+                    return b"header\0" + value
+        case "none":
+            return random
+    return b"conversation\0" + conversation if conversation else random
+
+
+def choose_variant(
+    route: Route, *, key_name: str | None, headers: Headers, sticky_key: bytes
+) -> Variant:
+    """Pick the variant: the first rule that fits, else by weight and `sticky_key`.
+
+    `sticky_key` is not looked at where the route has a single variant.
+    """
+    if len(route.variants) == 1:
+        return route.variants[0]
+    for rule in route.rules:
+        if _fits(rule, key_name, headers):
+            return rule.variant
+    return _by_weight(route.variants, sticky_key)
+
+
+def _fits(rule: Rule, key_name: str | None, headers: Headers) -> bool:
+    if rule.keys and key_name not in rule.keys:
+        return False
+    return all(
+        any(name == wanted and glob.matches(value.decode("latin-1")) for name, value in headers)
+        for wanted, glob in rule.headers
+    )
+
+
+def _by_weight(variants: Sequence[Variant], sticky_key: bytes) -> Variant:
+    chosen, shortest = variants[0], inf
+    for variant in variants:
+        if variant.weight > 0:
+            distance = -log(_uniform(variant.salt, sticky_key)) / variant.weight
+            if distance < shortest:
+                chosen, shortest = variant, distance
+    return chosen
+
+
+def _uniform(salt: bytes, sticky_key: bytes) -> float:
+    """Hash to a number strictly between 0 and 1; 52 bits, so that neither end is rounded to."""
+    digest = blake2b(sticky_key, digest_size=8, key=salt).digest()
+    return ((int.from_bytes(digest, "big") >> 12) + 0.5) * 2.0**-52

@@ -1,0 +1,203 @@
+"""The routing table: what every model name resolves to. Built once, then only read.
+
+A request takes the table that stands when it arrives and keeps it to its end; a reload builds
+another one. Nothing here changes after `Table.build`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from difflib import get_close_matches
+from hashlib import blake2b
+from typing import TYPE_CHECKING, Any, Literal
+
+import msgspec
+
+from backends.openai_http import HttpOptions
+from gateway.config import structs
+from gateway.config.names import Glob, NameIndex, is_glob
+from gateway.errors import ModelNotFound
+
+if TYPE_CHECKING:
+    from gateway.routing.replica import Replica
+else:
+    Replica = Any
+
+_SHOWN = 128
+"""Characters of an unknown name that an error repeats."""
+
+
+class Sticky(msgspec.Struct, frozen=True):
+    """What keeps a client on one variant; `header` is the lower-case name, for that kind."""
+
+    kind: Literal["user", "key", "conversation", "header", "none"]
+    header: bytes = b""
+
+    @classmethod
+    def parse(cls, text: str) -> Sticky:
+        """Read `user`, `key`, `conversation`, `none` or `header:NAME`, already checked."""
+        kind, _, header = text.partition(":")
+        return cls(kind, header.lower().encode("ascii"))  # type: ignore[arg-type]
+
+
+class Variant(msgspec.Struct, frozen=True, kw_only=True):
+    """One arm of a route, with the replicas that can serve it."""
+
+    name: str
+    weight: float
+    """Its share, relative to the other variants; 0 is reached by rules only."""
+    backend: str
+    """The name of its backend."""
+    replicas: tuple[Replica, ...]
+    upstream: str | None
+    """What the engine calls the model; None where that is the name the client asked for."""
+    salt: bytes
+    """Makes the variant's point in the stable hash its own: 16 bytes from route and name."""
+
+    def upstream_model(self, requested: str) -> str:
+        """The name to put into the engine's request, for a client that asked for `requested`."""
+        return requested if self.upstream is None else self.upstream
+
+
+class Rule(msgspec.Struct, frozen=True, kw_only=True):
+    """Requests that fit all conditions go to `variant`."""
+
+    headers: tuple[tuple[bytes, Glob], ...]
+    """Lower-case names, and what one value of each must fit (as latin-1 text)."""
+    keys: frozenset[str]
+    """Names of keys, one of which must have been used; empty means any, or none."""
+    variant: Variant
+
+
+class Route(msgspec.Struct, frozen=True, kw_only=True):
+    """What a model name resolves to."""
+
+    name: str
+    """The model's name in routing.yaml; may be a glob."""
+    aliases: tuple[str, ...]
+    variants: tuple[Variant, ...]
+    """In the order of the file; never empty."""
+    rules: tuple[Rule, ...]
+    sticky: Sticky
+    balance: str
+    """The policy that picks a replica: `least_outstanding`, `round_robin` or `random`."""
+    retry: structs.Retry
+    timeouts: structs.Timeouts
+    fallback: tuple[str, ...]
+    """Names of models to try next, each of which the table resolves."""
+    public: bool
+
+    def reported_model(self, requested: str) -> str:
+        """The name that answers carry: the route's, or, for a glob, the one asked for."""
+        return requested if is_glob(self.name) else self.name
+
+
+class Table:
+    """All routes, found by name."""
+
+    __slots__ = ("_index", "_public", "routes")
+
+    def __init__(self, routes: tuple[Route, ...]) -> None:
+        self.routes = routes
+        """In the order of the file."""
+        self._index: NameIndex[Route] = NameIndex(_entries(routes))
+        self._public = tuple(
+            route.name for route in routes if route.public and not is_glob(route.name)
+        )
+
+    @classmethod
+    def build(cls, config: structs.Config, replicas: Mapping[str, tuple[Replica, ...]]) -> Table:
+        """Turn a checked `config` into routes; `replicas` has an entry for each backend."""
+        return cls(
+            tuple(_route(name, model, config, replicas) for name, model in config.models.items())
+        )
+
+    def resolve(self, name: str, visible: Callable[[str], bool] | None = None) -> Route:
+        """Find the route for `name`: exactly, by alias, then by the most specific glob.
+
+        Raises `ModelNotFound` with the nearest public names, of those `visible` accepts.
+        """
+        route = self._index.find(name)
+        if route is None:
+            raise ModelNotFound(self._unknown(name, visible), param="model")
+        return route
+
+    def public_names(self) -> tuple[str, ...]:
+        """What `/v1/models` lists: public models in the order of the file, without globs."""
+        return self._public
+
+    def _unknown(self, name: str, visible: Callable[[str], bool] | None) -> str:
+        shown = name if len(name) <= _SHOWN else name[:_SHOWN] + "…"
+        message = f"The model {msgspec.json.encode(shown).decode()} does not exist."
+        known = {
+            alias.lower(): alias
+            for route in self.routes
+            if route.public
+            for alias in (route.name, *route.aliases)
+            if not is_glob(alias) and (visible is None or visible(alias))
+        }
+        near = get_close_matches(shown.lower(), known, n=3, cutoff=0.5)
+        if near:
+            return f"{message} Did you mean {' or '.join(f'{known[key]!r}' for key in near)}?"
+        return f"{message} `GET /v1/models` lists those that do."
+
+
+def _entries(routes: tuple[Route, ...]) -> Iterator[tuple[str, Route]]:
+    """Names before aliases, so that a name wins."""
+    for route in routes:
+        yield route.name, route
+    for route in routes:
+        for alias in route.aliases:
+            yield alias, route
+
+
+def _route(
+    name: str,
+    model: structs.Model,
+    config: structs.Config,
+    replicas: Mapping[str, tuple[Replica, ...]],
+) -> Route:
+    variants = {
+        arm: Variant(
+            name=arm,
+            weight=variant.weight,
+            backend=variant.backend,
+            replicas=replicas[variant.backend],
+            upstream=_upstream(name, variant, config),
+            salt=blake2b(f"{name}\0{arm}".encode(), digest_size=16).digest(),
+        )
+        for arm, variant in model.arms().items()
+    }
+    return Route(
+        name=name,
+        aliases=model.aliases,
+        variants=tuple(variants.values()),
+        rules=tuple(_rule(rule, variants) for rule in model.rules),
+        sticky=Sticky.parse(model.sticky),
+        balance=model.balance,
+        retry=model.retry,
+        timeouts=model.timeouts,
+        fallback=model.fallback,
+        public=model.public,
+    )
+
+
+def _upstream(name: str, variant: structs.Variant, config: structs.Config) -> str | None:
+    """The engine's name for the model; None for the requested one."""
+    if variant.model is not None:
+        return variant.model
+    options = config.backends[variant.backend]
+    # An in-process engine's `model` is a place to load it from, and none of a client's business.
+    if isinstance(options, HttpOptions) and options.model is not None:
+        return options.model
+    return None if is_glob(name) else name
+
+
+def _rule(rule: structs.Rule, variants: Mapping[str, Variant]) -> Rule:
+    return Rule(
+        headers=tuple(
+            (name.lower().encode("ascii"), Glob(value)) for name, value in rule.when.headers.items()
+        ),
+        keys=frozenset(rule.when.keys),
+        variant=variants[rule.variant],
+    )
