@@ -11,6 +11,8 @@ import msgspec
 from backends.base import Endpoint
 from gateway.telemetry import names
 
+_MODEL_SHOWN = 128
+
 
 class RequestRecord(msgspec.Struct, kw_only=True, gc=False):
     """What is known of one request. Owned by the handler until `request_finished`."""
@@ -49,6 +51,11 @@ class RequestRecord(msgspec.Struct, kw_only=True, gc=False):
     """Bytes of the body handed to the client."""
     trace_id: str | None = None
     """Where the request is traced: 32 hex digits, set by `Tracing.request`."""
+
+    @property
+    def model_shown(self) -> str:
+        """What the client asked for, cut: it may be as long as a body."""
+        return self.model[:_MODEL_SHOWN]
 
     @property
     def error_type(self) -> str:
