@@ -1,0 +1,149 @@
+"""httpx's transport interface over pooled HTTP/1.1 connections.
+
+The classic race of keep-alive: the engine closes an idle connection while a request is on its
+way. A request that was sent on a reused connection, which then ended before any byte of an
+answer, is sent once more on a fresh connection; nothing else is ever repeated here.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Mapping
+from functools import cached_property
+
+import httpx
+
+from backends.transport.connection import Connection, Owner, UnansweredError
+from backends.transport.dial import Origin, dial
+from backends.transport.exchange import Exchange
+from backends.transport.pool import Pool, PoolLimits
+
+_PORTS = {b"http": 80, b"https": 443}
+_NO_TIMEOUTS: Mapping[str, float | None] = {}
+
+
+class Transport(httpx.AsyncBaseTransport):
+    """Sends requests to engines, and keeps the connections to them.
+
+    `tls` is the context for `https` origins; without it certificates are checked against the
+    system's authorities (or `SSL_CERT_FILE`). Close it with `aclose`; it belongs to the event
+    loop it is first used in.
+
+    Of a request's `extensions` it reads `timeout` (httpx's: `connect`, `pool`, `write`, `read`,
+    in seconds; absent or None is unlimited) and `uds` (path of a Unix socket to connect to).
+    Request bodies are bytes; a streamed one is refused.
+    """
+
+    def __init__(
+        self, *, limits: PoolLimits | None = None, tls: ssl.SSLContext | None = None
+    ) -> None:
+        self._limits = limits or PoolLimits()
+        self._tls = tls
+        self._pools: dict[object, Pool] = {}
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Send `request`; returns when the head of the answer is there, its body as `stream`.
+
+        The stream must be closed; before its end that closes the connection, and with it the
+        engine's work. Cancelling does the same. Raises `httpx.TransportError`.
+        """
+        head, body = _encode(request)
+        timeouts: Mapping[str, float | None] = request.extensions.get("timeout") or _NO_TIMEOUTS
+        pool = self._pool(request)
+        connection = pool.take()
+        if connection is None:
+            connection = await pool.acquire(timeouts.get("connect"), timeouts.get("pool"))
+        reused = connection.used
+        try:
+            exchange = await _exchange(connection, request, head, body, timeouts)
+        except UnansweredError as error:
+            if not reused:
+                raise
+            connection = await _reconnect(pool, timeouts, error)
+            exchange = await _exchange(connection, request, head, body, timeouts)
+        return httpx.Response(exchange.status, headers=exchange.headers, stream=exchange)
+
+    async def aclose(self) -> None:
+        """Close every connection; answers still open are cut."""
+        for pool in self._pools.values():
+            await pool.aclose()
+
+    @property
+    def connections(self) -> int:
+        """How many connections are open, idle or busy."""
+        return sum(pool.open for pool in self._pools.values())
+
+    @property
+    def idle(self) -> int:
+        """How many of them wait for a request."""
+        return sum(pool.idle for pool in self._pools.values())
+
+    def _pool(self, request: httpx.Request) -> Pool:
+        url = request.url
+        path: str | None = request.extensions.get("uds")
+        key = (path, url.raw_scheme, url.raw_host, url.port)
+        pool = self._pools.get(key)
+        if pool is None:
+            pool = self._pools[key] = self._new_pool(url, path)
+        return pool
+
+    def _new_pool(self, url: httpx.URL, path: str | None) -> Pool:
+        port = url.port or _PORTS.get(url.raw_scheme)
+        if port is None or not url.raw_host:
+            raise httpx.UnsupportedProtocol(f"{url} is not an http:// or https:// URL with a host")
+        origin = Origin(url.raw_host.decode("ascii"), port, url.raw_scheme == b"https", path)
+
+        async def connect(owner: Owner, within: float | None) -> Connection:
+            return await dial(origin, owner, within, self._context if origin.tls else None)
+
+        return Pool(connect, self._limits)
+
+    @cached_property
+    def _context(self) -> ssl.SSLContext:
+        if self._tls is not None:
+            return self._tls
+        context = ssl.create_default_context()
+        context.set_alpn_protocols(["http/1.1"])
+        return context
+
+
+async def _exchange(
+    connection: Connection,
+    request: httpx.Request,
+    head: bytes,
+    body: bytes,
+    timeouts: Mapping[str, float | None],
+) -> Exchange:
+    return await connection.exchange(
+        head,
+        body,
+        bodiless=request.method == "HEAD",
+        write_timeout=timeouts.get("write"),
+        read_timeout=timeouts.get("read"),
+    )
+
+
+async def _reconnect(
+    pool: Pool, timeouts: Mapping[str, float | None], error: UnansweredError
+) -> Connection:
+    try:
+        return await pool.connect(timeouts.get("connect"))
+    except httpx.TransportError as again:
+        # The first try may have reached the engine: that must not be told as a failed connect.
+        raise UnansweredError(f"{error}; then {again}") from again
+
+
+def _encode(request: httpx.Request) -> tuple[bytes, bytes]:
+    """The head and the body of a request as they go on the wire (RFC 9112, 3)."""
+    if not isinstance(request.stream, httpx.ByteStream):
+        raise TypeError("a request's body must be bytes")
+    raw = request.headers.raw
+    parts = [request.method.encode("ascii"), b" ", request.url.raw_path, b" HTTP/1.1\r\n"]
+    for name, value in raw:
+        parts += (name, b": ", value, b"\r\n")
+    parts.append(b"\r\n")
+    head = b"".join(parts)
+    lines = len(raw) + 2
+    if head.count(b"\n") != lines or head.count(b"\r") != lines or b"\0" in head:
+        raise httpx.LocalProtocolError("a header of the request has a line break or NUL in it")
+    return head, b"".join(request.stream)
