@@ -136,6 +136,8 @@ class AccessLog:
 
     def _flush(self) -> None:
         batch = [self._lines.popleft() for _ in range(len(self._lines))]
+        if not batch:
+            return
         data = b"".join(batch)
         try:
             self._write_all(memoryview(data))
