@@ -1,22 +1,70 @@
-"""Any OpenAI-compatible URL as a backend; also what the particular HTTP engines build on."""
+"""Any OpenAI-compatible URL as a backend; also what the particular HTTP engines build on.
+
+Only the paths of `Endpoint` are ever asked for on behalf of a client, so an engine's other
+paths (administration, files, adapters) cannot be reached through the gateway.
+"""
 
 from __future__ import annotations
 
-from typing import Annotated
+import asyncio
+import re
+import ssl
+from collections.abc import AsyncIterator, Mapping
+from typing import Annotated, ClassVar, NamedTuple
 
+import httpx
+import msgspec
 from msgspec import Meta
 
-from backends.base import Options
+from backends.base import (
+    Backend,
+    BackendError,
+    Cause,
+    Endpoint,
+    Header,
+    Options,
+    Readiness,
+    Reply,
+    Request,
+    Stage,
+)
 from backends.secret import Secret
+from backends.transport import Transport
 
-Url = Annotated[
-    str,
-    Meta(
-        pattern=r"^(https?://[^\s/]|unix:/)\S*$",
-        description="a URL such as http://host:8000, https://host/v1 or unix:/run/engine.sock",
-    ),
-]
+Url = Annotated[str, Meta(pattern=r"^(https?://|unix:/)\S+$")]
 """`http://host:port`, `https://…`, or `unix:/path/to/socket`."""
+
+PROBE_TIMEOUT = 2.0
+"""Seconds within which a replica must answer a probe."""
+
+_WRITE_TIMEOUT = 30.0
+"""Seconds that a replica may take no byte of a request's body."""
+
+_MAX_PROBE_BODY = 1 << 20
+"""Bytes of a probe's answer that are read; more is an error."""
+
+_HOP_BY_HOP = frozenset(
+    (
+        b"connection",
+        b"keep-alive",
+        b"proxy-authenticate",
+        b"proxy-authorization",
+        b"proxy-connection",
+        b"te",
+        b"trailer",
+        b"transfer-encoding",
+        b"upgrade",
+    )
+)
+_OWN = _HOP_BY_HOP | {
+    b"host",
+    b"content-type",
+    b"content-length",
+    b"accept-encoding",
+    b"authorization",
+    b"expect",
+}
+"""Request headers that only the adapter sets, or nobody."""
 
 
 class HttpOptions(Options, frozen=True, kw_only=True):
@@ -30,3 +78,253 @@ class HttpOptions(Options, frozen=True, kw_only=True):
 
 class OpenAIOptions(HttpOptions, frozen=True, kw_only=True, tag="openai"):
     """Any server that speaks the OpenAI API."""
+
+    def open(self, name: str) -> Backend:
+        """Build the adapter. Raises `ValueError` for a replica that is no base URL."""
+        return OpenAIHttpBackend(name, self)
+
+
+class Base(NamedTuple):
+    """Where a replica is: the URL that all of its paths are below, and how to get there."""
+
+    url: str
+    """`http://host:port/prefix`, without `/v1` and without a trailing slash."""
+    uds: str | None = None
+    """The Unix socket to connect to, if it is one."""
+
+
+class OpenAIHttpBackend(Backend):
+    """Replicas of a server that speaks the OpenAI API over HTTP."""
+
+    endpoints: frozenset[Endpoint] = frozenset(Endpoint)
+    strips: ClassVar[frozenset[bytes]] = frozenset()
+    """Request headers that mean something to this engine which no client may ask for."""
+
+    def __init__(
+        self, name: str, options: HttpOptions, *, tls: ssl.SSLContext | None = None
+    ) -> None:
+        self.name = name
+        self.addresses = options.replicas
+        self._transport = Transport(tls=tls)
+        self._dropped = _OWN | self.strips
+        self._replicas = {
+            address: _Replica(parse_base(address), options.api_key) for address in options.replicas
+        }
+        bases = {replica.base for replica in self._replicas.values()}
+        if len(bases) < len(options.replicas):
+            raise ValueError("a replica is given twice")
+
+    async def start(self) -> None:
+        """Nothing: connections are made when they are needed."""
+
+    async def send(self, address: str, request: Request) -> Reply:
+        """Ask the replica at `address`; see `Backend.send`."""
+        replica = self._replicas[address]
+        dropped = self._dropped
+        headers = [
+            *replica.headers,
+            *[header for header in request.headers if header[0] not in dropped],
+            (b"content-length", b"%d" % len(request.body)),
+        ]
+        wait = request.connect_timeout
+        response = await self._ask(
+            address,
+            httpx.Request(
+                "POST",
+                replica.urls[request.endpoint],
+                headers=headers,
+                stream=httpx.ByteStream(request.body),
+                extensions=replica.extensions(wait),
+            ),
+        )
+        body = _Body(address, response.stream)
+        try:
+            return Reply(response.status_code, _end_to_end(address, response), body)
+        except BackendError:
+            await body.aclose()
+            raise
+
+    async def probe(self, address: str) -> Readiness:
+        """Whether the replica lists its models, and if not, why."""
+        try:
+            async with asyncio.timeout(PROBE_TIMEOUT):
+                return await self._check(address)
+        except TimeoutError:
+            return Readiness(False, f"no answer within {PROBE_TIMEOUT:g} s")
+        except BackendError as error:
+            return Readiness(False, error.message)
+
+    async def models(self, address: str) -> tuple[str, ...]:
+        """The names of the models that the replica says it has.
+
+        Raises `BackendError`, also for an answer that is no list of models.
+        """
+        status, body = await self.get(address, "/v1/models")
+        try:
+            if status == 200:
+                return tuple(model.id for model in msgspec.json.decode(body, type=_Models).data)
+            reason = f"HTTP {status}"
+        except msgspec.MsgspecError as error:
+            reason = str(error)
+        raise BackendError(
+            Stage.STREAMING, Cause.PROTOCOL, f"{address} does not list its models: {reason}"
+        )
+
+    async def stop(self) -> None:
+        """Close every connection; replies still open are cut."""
+        await self._transport.aclose()
+
+    async def get(self, address: str, path: str) -> tuple[int, bytes]:
+        """Status and body of a small answer to GET; `path` is below the replica's base URL.
+
+        Raises `BackendError`. For probes: no client's request comes here.
+        """
+        replica = self._replicas[address]
+        response = await self._ask(
+            address,
+            httpx.Request(
+                "GET",
+                replica.base.url + path,
+                headers=replica.headers,
+                stream=httpx.ByteStream(b""),
+                extensions=replica.extensions(PROBE_TIMEOUT),
+            ),
+        )
+        stream, body = _Body(address, response.stream), bytearray()
+        try:
+            async for piece in stream:
+                body += piece
+                if len(body) > _MAX_PROBE_BODY:
+                    raise BackendError(
+                        Stage.STREAMING,
+                        Cause.PROTOCOL,
+                        f"{address} answers {path} with more than {_MAX_PROBE_BODY} bytes",
+                    )
+        finally:
+            await stream.aclose()
+        return response.status_code, bytes(body)
+
+    async def _check(self, address: str) -> Readiness:
+        """The probe itself; engines override it. May raise `BackendError`."""
+        status, _ = await self.get(address, "/v1/models")
+        return self.judge(address, status)
+
+    def judge(self, address: str, status: int) -> Readiness:
+        """What the status of `/v1/models` says. Not every server has that path: a 404 is alive."""
+        if status in (401, 403):
+            keyed = self._replicas[address].keyed
+            what = "the engine refuses the api_key" if keyed else "the engine wants an api_key"
+            return Readiness(False, f"misconfigured: {what} (HTTP {status})")
+        if status >= 500:
+            return Readiness(False, f"HTTP {status}")
+        return Readiness(True)
+
+    async def _ask(self, address: str, request: httpx.Request) -> httpx.Response:
+        try:
+            return await self._transport.handle_async_request(request)
+        except httpx.TransportError as error:
+            raise _translate(address, error, Stage.SENT) from error
+
+
+def parse_base(address: str) -> Base:
+    """What a replica's address means. Raises `ValueError` that says what would be right."""
+    if address.startswith("unix:"):
+        return Base("http://localhost", address.removeprefix("unix:"))
+    try:
+        url = httpx.URL(address)
+    except httpx.InvalidURL as error:
+        raise ValueError(f"{address!r} is not a URL: {error}") from error
+    if url.scheme not in ("http", "https") or not url.host:
+        raise ValueError(f"{address!r} is not a base URL such as http://127.0.0.1:8000")
+    if url.userinfo:
+        raise ValueError("a replica's URL holds a user name or password: use `api_key`")
+    if url.query or url.fragment:
+        raise ValueError(f"{address!r} has a query or a fragment: only a base URL is wanted")
+    prefix = re.sub(r"/v1$", "", url.path.rstrip("/"))
+    return Base(str(url.copy_with(path=prefix or "/")).rstrip("/"))
+
+
+class _Replica:
+    """What is the same in all requests to a replica, made once."""
+
+    def __init__(self, base: Base, api_key: Secret | None) -> None:
+        self.base = base
+        self.keyed = api_key is not None
+        self.urls: Mapping[Endpoint, httpx.URL] = {
+            endpoint: httpx.URL(f"{base.url}/v1/{endpoint}") for endpoint in Endpoint
+        }
+        self.headers: list[Header] = [
+            (b"host", httpx.URL(base.url).netloc),
+            (b"content-type", b"application/json"),
+            (b"accept-encoding", b"identity"),
+        ]
+        if api_key is not None:
+            self.headers.append((b"authorization", b"Bearer " + api_key.reveal().encode()))
+
+    def extensions(self, wait: float) -> dict[str, object]:
+        """How to connect, within `wait` seconds."""
+        timeout = {"connect": wait, "pool": wait, "write": _WRITE_TIMEOUT}
+        return {"timeout": timeout, "uds": self.base.uds}
+
+
+class _Models(msgspec.Struct):
+    data: list[_Model]
+
+
+class _Model(msgspec.Struct):
+    id: str
+
+
+class _Body:
+    """An answer's bytes, with the transport's errors in our terms."""
+
+    __slots__ = ("_address", "_next", "_stream")
+
+    def __init__(self, address: str, stream: httpx.SyncByteStream | httpx.AsyncByteStream) -> None:
+        assert isinstance(stream, httpx.AsyncByteStream)  # noqa: S101 - narrows httpx's union
+        self._address = address
+        self._stream = stream
+        self._next = aiter(stream).__anext__
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        try:
+            return await self._next()
+        except (httpx.TransportError, httpx.StreamError) as error:
+            raise _translate(self._address, error, Stage.STREAMING) from error
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+
+def _end_to_end(address: str, response: httpx.Response) -> list[Header]:
+    """The headers of an answer that are meant for whoever asked (RFC 9110, 7.6.1)."""
+    raw = response.headers.raw
+    dropped: frozenset[bytes] | set[bytes] = _HOP_BY_HOP
+    for name, value in raw:
+        if name == b"connection":
+            dropped = dropped | {word.strip().lower() for word in value.split(b",")}
+        elif name == b"content-encoding" and value.strip().lower() not in (b"", b"identity"):
+            raise BackendError(
+                Stage.SENT, Cause.PROTOCOL, f"{address} compressed its answer, unasked"
+            )
+    return [header for header in raw if header[0] not in dropped]
+
+
+def _translate(address: str, error: Exception, stage: Stage) -> BackendError:
+    """httpx's errors in our terms. `stage` holds where the error itself does not tell it."""
+    cause = Cause.RESET
+    match error:
+        case httpx.ConnectTimeout() | httpx.PoolTimeout():
+            stage, cause = Stage.CONNECT, Cause.CONNECT_TIMEOUT
+        case httpx.ConnectError():
+            tls = isinstance(error.__cause__, ssl.SSLError)
+            stage, cause = Stage.CONNECT, Cause.TLS if tls else Cause.REFUSED
+        case httpx.LocalProtocolError():
+            stage, cause = Stage.CONNECT, Cause.PROTOCOL
+        case httpx.RemoteProtocolError():
+            cause = Cause.PROTOCOL
+    reason = str(error) or type(error).__name__
+    return BackendError(stage, cause, reason if address in reason else f"{address}: {reason}")

@@ -1,9 +1,38 @@
-"""What is particular to vLLM's OpenAI server."""
+"""What is particular to vLLM's OpenAI server.
+
+It has every endpoint by the same path, but only those that the model's task supports: the
+others answer 404 or 501, which is passed on. `X-Request-Id` becomes the request's id in its
+log. `/health` needs no key and says 503 when the engine behind the server has died; `--api-key`
+guards `/v1` only.
+"""
 
 from __future__ import annotations
 
-from backends.openai_http import HttpOptions
+from typing import ClassVar
+
+from backends.base import Backend, Readiness
+from backends.openai_http import HttpOptions, OpenAIHttpBackend
 
 
 class VllmOptions(HttpOptions, frozen=True, kw_only=True, tag="vllm"):
     """vLLM's OpenAI-compatible server."""
+
+    def open(self, name: str) -> Backend:
+        """Build the adapter. Raises `ValueError` for a replica that is no base URL."""
+        return VllmBackend(name, self)
+
+
+class VllmBackend(OpenAIHttpBackend):
+    """Replicas of vLLM."""
+
+    provider = "vllm"
+    strips: ClassVar[frozenset[bytes]] = frozenset((b"x-data-parallel-rank",))
+    """It pins a request to one engine core, around vLLM's own balancing."""
+
+    async def _check(self, address: str) -> Readiness:
+        status, _ = await self.get(address, "/health")
+        if status == 503:
+            return Readiness(False, "the engine behind the server is dead")
+        if status != 200:
+            return Readiness(False, f"/health answers HTTP {status}")
+        return await super()._check(address)

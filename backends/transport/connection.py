@@ -285,10 +285,8 @@ class Connection(asyncio.Protocol):
             exchange.fail(
                 UnansweredError(f"the connection was closed without an answer{_why(reason)}")
             )
-        elif reason is None:
-            exchange.fail(httpx.RemoteProtocolError("the answer was cut short"))
         else:
-            exchange.fail(httpx.ReadError(f"the connection broke during the answer{_why(reason)}"))
+            exchange.fail(httpx.ReadError(f"the answer was cut short{_why(reason)}"))
 
 
 class _TooLargeError(Exception):
