@@ -1,4 +1,4 @@
-"""MLX models in this process. Importing this package does not import MLX: `open` does."""
+"""MLX models in this process. Importing this package does not import MLX: `start` does."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ class MlxOptions(Options, frozen=True, kw_only=True, tag="mlx"):
     max_batch: Annotated[int, Meta(ge=1, le=256)] = 16
     """Sequences generated together; further requests wait."""
     max_waiting: Annotated[int, Meta(ge=0)] = 256
-    """Requests that may wait for a place in the batch; beyond it 429."""
+    """Sequences that may wait for a place in the batch; beyond it 429."""
 
     def open(self, name: str) -> Backend:
-        from backends.mlx.backend import MlxBackend
+        """See `Options.open`. What is missing or broken shows in `start`."""
+        from backends.mlx.backend import MlxBackend  # noqa: PLC0415 — only when configured
 
         return MlxBackend(name, self)

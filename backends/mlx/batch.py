@@ -1,0 +1,155 @@
+"""What one sequence in the batch has said so far, as text. Pure: tokens in, text out.
+
+Rules of this file:
+
+- Text leaves in whole characters: bytes of an unfinished UTF-8 sequence are held back, and
+  dropped if the sequence ends there, as llama-server and vLLM do.
+- A stop string is looked for in the text, wherever token borders fall; text that may be the
+  beginning of one is held back until that is decided. The stop string itself never leaves.
+- Once finished, a sequence takes no more tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from enum import StrEnum
+
+import msgspec
+
+from backends.mlx.tool_calls import ToolCall, ToolCallParser
+
+Decode = Callable[[Sequence[int]], str]
+"""Token ids to text; special tokens left out, bytes that are no UTF-8 as U+FFFD."""
+
+_REPLACEMENT = "\ufffd"
+_LONGEST_CHARACTER = 4
+"""Bytes in the longest UTF-8 sequence: more tokens than that cannot all belong to one."""
+
+
+class Finish(StrEnum):
+    """OpenAI's `finish_reason`."""
+
+    STOP = "stop"
+    LENGTH = "length"
+    TOOL_CALLS = "tool_calls"
+
+
+class Delta(msgspec.Struct, frozen=True):
+    """What one sequence adds to its answer."""
+
+    index: int
+    """Which choice of the answer."""
+    text: str = ""
+    tool_calls: tuple[ToolCall, ...] = ()
+    finish: Finish | None = None
+    tokens: int = 0
+    """Tokens generated so far, the one that ended the sequence included."""
+
+
+class Detokenizer:
+    """Token ids to text, increment by increment.
+
+    Decodes a sliding window of two increments, so that what depends on the neighbour (the
+    space before a word, a character split over tokens) comes out as when all is decoded at
+    once. The method is the one of text-generation-inference's `decode_token`.
+    """
+
+    def __init__(self, decode: Decode) -> None:
+        self._decode = decode
+        self._window: list[int] = []
+        self._given = 0
+        """How many tokens of the window have left as text."""
+        self._given_text = ""
+
+    def add(self, token: int) -> str:
+        """The text that `token` completes; empty while a character is unfinished."""
+        self._window.append(token)
+        text = self._decode(self._window)
+        held = len(self._window) - self._given
+        if text.endswith(_REPLACEMENT) and held < _LONGEST_CHARACTER:
+            return ""
+        new = text[len(self._given_text) :]
+        del self._window[: self._given]
+        self._given = len(self._window)
+        self._given_text = self._decode(self._window)
+        return new
+
+
+class StopStrings:
+    """Finds the first stop string in a stream of text pieces."""
+
+    def __init__(self, stops: Sequence[str]) -> None:
+        self._stops = tuple(stops)
+        self._held = ""
+
+    def add(self, text: str) -> tuple[str, bool]:
+        """Text that is safe to hand on, and whether a stop string was found right after it."""
+        if not self._stops:
+            return text, False
+        text = self._held + text
+        found = [at for stop in self._stops if (at := text.find(stop)) >= 0]
+        if found:
+            self._held = ""
+            return text[: min(found)], True
+        safe = min(_possible_start(text, stop) for stop in self._stops)
+        self._held = text[safe:]
+        return text[:safe], False
+
+    def rest(self) -> str:
+        """What was held back, now that nothing more comes."""
+        held, self._held = self._held, ""
+        return held
+
+
+def _possible_start(text: str, stop: str) -> int:
+    """Where in `text` an unfinished `stop` may begin; the end of `text` if nowhere."""
+    at = text.find(stop[0], max(0, len(text) - len(stop) + 1))
+    while at >= 0 and not stop.startswith(text[at:]):
+        at = text.find(stop[0], at + 1)
+    return at if at >= 0 else len(text)
+
+
+class SequenceText:
+    """The answer of one sequence: detokenized, cut at stop strings, tool calls told apart."""
+
+    def __init__(
+        self,
+        index: int,
+        decode: Decode,
+        *,
+        stops: Sequence[str] = (),
+        tool_calls: ToolCallParser | None = None,
+    ) -> None:
+        self.index = index
+        self.tokens = 0
+        self._detokenizer = Detokenizer(decode)
+        self._stops = StopStrings(stops)
+        self._tool_calls = tool_calls
+
+    def add(self, token: int, *, ended: bool = False, cut: bool = False) -> Delta:
+        """Take the next token.
+
+        `ended` says that it is an end-of-sequence token, which is no text; `cut`, that the
+        limit on tokens is reached with it.
+        """
+        self.tokens += 1
+        if ended:
+            return self._close(self._stops.rest(), Finish.STOP)
+        text, stopped = self._stops.add(self._detokenizer.add(token))
+        if stopped:
+            return self._close(text, Finish.STOP)
+        if cut:
+            return self._close(text + self._stops.rest(), Finish.LENGTH)
+        calls: tuple[ToolCall, ...] = ()
+        if self._tool_calls is not None:
+            text, calls = self._tool_calls.add(text)
+        return Delta(self.index, text, calls, None, self.tokens)
+
+    def _close(self, text: str, finish: Finish) -> Delta:
+        calls: tuple[ToolCall, ...] = ()
+        if self._tool_calls is not None:
+            text, calls = self._tool_calls.add(text)
+            text += self._tool_calls.rest()
+            if self._tool_calls.count and finish is Finish.STOP:
+                finish = Finish.TOOL_CALLS
+        return Delta(self.index, text, calls, finish, self.tokens)

@@ -1,0 +1,117 @@
+"""Requests to token ids and token ids to text, with the model's own template and tokenizer.
+
+Everything here may be called from several threads: it only reads.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from backends.base import RequestRefused
+from backends.mlx.params import Chat, refuse
+
+_PROBE = ("first-part", "second-part")
+_RENDERER_FIELDS = frozenset(
+    {"conversation", "tools", "documents", "chat_template", "add_generation_prompt"}
+    | {"continue_final_message", "tokenize", "padding", "truncation", "max_length"}
+    | {"return_tensors", "return_dict", "return_assistant_tokens_mask", "tokenizer_kwargs"}
+)
+"""What `apply_chat_template` takes for itself, so no client may set it as a template variable."""
+
+
+class Prompts:
+    """What one model makes of a request.
+
+    `tokenizer` is mlx-lm's `TokenizerWrapper`: it finds the template wherever a model keeps it,
+    and knows the models whose template is a program.
+    """
+
+    def __init__(self, tokenizer: Any) -> None:
+        self._tokenizer = tokenizer
+        # The Rust tokenizer itself, where there is one: it neither changes state when called
+        # nor holds the GIL, and decodes several times faster than the wrapper around it.
+        self._fast = getattr(tokenizer, "backend_tokenizer", None)
+        self._takes_parts = tokenizer.has_chat_template and self._probe_parts()
+
+    def chat(self, params: Chat) -> list[int]:
+        """The prompt for a conversation; raises `RequestRefused`."""
+        if not self._tokenizer.has_chat_template:
+            refuse("messages", "this model has no chat template; use /v1/completions")
+        messages = [self._message(message) for message in params.messages]
+        variables = {
+            name: value
+            for name, value in (params.chat_template_kwargs or {}).items()
+            if name not in _RENDERER_FIELDS
+        }
+        resume = bool(params.continue_final_message)
+        opens = params.add_generation_prompt is not False and not resume
+        try:
+            text = self._tokenizer.apply_chat_template(
+                messages,
+                tools=params.offered_tools,
+                tokenize=False,
+                add_generation_prompt=opens,
+                continue_final_message=resume,
+                **variables,
+            )
+        except Exception as error:  # a template is a program: it may raise anything
+            message = f"the model's chat template does not take these messages: {error}"
+            raise RequestRefused(400, message, param="messages") from error
+        # The template has written the special tokens already.
+        return self._encode(text, special=False, param="messages")
+
+    def text(self, text: str) -> list[int]:
+        """The prompt for a text to complete, with the tokens a model wants in front."""
+        return self._encode(text, special=True, param="prompt")
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        """Token ids to text, without special tokens."""
+        if self._fast is not None:
+            text: str = self._fast.decode(tokens, skip_special_tokens=True)
+        else:
+            text = self._tokenizer.decode(list(tokens), skip_special_tokens=True)
+        return text
+
+    def _encode(self, text: str, *, special: bool, param: str) -> list[int]:
+        try:
+            if self._fast is not None:
+                return list(self._fast.encode(text, add_special_tokens=special).ids)
+            return list(self._tokenizer.encode(text, add_special_tokens=special))
+        except (TypeError, ValueError) as error:
+            # Half of a surrogate pair is valid JSON, and no text.
+            raise RequestRefused(400, f"{param} is not valid text: {error}", param=param) from None
+
+    def _message(self, message: dict[str, Any]) -> dict[str, Any]:
+        """A message as templates expect it: content as text, arguments as objects."""
+        content = message.get("content")
+        if isinstance(content, list):
+            texts = [part.get("text", part.get("refusal")) for part in content]
+            if len(texts) == 1 or not self._takes_parts:
+                content = "\n".join(texts)
+            else:
+                content = [{"type": "text", "text": text} for text in texts]
+            message = {**message, "content": content}
+        if message.get("tool_calls"):
+            message = {**message, "tool_calls": [_call(call) for call in message["tool_calls"]]}
+        return message
+
+    def _probe_parts(self) -> bool:
+        """Whether the template reads content that is a list of parts."""
+        parts = [{"type": "text", "text": text} for text in _PROBE]
+        try:
+            text = self._tokenizer.apply_chat_template(
+                [{"role": "user", "content": parts}], tokenize=False, add_generation_prompt=True
+            )
+        except Exception:  # a template is a program: it may raise anything
+            return False
+        return all(part in text for part in _PROBE) and "'type'" not in text
+
+
+def _call(call: dict[str, Any]) -> dict[str, Any]:
+    function = call["function"]
+    arguments = function.get("arguments")
+    if isinstance(arguments, str):
+        arguments = json.loads(arguments) if arguments else {}
+    return {**call, "function": {**function, "arguments": arguments}}

@@ -1,0 +1,363 @@
+"""The one thread that touches MLX: jobs in, pieces of their answers out.
+
+Rules of this file:
+
+- MLX is called by `_run` and what it calls, in the engine's thread, and nowhere else.
+- What both threads touch is guarded by `_changed`; nothing slow happens while it is held.
+- A job ends once: with the last delta of its last row, with a failure, or by `cancel`. Its rows
+  leave the batch before the next step.
+- What a step produced crosses to the event loop in one call, however many jobs it is for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from time import monotonic
+from typing import TYPE_CHECKING, NamedTuple
+
+from backends.base import BackendError, Cause, Readiness, RequestRefused, Stage
+from backends.mlx.batch import Delta, SequenceText
+from backends.mlx.params import Sampling
+
+if TYPE_CHECKING:
+    from backends.mlx.runtime import Runtime, Token
+
+STALLED_AFTER = 60.0
+"""Seconds one step may take before the engine counts as hung."""
+_JOIN_TIMEOUT = 10.0
+
+Piece = Sequence[Delta] | BackendError
+Sink = Callable[[Piece], None]
+"""Takes what a job has got, in the event loop's thread. An error is the last it gets."""
+
+
+class Load(NamedTuple):
+    """How many sequences there are: in the batch, and waiting for a place in it."""
+
+    running: int
+    waiting: int
+
+
+class Row:
+    """One sequence: a choice of a job's answer."""
+
+    __slots__ = ("fault", "ignore_eos", "job", "kept", "max_tokens", "prompt", "sampling", "text")
+
+    def __init__(
+        self,
+        job: Job,
+        *,
+        prompt: Sequence[int],
+        max_tokens: int,
+        sampling: Sampling,
+        ignore_eos: bool,
+        text: SequenceText,
+    ) -> None:
+        self.job = job
+        self.prompt = prompt
+        self.max_tokens = max_tokens
+        self.sampling = sampling
+        self.ignore_eos = ignore_eos
+        self.text = text
+        self.kept: list[Delta] = []
+        """Deltas to be delivered with the last one, where the job is no stream."""
+        self.fault: Exception | None = None
+
+    def failed(self, error: Exception) -> None:
+        """Remember why this row cannot go on."""
+        self.fault = error
+
+
+class Job:
+    """One request: its rows, and where its answer goes."""
+
+    __slots__ = ("over", "rows", "sink", "stream", "unfinished")
+
+    def __init__(self, sink: Sink, *, stream: bool) -> None:
+        self.sink = sink
+        self.stream = stream
+        self.rows: list[Row] = []
+        self.unfinished = 0
+        self.over = False
+        """Nothing more is wanted of it, or nothing more comes."""
+
+
+class Engine:
+    """Owns the thread, the queue in front of it, and through them the batch.
+
+    `load_runtime` is called in the thread; it blocks, and may raise `BackendError`.
+    """
+
+    def __init__(
+        self,
+        load_runtime: Callable[[], Runtime],
+        *,
+        max_batch: int,
+        max_waiting: int,
+        clock: Callable[[], float] = monotonic,
+    ) -> None:
+        self._load_runtime = load_runtime
+        self._max_batch = max_batch
+        self._max_waiting = max_waiting
+        self._clock = clock
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+        self._changed = threading.Condition()
+        # Guarded by `_changed`:
+        self._waiting: deque[Row] = deque()
+        self._running = 0
+        self._stopping = False
+        self._sweep = False
+        """Some job in the batch is over: its rows must leave."""
+        self._down = "not started"
+        """Why nothing can be generated; empty while all is well."""
+        # The engine thread's own:
+        self._rows: dict[int, Row] = {}
+        self._step_began: float | None = None
+
+    @property
+    def capacity(self) -> int:
+        """How many sequences can be here at the same time."""
+        return self._max_batch + self._max_waiting
+
+    def load(self) -> Load:
+        """How busy the engine is."""
+        with self._changed:
+            return Load(self._running, len(self._waiting))
+
+    def health(self) -> Readiness:
+        """Whether the engine generates."""
+        if self._down:
+            return Readiness(ready=False, reason=self._down)
+        began = self._step_began
+        if began is not None and (silent := self._clock() - began) > STALLED_AFTER:
+            return Readiness(ready=False, reason=f"no token for {silent:.0f} s")
+        return Readiness(ready=True)
+
+    async def start(self) -> Runtime:
+        """Load the model in the thread; raises `BackendError`.
+
+        Of what comes back, only what is read-only may be used in other threads.
+        """
+        self._loop = asyncio.get_running_loop()
+        loaded: asyncio.Future[Runtime] = self._loop.create_future()
+        self._down = "the model is loading"
+        self._thread = threading.Thread(
+            target=self._run, args=(loaded,), name="mlx-engine", daemon=True
+        )
+        self._thread.start()
+        return await loaded
+
+    async def stop(self) -> None:
+        """Cut what is open and end the thread. Idempotent."""
+        with self._changed:
+            self._stopping = True
+            self._changed.notify_all()
+        if self._thread is not None:
+            await asyncio.to_thread(self._thread.join, _JOIN_TIMEOUT)
+
+    def submit(self, job: Job) -> None:
+        """Queue a job's rows; raises `RequestRefused` when too many wait already."""
+        count = len(job.rows)
+        job.unfinished = count
+        with self._changed:
+            if self._down:
+                raise BackendError(Stage.CONNECT, Cause.ENGINE, f"MLX: {self._down}")
+            here = self._running + len(self._waiting)
+            if here + count > self.capacity:
+                raise RequestRefused(
+                    429,
+                    f"the engine is full: {here} sequences run or wait, and {self.capacity} can; "
+                    "try again shortly",
+                    code="engine_overloaded",
+                )
+            self._waiting.extend(job.rows)
+            self._changed.notify_all()
+
+    def cancel(self, job: Job) -> None:
+        """End a job; its rows leave the queue now and the batch before the next step."""
+        with self._changed:
+            if job.over or self._down:
+                return
+            self._retire(job)
+            self._changed.notify_all()
+
+    # ---- in the engine's thread ----
+
+    def _run(self, loaded: asyncio.Future[Runtime]) -> None:
+        try:
+            runtime = self._load_runtime()
+        except BaseException as error:  # a thread has no caller to raise to
+            self._down = str(error)
+            self._call(_settle, loaded, _as_backend_error(error))
+            return
+        self._down = ""
+        self._call(_settle, loaded, runtime)
+        reason = "the engine has been stopped"
+        try:
+            while self._take(runtime):
+                self._step(runtime)
+        except BaseException as error:  # as above
+            reason = f"the engine's thread died: {error!r}"
+        self._end(reason)
+        runtime.close()
+
+    def _take(self, runtime: Runtime) -> bool:
+        """Wait for work and bring the batch up to date; False when it is time to go."""
+        with self._changed:
+            while not (self._rows or self._waiting or self._sweep or self._stopping):
+                self._changed.wait()
+            if self._stopping:
+                return False
+            sweep, self._sweep = self._sweep, False
+        if sweep:
+            self._leave(runtime, [uid for uid, row in self._rows.items() if row.job.over])
+        with self._changed:
+            free = min(self._max_batch - self._running, len(self._waiting))
+            arrived = [self._waiting.popleft() for _ in range(free)]
+            self._running += len(arrived)
+        for row in arrived:
+            self._insert(runtime, row)
+        return True
+
+    def _insert(self, runtime: Runtime, row: Row) -> None:
+        try:
+            uid = runtime.insert(
+                row.prompt,
+                max_tokens=row.max_tokens,
+                sampling=row.sampling,
+                ignore_eos=row.ignore_eos,
+                on_fault=row.failed,
+            )
+        except Exception as error:  # from MLX: it concerns this job alone
+            with self._changed:
+                self._running -= 1
+            self._deliver([(row.job, self._fail(row.job, error))])
+            return
+        self._rows[uid] = row
+
+    def _step(self, runtime: Runtime) -> None:
+        if not self._rows:
+            return
+        self._step_began = self._clock()
+        try:
+            tokens = runtime.step()
+        except Exception as error:  # from MLX: nobody knows which row it was
+            self._drop_batch(runtime, error)
+            return
+        finally:
+            self._step_began = None
+        out: list[tuple[Job, Piece]] = []
+        gone: list[int] = []
+        for token in tokens:
+            row = self._rows.get(token.uid)
+            if row is not None and self._advance(row, token, out):
+                gone.append(token.uid)
+        self._leave(runtime, gone)
+        if out:
+            self._deliver(out)
+
+    def _advance(self, row: Row, token: Token, out: list[tuple[Job, Piece]]) -> bool:
+        """Give a row its token; whether that was its last."""
+        job = row.job
+        if job.over:
+            return True
+        try:
+            if row.fault is not None:
+                raise row.fault
+            delta = row.text.add(token.token, ended=token.ended, cut=token.cut)
+        except Exception as error:  # it concerns this job alone
+            out.append((job, self._fail(job, error)))
+            return True
+        if delta.finish is not None:
+            out.append((job, [*row.kept, delta]))
+            job.unfinished -= 1
+            job.over = job.unfinished == 0
+            return True
+        if delta.text or delta.tool_calls:
+            if job.stream:
+                out.append((job, (delta,)))
+            else:
+                row.kept.append(delta)
+        return False
+
+    def _leave(self, runtime: Runtime, uids: Sequence[int]) -> None:
+        """Take rows out of the batch, also those that it has already ended itself."""
+        if not uids:
+            return
+        runtime.remove(uids)
+        for uid in uids:
+            del self._rows[uid]
+        with self._changed:
+            self._running -= len(uids)
+
+    def _drop_batch(self, runtime: Runtime, error: Exception) -> None:
+        """Fail all that was in the batch, and begin a new one for what waits."""
+        jobs = {id(row.job): row.job for row in self._rows.values() if not row.job.over}
+        self._deliver([(job, self._fail(job, error)) for job in jobs.values()])
+        with self._changed:
+            self._running -= len(self._rows)
+        self._rows.clear()
+        runtime.reset()
+
+    def _fail(self, job: Job, error: Exception) -> BackendError:
+        with self._changed:
+            self._retire(job)
+        return BackendError(Stage.SENT, Cause.ENGINE, f"MLX could not generate: {error}")
+
+    def _retire(self, job: Job) -> None:
+        """Mark a job as over, with `_changed` held: what waits goes now, the rest is swept."""
+        job.over = True
+        kept = [row for row in self._waiting if row.job is not job]
+        if len(kept) < len(self._waiting):
+            self._waiting = deque(kept)
+        self._sweep = True
+
+    def _end(self, reason: str) -> None:
+        """Fail all that is left; nothing can be submitted from here on."""
+        with self._changed:
+            self._down = reason
+            rows = [*self._rows.values(), *self._waiting]
+            self._waiting.clear()
+            self._running = 0
+        self._rows.clear()
+        jobs = {id(row.job): row.job for row in rows if not row.job.over}
+        for job in jobs.values():
+            job.over = True
+        error = BackendError(Stage.SENT, Cause.ENGINE, f"MLX: {reason}")
+        self._deliver([(job, error) for job in jobs.values()])
+
+    def _deliver(self, out: Sequence[tuple[Job, Piece]]) -> None:
+        self._call(_hand_over, out)
+
+    def _call(self, function: Callable[..., None], *args: object) -> None:
+        if (loop := self._loop) is None:
+            return
+        try:
+            loop.call_soon_threadsafe(function, *args)
+        except RuntimeError:  # the loop is closed: nobody is left to listen
+            with self._changed:
+                self._stopping = True
+
+
+def _hand_over(out: Sequence[tuple[Job, Piece]]) -> None:
+    for job, piece in out:
+        job.sink(piece)
+
+
+def _settle(loaded: asyncio.Future[Runtime], result: Runtime | BackendError) -> None:
+    if loaded.done():  # whoever started the engine has gone
+        return
+    if isinstance(result, BackendError):
+        loaded.set_exception(result)
+    else:
+        loaded.set_result(result)
+
+
+def _as_backend_error(error: BaseException) -> BackendError:
+    if isinstance(error, BackendError):
+        return error
+    return BackendError(Stage.CONNECT, Cause.ENGINE, f"MLX could not be started: {error!r}")

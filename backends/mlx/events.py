@@ -1,0 +1,155 @@
+"""OpenAI's JSON bodies and server-sent events for chat and text completions. Pure.
+
+A stream is: for chat, one chunk per choice with the role; chunks with content; one chunk per
+choice with the finish reason; with `include_usage` a chunk with the usage and no choices; the
+end mark. What does not change between two chunks of a reply is encoded once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from backends.mlx.batch import Delta
+from backends.mlx.tool_calls import ToolCall
+
+DONE = b"data: [DONE]\n\n"
+_encode = msgspec.json.Encoder().encode
+
+
+class Usage(msgspec.Struct, frozen=True):
+    """Tokens read and written for one request."""
+
+    prompt_tokens: int
+    completion_tokens: int
+
+    def body(self) -> dict[str, int]:
+        """As it stands in an answer."""
+        return {
+            "prompt_tokens": self.prompt_tokens,
+            "completion_tokens": self.completion_tokens,
+            "total_tokens": self.prompt_tokens + self.completion_tokens,
+        }
+
+
+class Writer:
+    """Writes one reply of one of the two endpoints.
+
+    `reply_id` is unique, without its prefix; `created` is in Unix seconds.
+    """
+
+    prefix: str
+    stream_object: str
+    whole_object: str
+
+    def __init__(self, *, reply_id: str, created: int, model: str) -> None:
+        self._head = {"id": self.prefix + reply_id, "created": created, "model": model}
+        head = _encode({**self._head, "object": self.stream_object})
+        self._before = b"data: " + head[:-1] + b',"choices":['
+        self._after = b"]}\n\n"
+
+    def opening(self, choices: int) -> bytes:
+        """What a stream begins with."""
+        raise NotImplementedError
+
+    def delta(self, delta: Delta) -> bytes:
+        """The events for `delta`; none where it says nothing."""
+        raise NotImplementedError
+
+    def usage(self, usage: Usage) -> bytes:
+        """The event with the usage."""
+        return self._before + b'],"usage":' + _encode(usage.body()) + b"}\n\n"
+
+    def whole(self, answers: Sequence[Sequence[Delta]], usage: Usage) -> bytes:
+        """The body of a reply that is no stream: the deltas of each choice, in order."""
+        choices = [self._choice(index, deltas) for index, deltas in enumerate(answers)]
+        head = {**self._head, "object": self.whole_object}
+        return _encode({**head, "choices": choices, "usage": usage.body()})
+
+    def _choice(self, index: int, deltas: Sequence[Delta]) -> dict[str, object]:
+        raise NotImplementedError
+
+    def _event(self, choice: bytes) -> bytes:
+        return self._before + choice + self._after
+
+
+class ChatWriter(Writer):
+    """`/v1/chat/completions`. `call_id` makes the id of a tool call."""
+
+    prefix = "chatcmpl-"
+    stream_object = "chat.completion.chunk"
+    whole_object = "chat.completion"
+
+    def __init__(
+        self, *, reply_id: str, created: int, model: str, call_id: Callable[[], str]
+    ) -> None:
+        super().__init__(reply_id=reply_id, created=created, model=model)
+        self._call_id = call_id
+
+    def opening(self, choices: int) -> bytes:
+        """The role of each choice."""
+        role = b'{"role":"assistant","content":""}'
+        return b"".join(self._chunk(index, role) for index in range(choices))
+
+    def delta(self, delta: Delta) -> bytes:
+        """Content, tool calls and the finish reason, each in an event of its own."""
+        out = b""
+        if delta.text:
+            out = self._chunk(delta.index, b'{"content":' + _encode(delta.text) + b"}")
+        for call in delta.tool_calls:
+            body = _encode([{"index": call.index, **self._call(call)}])
+            out += self._chunk(delta.index, b'{"tool_calls":' + body + b"}")
+        if delta.finish is not None:
+            out += self._chunk(delta.index, b"{}", _encode(delta.finish))
+        return out
+
+    def _chunk(self, index: int, delta: bytes, finish: bytes = b"null") -> bytes:
+        return self._event(
+            b'{"index":%d,"delta":%b,"logprobs":null,"finish_reason":%b}' % (index, delta, finish)
+        )
+
+    def _choice(self, index: int, deltas: Sequence[Delta]) -> dict[str, object]:
+        text = "".join(delta.text for delta in deltas)
+        calls = [self._call(call) for delta in deltas for call in delta.tool_calls]
+        message: dict[str, object] = {"role": "assistant", "content": text}
+        if calls:
+            message = {"role": "assistant", "content": text or None, "tool_calls": calls}
+        return {
+            "index": index,
+            "message": message,
+            "logprobs": None,
+            "finish_reason": deltas[-1].finish,
+        }
+
+    def _call(self, call: ToolCall) -> dict[str, object]:
+        function = {"name": call.name, "arguments": call.arguments}
+        return {"id": self._call_id(), "type": "function", "function": function}
+
+
+class CompletionWriter(Writer):
+    """`/v1/completions`."""
+
+    prefix = "cmpl-"
+    stream_object = whole_object = "text_completion"
+
+    def opening(self, choices: int) -> bytes:  # noqa: ARG002 — the dialect has no opening
+        """Nothing."""
+        return b""
+
+    def delta(self, delta: Delta) -> bytes:
+        """One event, where there is anything to say."""
+        if not delta.text and delta.finish is None:
+            return b""
+        return self._event(
+            b'{"index":%d,"text":%b,"logprobs":null,"finish_reason":%b}'
+            % (delta.index, _encode(delta.text), _encode(delta.finish))
+        )
+
+    def _choice(self, index: int, deltas: Sequence[Delta]) -> dict[str, object]:
+        return {
+            "index": index,
+            "text": "".join(delta.text for delta in deltas),
+            "logprobs": None,
+            "finish_reason": deltas[-1].finish,
+        }

@@ -1,0 +1,142 @@
+"""Finding a model and loading it. The one place that knows what differs between machines.
+
+What differs: on Apple Silicon MLX computes on the GPU through Metal, and mlx-lm's batch
+generator wires its memory; elsewhere the CPU computes, and `mlx[cpu]` brings the kernels.
+Nothing outside this file asks which one it is.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from backends.base import BackendError, Cause, Stage
+
+if TYPE_CHECKING:
+    from backends.mlx.runtime import Runtime
+
+HUB_TIMEOUT = 10.0
+"""Seconds until the hub must have said that it knows a model."""
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+_FILES = ["*.json", "model*.safetensors", "tokenizer.model", "*.tiktoken", "*.txt", "*.jinja"]
+
+
+def load(model: str, *, max_batch: int) -> Runtime:
+    """The model called `model`, ready to generate; blocks for as long as that takes.
+
+    Call it in the thread that shall generate: MLX's streams belong to threads. Raises
+    `BackendError`.
+    """
+    import_mlx()
+    from backends.mlx.runtime import Runtime  # noqa: PLC0415 — imports MLX
+
+    directory = locate(model)
+    try:
+        return Runtime(directory, max_batch=max_batch)
+    except BackendError:
+        raise
+    except Exception as error:  # from MLX, mlx-lm, tokenizers or the model's own files
+        raise failed(f"the MLX model in {directory} cannot be loaded: {error}") from error
+
+
+def failed(message: str) -> BackendError:
+    """An engine that could not be started: nothing has reached it."""
+    return BackendError(Stage.CONNECT, Cause.ENGINE, message)
+
+
+def import_mlx() -> None:
+    """Import MLX and mlx-lm, without what they do to the process; raises `BackendError`."""
+    try:
+        with _open_files_limit_kept():
+            import mlx_lm  # noqa: F401, PLC0415
+    except ImportError as error:
+        extra = "pip install 'llm-gateway[mlx]'"
+        raise failed(f"MLX is not installed ({error}); install it with: {extra}") from error
+
+
+@contextmanager
+def _open_files_limit_kept() -> Iterator[None]:
+    """Keep mlx-lm from lowering the process's limit on open files when it is imported.
+
+    It sets 2048/4096, a gateway needs a descriptor per connection, and a lowered hard limit
+    cannot be raised again without privileges: so the call has to be kept from happening.
+    """
+    if sys.platform == "win32":
+        yield
+        return
+    import resource  # noqa: PLC0415 — not on every platform
+
+    original = resource.setrlimit
+    resource.setrlimit = lambda *_: None
+    try:
+        yield
+    finally:
+        resource.setrlimit = original
+
+
+def locate(model: str, *, endpoint: str | None = None) -> Path:
+    """The directory of `model`, fetched from the hub where it is a hub id.
+
+    `endpoint` is the hub's base URL, the public one by default. Raises `BackendError`.
+    """
+    path = Path(model).expanduser()
+    if path.exists():
+        return _checked(path)
+    if not _HUB_ID.fullmatch(model):
+        raise failed(f"there is no directory {model}, and that is no hub id (owner/name) either")
+    return _checked(_fetch(model, endpoint))
+
+
+def _checked(path: Path) -> Path:
+    """`path`, if an MLX model can be in it."""
+    if path.suffix == ".gguf" or (path.is_dir() and _only_gguf(path)):
+        raise failed(
+            f"{path} holds a GGUF model, and MLX reads safetensors; serve it with "
+            "`use: llama_server`, or name a directory with config.json and model*.safetensors"
+        )
+    if not path.is_dir():
+        raise failed(f"{path} is a file; name the directory that holds config.json")
+    for pattern, what in (("config.json", "config.json"), ("model*.safetensors", "weights")):
+        if not any(path.glob(pattern)):
+            raise failed(f"{path} is no MLX model: it has no {what} ({pattern})")
+    return path
+
+
+def _only_gguf(path: Path) -> bool:
+    return any(path.glob("*.gguf")) and not any(path.glob("*.safetensors"))
+
+
+def _fetch(model: str, endpoint: str | None) -> Path:
+    """The hub's files, from its cache if they are there, else over the network."""
+    from huggingface_hub import HfApi, snapshot_download  # noqa: PLC0415 — comes with mlx-lm
+    from huggingface_hub.utils.tqdm import disable_progress_bars  # noqa: PLC0415
+
+    try:
+        return Path(snapshot_download(model, allow_patterns=_FILES, local_files_only=True))
+    except Exception:  # noqa: S110 — not in the cache, whatever it calls that
+        pass
+    disable_progress_bars()
+    try:
+        # Asked first and once: a download retries for minutes when there is no network.
+        HfApi(endpoint=endpoint).model_info(model, timeout=HUB_TIMEOUT)
+        return Path(snapshot_download(model, allow_patterns=_FILES, endpoint=endpoint))
+    except Exception as error:  # from the hub's client or the HTTP client below it
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise failed(
+            f"there is no directory {model}, and as a hub id it cannot be fetched: {reason}. "
+            f"Fetch it where there is a network with `hf download {model}`, "
+            "or name a directory that holds the model"
+        ) from error
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a file; empty if there is no such file."""
+    if not path.is_file():
+        return {}
+    content = json.loads(path.read_text(encoding="utf-8"))
+    return content if isinstance(content, dict) else {}

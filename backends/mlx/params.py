@@ -1,0 +1,335 @@
+"""The fields of a request that this engine honours, checked.
+
+Fields it does not know are ignored, as other engines do; a field it knows but cannot honour
+is refused, with its name, rather than silently dropped.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any, NoReturn, TypeVar
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
+
+from backends.base import RequestRefused
+
+ROLES = frozenset({"system", "developer", "user", "assistant", "tool", "function"})
+MAX_STOPS = 4
+MAX_CHOICES = 128
+_COMPLETIONS_MAX_TOKENS = 16
+"""OpenAI's default for `/v1/completions`, which vLLM shares."""
+
+Penalty = Annotated[float, Meta(ge=-2, le=2)]
+
+
+class Sampling(msgspec.Struct, frozen=True, kw_only=True):
+    """How the next token is chosen: penalties and bias first, then temperature, then cuts."""
+
+    temperature: float = 1.0
+    """0 takes the likeliest token, always."""
+    top_p: float = 1.0
+    top_k: int = 0
+    """0 for no cut."""
+    min_p: float = 0.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    repetition_penalty: float = 1.0
+    logit_bias: tuple[tuple[int, float], ...] = ()
+    seed: int | None = None
+
+    @property
+    def greedy(self) -> bool:
+        """Whether no randomness is in it; the border is vLLM's."""
+        return self.temperature < 1e-5
+
+    def for_choice(self, choice: int) -> Sampling:
+        """The same with another seed, so that the choices of one request differ; vLLM's way."""
+        if not choice or self.seed is None:
+            return self
+        return msgspec.structs.replace(self, seed=self.seed + choice)
+
+
+class Generation(msgspec.Struct, kw_only=True):
+    """What both endpoints share."""
+
+    model: str = ""
+    stream: bool | None = None
+    max_tokens: int | None = None
+    n: Annotated[int, Meta(ge=1, le=MAX_CHOICES)] | None = None
+    stop: str | list[str] | None = None
+    seed: int | None = None
+    temperature: Annotated[float, Meta(ge=0)] | None = None
+    top_p: Annotated[float, Meta(ge=0, le=1)] | None = None
+    top_k: Annotated[int, Meta(ge=-1)] | None = None
+    min_p: Annotated[float, Meta(ge=0, le=1)] | None = None
+    presence_penalty: Penalty | None = None
+    frequency_penalty: Penalty | None = None
+    repetition_penalty: Annotated[float, Meta(gt=0)] | None = None
+    logit_bias: dict[str, float] | None = None
+    stream_options: StreamOptions | None = None
+    response_format: ResponseFormat | None = None
+    ignore_eos: bool | None = None
+
+    @property
+    def stops(self) -> tuple[str, ...]:
+        """Stop strings; checked."""
+        if self.stop is None:
+            return ()
+        stops = (self.stop,) if isinstance(self.stop, str) else tuple(self.stop)
+        if len(stops) > MAX_STOPS:
+            refuse("stop", f"at most {MAX_STOPS} stop strings are allowed, not {len(stops)}")
+        if "" in stops:
+            refuse("stop", "a stop string must not be empty")
+        return stops
+
+    @property
+    def choices(self) -> int:
+        """How many answers are wanted for one prompt."""
+        return self.n or 1
+
+    @property
+    def usage_in_stream(self) -> bool:
+        """Whether the stream shall end with a usage chunk."""
+        return bool(self.stream_options and self.stream_options.include_usage)
+
+    def sampling(self, defaults: Sampling, vocabulary: int) -> Sampling:
+        """What was asked for, and the model's own defaults for the rest."""
+        asked = {
+            name: value for name in _SAMPLING_FIELDS if (value := getattr(self, name)) is not None
+        }
+        asked["top_k"] = max(0, asked.get("top_k", defaults.top_k))
+        asked["logit_bias"] = _logit_bias(self.logit_bias or {}, vocabulary)
+        return msgspec.structs.replace(defaults, **asked)
+
+    def token_limit(self) -> int | None:
+        """The most tokens to generate; None for as many as the context holds."""
+        return _positive("max_tokens", self.max_tokens)
+
+    def check(self) -> None:
+        """Refuse what the types alone let through."""
+        self.token_limit()
+        _ = self.stops
+        kind = self.response_format.type if self.response_format else "text"
+        if kind != "text":
+            refuse(
+                "response_format",
+                f"this engine cannot hold the model to {kind!r}: it has no constrained decoding; "
+                "leave response_format out and ask for JSON in the prompt",
+            )
+
+
+class StreamOptions(msgspec.Struct):
+    """OpenAI's `stream_options`."""
+
+    include_usage: bool | None = None
+
+
+class ResponseFormat(msgspec.Struct):
+    """OpenAI's `response_format`; only `text` can be had here."""
+
+    type: str
+
+
+class Chat(Generation, kw_only=True):
+    """The body of `/v1/chat/completions`."""
+
+    messages: list[dict[str, Any]]
+    max_completion_tokens: int | None = None
+    tools: list[dict[str, Any]] | None = None
+    tool_choice: str | dict[str, Any] | None = None
+    logprobs: bool | None = None
+    top_logprobs: int | None = None
+    chat_template_kwargs: dict[str, Any] | None = None
+    add_generation_prompt: bool | UnsetType = UNSET
+    continue_final_message: bool | None = None
+
+    @property
+    def offered_tools(self) -> list[dict[str, Any]] | None:
+        """The tools that the model shall see."""
+        return None if self.tool_choice == "none" else self.tools or None
+
+    def token_limit(self) -> int | None:
+        """`max_completion_tokens`, or its old name."""
+        newer = _positive("max_completion_tokens", self.max_completion_tokens)
+        return newer if newer is not None else super().token_limit()
+
+    def check(self) -> None:
+        """Refuse what the types alone let through."""
+        super().check()
+        if not self.messages:
+            refuse("messages", "messages must hold at least one message")
+        for at, message in enumerate(self.messages):
+            _check_message(f"messages[{at}]", message)
+        if self.logprobs or self.top_logprobs:
+            refuse("logprobs", "this engine does not return log-probabilities")
+        if self.tool_choice not in (None, "auto", "none"):
+            refuse(
+                "tool_choice",
+                "this engine cannot force a tool call; tool_choice may be 'auto' or 'none'",
+            )
+        for at, tool in enumerate(self.tools or ()):
+            function = tool.get("function")
+            if not (isinstance(function, dict) and isinstance(function.get("name"), str)):
+                refuse("tools", f"tools[{at}] needs a function with a name")
+        if self.continue_final_message:
+            self._check_continuation()
+
+    def _check_continuation(self) -> None:
+        if self.add_generation_prompt is True:
+            refuse(
+                "continue_final_message",
+                "continue_final_message and add_generation_prompt exclude each other",
+            )
+        last = self.messages[-1]
+        if last["role"] != "assistant" or not last.get("content"):
+            refuse(
+                "continue_final_message",
+                "continue_final_message needs a last message from the assistant, with content",
+            )
+
+
+class Completion(Generation, kw_only=True):
+    """The body of `/v1/completions`."""
+
+    prompt: str | list[Any]
+    logprobs: int | None = None
+    echo: bool | None = None
+    suffix: str | None = None
+    best_of: int | None = None
+
+    @property
+    def prompts(self) -> list[str | list[int]]:
+        """One entry per prompt, each text or token ids; checked."""
+        prompt = self.prompt
+        if isinstance(prompt, str):
+            return [prompt]
+        if prompt and all(type(item) is int for item in prompt):
+            return [prompt]
+        if not prompt:
+            refuse("prompt", "prompt must not be empty")
+        if all(isinstance(item, str) for item in prompt):
+            return list(prompt)
+        if all(
+            isinstance(item, list) and item and all(type(token) is int for token in item)
+            for item in prompt
+        ):
+            return list(prompt)
+        return refuse(
+            "prompt", "prompt must be text, a list of texts, token ids, or a list of those"
+        )
+
+    def token_limit(self) -> int | None:
+        """`max_tokens`, with OpenAI's default."""
+        limit = super().token_limit()
+        return _COMPLETIONS_MAX_TOKENS if limit is None else limit
+
+    def check(self) -> None:
+        """Refuse what the types alone let through."""
+        super().check()
+        _ = self.prompts
+        if self.logprobs is not None:
+            refuse("logprobs", "this engine does not return log-probabilities")
+        if self.echo:
+            refuse("echo", "this engine does not echo the prompt")
+        if self.suffix:
+            refuse("suffix", "this engine cannot fill in the middle")
+        if self.best_of not in (None, 1) and self.best_of != self.choices:
+            refuse("best_of", "this engine does not rank answers: best_of must equal n")
+
+
+_Kind = TypeVar("_Kind", bound=Generation)
+
+
+def refuse(param: str, message: str, *, code: str | None = None) -> NoReturn:
+    """Say no to the client, naming the field."""
+    raise RequestRefused(400, f"{message}.", param=param, code=code)
+
+
+def parse_chat(body: bytes) -> Chat:
+    """The body of a chat request; raises `RequestRefused`."""
+    return _parse(body, Chat)
+
+
+def parse_completion(body: bytes) -> Completion:
+    """The body of a completion request; raises `RequestRefused`."""
+    return _parse(body, Completion)
+
+
+def _parse(body: bytes, kind: type[_Kind]) -> _Kind:
+    try:
+        params = msgspec.json.decode(body, type=kind)
+    except msgspec.ValidationError as error:
+        message = str(error)
+        found = re.search(r"missing required field `(\w+)`", message) or re.search(
+            r"`\$\.?([^`]+)`$", message
+        )
+        param = found.group(1) if found else None
+        raise RequestRefused(400, f"{message}.", param=param) from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise RequestRefused(400, f"the body is not valid JSON: {error}") from None
+    params.check()
+    return params
+
+
+_SAMPLING_FIELDS = frozenset(Sampling.__struct_fields__) - {"logit_bias"}
+
+
+def _logit_bias(bias: Mapping[str, float], vocabulary: int) -> tuple[tuple[int, float], ...]:
+    for token in bias:
+        if not (token.isascii() and token.isdigit() and int(token) < vocabulary):
+            refuse(
+                "logit_bias",
+                f"logit_bias: {token!r} is no token id; ids go from 0 to {vocabulary - 1}",
+            )
+    return tuple((int(token), value) for token, value in bias.items())
+
+
+def _positive(param: str, limit: int | None) -> int | None:
+    if limit is not None and limit <= 0:
+        refuse(param, f"{param} must be at least 1, not {limit}")
+    return limit
+
+
+def _check_message(where: str, message: Mapping[str, Any]) -> None:
+    role = message.get("role")
+    if role not in ROLES:
+        refuse(f"{where}.role", f"{where}.role must be one of {_names(ROLES)}, not {role!r}")
+    content = message.get("content")
+    if content is None:
+        if role != "assistant":
+            refuse(f"{where}.content", f"{where} needs content")
+    elif isinstance(content, list):
+        for at, part in enumerate(content):
+            _check_part(f"{where}.content[{at}]", part)
+    elif not isinstance(content, str):
+        refuse(f"{where}.content", f"{where}.content must be text or a list of parts")
+    for at, call in enumerate(message.get("tool_calls") or ()):
+        _check_call(f"{where}.tool_calls[{at}]", call)
+
+
+def _check_part(where: str, part: object) -> None:
+    if not isinstance(part, dict):
+        refuse(where, f"{where} must be an object with a type")
+    if part.get("type") not in ("text", "input_text", "refusal"):
+        refuse(where, f"{where}: this model takes text only, not {part.get('type')!r} parts")
+    if not isinstance(part.get("text", part.get("refusal")), str):
+        refuse(where, f"{where} needs a text")
+
+
+def _check_call(where: str, call: object) -> None:
+    function = call.get("function") if isinstance(call, dict) else None
+    if not isinstance(function, dict) or not isinstance(function.get("name"), str):
+        refuse(where, f"{where} needs a function with a name")
+    arguments = function.get("arguments")
+    if isinstance(arguments, str) and arguments:
+        try:
+            json.loads(arguments)
+        except ValueError:
+            refuse(f"{where}.function.arguments", f"{where}.function.arguments is not JSON")
+
+
+def _names(names: frozenset[str]) -> str:
+    return ", ".join(sorted(names))
