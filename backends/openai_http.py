@@ -31,7 +31,13 @@ from backends.base import (
 from backends.secret import Secret
 from backends.transport import Transport
 
-Url = Annotated[str, Meta(pattern=r"^(https?://|unix:/)\S+$")]
+Url = Annotated[
+    str,
+    Meta(
+        pattern=r"^(https?://[^\s/]|unix:/)\S*$",
+        description="a URL such as http://host:8000, https://host/v1 or unix:/run/engine.sock",
+    ),
+]
 """`http://host:port`, `https://…`, or `unix:/path/to/socket`."""
 
 PROBE_TIMEOUT = 2.0

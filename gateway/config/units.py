@@ -47,6 +47,10 @@ class Duration(float):
             raise ValueError(f'expected at most 30d, found "{text}"')
         return cls(seconds)
 
+    def written(self) -> str:
+        """As it would stand in a file: `25ms`, `2s`."""
+        return f"{self * 1000:g}ms" if 0 < self < 1 else f"{float(self):g}s"
+
 
 class Timeout(Duration):
     """A duration above zero, for what cannot be given no time at all."""
@@ -77,6 +81,13 @@ class Size(int):
         if size > _LARGEST:
             raise ValueError(f'expected at most 1024GiB, found "{text}"')
         return cls(size)
+
+    def written(self) -> str:
+        """As it would stand in a file: `32KiB`, `32MiB`."""
+        for unit, bytes_ in (("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)):
+            if self and self % bytes_ == 0:
+                return f"{self // bytes_}{unit}"
+        return f"{int(self)}B"
 
 
 def _expected(what: str, text: str, units: tuple[str, str]) -> str:

@@ -1,0 +1,237 @@
+"""What types cannot say: whether the parts of a configuration fit together.
+
+Every check takes what could be built and adds to the report. A check of a whole is left out
+where its parts are wrong, and a name that is written counts as there even if what it names is
+wrong: so one mistake is told once.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Callable, Iterable
+from graphlib import CycleError, TopologicalSorter
+
+from backends.openai_http import HttpOptions
+from gateway.config.names import Glob, NameIndex, is_glob
+from gateway.config.problems import Path, Report, did_you_mean
+from gateway.config.structs import Config, Model, Rule
+
+_HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+_CREDENTIALS = re.compile(r"^https?://[^/]*@")
+_MOST_CIRCLES = 20
+
+
+def check(config: Config, report: Report) -> None:
+    """Run every check."""
+    for one in _CHECKS:
+        one(config, report)
+
+
+def model_index(config: Config) -> NameIndex[str]:
+    """Names, aliases and globs, each with the name of its model."""
+    names = [(name, name) for name in config.models]
+    aliases = [(alias, name) for name, model in config.models.items() for alias in model.aliases]
+    return NameIndex([*names, *aliases])
+
+
+def _replicas(config: Config, report: Report) -> None:
+    for name, options in config.backends.items():
+        if not isinstance(options, HttpOptions):
+            continue
+        seen: dict[str, int] = {}
+        for position, url in enumerate(options.replicas):
+            path: Path = ("backends", name, "replicas", position)
+            if _CREDENTIALS.match(url):
+                report.add(path, "found credentials in a URL, which is shown", "use `api_key`")
+                continue
+            first = seen.setdefault(_address(url), position)
+            if first != position:
+                report.add(path, f'"{url}" is here twice', f"it is replicas[{first}] too")
+
+
+def _address(url: str) -> str:
+    """What two spellings of one replica have in common."""
+    return url.rstrip("/").removesuffix("/v1").rstrip("/").lower()
+
+
+def _shape(config: Config, report: Report) -> None:
+    for name, model in config.models.items():
+        path: Path = ("models", name)
+        if report.within(path):
+            continue
+        if model.backend is not None and model.variants:
+            report.add((*path, "variants"), "found both `backend` and `variants`", "keep one")
+        elif model.backend is None and not model.variants:
+            near = "name its engine: backend: NAME"
+            report.add(path, "expected `backend` or `variants`, found neither", near)
+        elif model.variants and model.model is not None:
+            hint = "give it to each variant that needs it"
+            report.add((*path, "model"), "`model` goes with `backend`, not with `variants`", hint)
+        elif all(variant.weight == 0 for variant in model.arms().values()):
+            hint = "give one variant a weight above 0"
+            report.add((*path, "variants"), "the weights of all variants are 0", hint)
+
+
+def _backends_exist(config: Config, report: Report) -> None:
+    for name, model in config.models.items():
+        path: Path = ("models", name)
+        if model.backend is not None:
+            _backend_exists((*path, "backend"), model.backend, config, report)
+        for arm, variant in model.variants.items():
+            _backend_exists((*path, "variants", arm, "backend"), variant.backend, config, report)
+
+
+def _backend_exists(path: Path, name: str, config: Config, report: Report) -> None:
+    if not report.written(("backends", name)):
+        _missing(path, "backend", name, config.backends, report)
+
+
+def _missing(path: Path, noun: str, name: str, known: Iterable[str], report: Report) -> None:
+    report.add(path, f'no {noun} is called "{_cut(name)}"', did_you_mean(name, known))
+
+
+def _cut(name: str) -> str:
+    return name if len(name) <= 64 else name[:64] + "…"
+
+
+def _rules(config: Config, report: Report) -> None:
+    for name, model in config.models.items():
+        if report.within(("models", name, "rules")):
+            continue
+        for position, rule in enumerate(model.rules):
+            _rule(("models", name, "rules", position), rule, model, config, report)
+
+
+def _rule(path: Path, rule: Rule, model: Model, config: Config, report: Report) -> None:
+    if not rule.when.headers and not rule.when.keys:
+        hint = "give `headers` or `keys`; for all requests use the weights"
+        report.add((*path, "when"), "the condition is empty", hint)
+    for header in rule.when.headers:
+        if not _HEADER_NAME.fullmatch(header):
+            at = (*path, "when", "headers", header)
+            report.add(at, "is no name of an HTTP header", "it may hold letters, digits and -")
+    for position, key in enumerate(rule.when.keys):
+        at = (*path, "when", "keys", position)
+        if not report.written(("keys", key)):
+            _missing(at, "key", key, config.keys, report)
+    arms = model.arms()
+    if rule.variant not in arms and not report.written((*path[:2], "variants", rule.variant)):
+        _missing((*path, "variant"), "variant", rule.variant, arms, report)
+
+
+def _aliases(config: Config, report: Report) -> None:
+    owners: dict[str, str] = {}
+    for name, model in config.models.items():
+        for position, alias in enumerate(model.aliases):
+            path: Path = ("models", name, "aliases", position)
+            if report.written(("models", alias)):
+                report.add(path, f'"{alias}" is the name of a model already', "drop the alias")
+            elif alias in owners:
+                report.add(path, f'"{alias}" is an alias of "{owners[alias]}" already', "keep one")
+            owners.setdefault(alias, name)
+
+
+def _fallbacks(config: Config, report: Report) -> None:
+    index = model_index(config)
+    targets: dict[str, dict[str, int]] = {name: {} for name in config.models}
+    for name, model in config.models.items():
+        if report.within(("models", name, "fallback")):
+            continue
+        for position, wanted in enumerate(model.fallback):
+            path: Path = ("models", name, "fallback", position)
+            target = index.find(wanted)
+            if is_glob(wanted):
+                report.add(path, f'expected one model, found the glob "{wanted}"', "name a model")
+            elif target is not None:
+                targets[name].setdefault(target, position)
+            elif not report.written(("models", wanted)):
+                hint = did_you_mean(wanted, config.models)
+                report.add(path, f'no model is called "{_cut(wanted)}"', hint)
+    _circles(targets, report)
+
+
+def _circles(targets: dict[str, dict[str, int]], report: Report) -> None:
+    """Report each circle where it closes; `targets` has the list position of every fallback."""
+    for _ in range(_MOST_CIRCLES):
+        try:
+            TopologicalSorter(targets).prepare()
+        except CycleError as error:
+            circle = error.args[1][:0:-1]  # from each model to its fallback, without the repeat
+            first = min(range(len(circle)), key=lambda at: list(targets).index(circle[at]))
+            circle = circle[first:] + circle[:first]
+            last = circle[-1]
+            position = targets[last].pop(circle[0])
+            way = " → ".join([*circle, circle[0]])
+            path = ("models", last, "fallback", position)
+            report.add(path, f"the fallbacks go in a circle: {way}", "drop one of them")
+        else:
+            return
+
+
+def _keys(config: Config, report: Report) -> None:
+    index = model_index(config)
+    owners: dict[bytes, str] = {}
+    for name, key in config.keys.items():
+        owner = owners.setdefault(key.value.digest, name)
+        if owner != name:
+            report.add(
+                ("keys", name, "value"), f'is the same as that of "{owner}"', "make a new one"
+            )
+        for position, wanted in enumerate(key.models):
+            written = report.written(("models", wanted))
+            if not written and not _names_a_model(wanted, index, config):
+                path = ("keys", name, "models", position)
+                _missing(path, "model", wanted, config.models, report)
+
+
+def _names_a_model(wanted: str, index: NameIndex[str], config: Config) -> bool:
+    if index.find(wanted) is not None:
+        return True
+    if not is_glob(wanted):
+        return False
+    glob = Glob(wanted)
+    names = [alias for model in config.models.values() for alias in model.aliases]
+    return any(is_glob(name) or glob.matches(name) for name in [*config.models, *names])
+
+
+def _listening(config: Config, report: Report) -> None:
+    server = config.server
+    if config.keys or report.written(("keys",)) or server.insecure or is_loopback(server.host):
+        return
+    report.add(
+        ("server", "host"),
+        f'"{server.host}" can be reached from other machines, and there are no keys',
+        "add `keys:`, listen on 127.0.0.1, or say `insecure: true` if others guard the way here",
+    )
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach `host`. A name other than localhost may be anything."""
+    if host.lower() == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+def _waits(config: Config, report: Report) -> None:
+    for name, model in config.models.items():
+        retry = model.retry
+        if retry.max_backoff < retry.backoff:
+            path = ("models", name, "retry", "max_backoff")
+            report.add(path, "is shorter than `backoff`", f"at least {float(retry.backoff):g}s")
+
+
+_CHECKS: tuple[Callable[[Config, Report], None], ...] = (
+    _replicas,
+    _shape,
+    _backends_exist,
+    _rules,
+    _aliases,
+    _fallbacks,
+    _keys,
+    _listening,
+    _waits,
+)

@@ -1,0 +1,35 @@
+"""From a path to a checked `Config`, or to everything that is wrong with it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import cast
+
+from gateway.config.build import INVALID, build
+from gateway.config.checks import check
+from gateway.config.document import UnreadableError, read
+from gateway.config.model_paths import resolve_models
+from gateway.config.problems import ConfigErrors, Problem, Report
+from gateway.config.structs import Config
+
+
+def load(path: Path, env: Mapping[str, str]) -> Config:
+    """Read, build and check the file at `path`, with the variables in `env`.
+
+    Raises `ConfigErrors` with all problems. Reads the file and looks at the directories of
+    models that it names; nothing else is touched.
+    """
+    file = str(path)
+    try:
+        root = read(path)
+    except UnreadableError as error:
+        problem = Problem(file, "", error.message, error.hint, error.line, error.column)
+        raise ConfigErrors([problem]) from None
+    report = Report(file)
+    built = build(root, Config, env, report)
+    if built is not INVALID:
+        config = resolve_models(cast(Config, built), path.parent.resolve(), env, report)
+        check(config, report)
+    report.raise_any()
+    return config

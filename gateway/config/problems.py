@@ -1,0 +1,107 @@
+"""What is wrong with a configuration file, said so that it can be mended: where, what, and how."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
+
+import msgspec
+
+Path = tuple[str | int, ...]
+"""Keys and list positions from the top of the file down to a value."""
+
+_PLAIN_KEY = re.compile(r"[^\s.\[\]\"]+")
+_SHOWN = 128
+
+
+class Problem(msgspec.Struct, frozen=True):
+    """One mistake. Never quotes a secret."""
+
+    file: str
+    path: str
+    """Dotted, such as `models.assistant.aliases[0]`; empty for the file as a whole."""
+    message: str
+    """What was expected and what was found."""
+    hint: str = ""
+    """What would be right, where that can be told."""
+    line: int | None = None
+    """From 1; None where the trouble is the file itself."""
+    column: int | None = None
+    """From 1."""
+
+    def __str__(self) -> str:
+        where = self.file if self.line is None else f"{self.file}:{self.line}"
+        what = f"{self.path}: {self.message}" if self.path else self.message
+        return f"{where}: {what}; {self.hint}" if self.hint else f"{where}: {what}"
+
+
+class ConfigErrors(Exception):  # noqa: N818 - it is many errors
+    """Everything that is wrong with a file, in the order of its lines; one per line as text."""
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("\n".join(map(str, self.problems)))
+
+
+class Report:
+    """Where everything in a file stands, and what is wrong with it. One per loading."""
+
+    def __init__(self, file: str) -> None:
+        self.file = file
+        self._positions: dict[Path, tuple[int, int]] = {(): (1, 1)}
+        self._problems: list[tuple[Path, Problem]] = []
+
+    def place(self, path: Path, line: int, column: int) -> None:
+        """Remember that `path` was written at `line`, `column` (from 1)."""
+        self._positions[path] = (line, column)
+
+    def written(self, path: Path) -> bool:
+        """Whether `path` is in the file, right or wrong."""
+        return path in self._positions
+
+    def add(self, path: Path, message: str, hint: str = "") -> None:
+        """Note a problem at `path`, or, where it is not in the file, at what it would be in."""
+        known = path
+        while known not in self._positions:
+            known = known[:-1]
+        line, column = self._positions[known]
+        self.add_at(path, line, column, message, hint)
+
+    def add_at(self, path: Path, line: int, column: int, message: str, hint: str = "") -> None:
+        """Note a problem at a position."""
+        problem = Problem(self.file, dotted(path), message, hint, line, column)
+        if (path, problem) not in self._problems:
+            self._problems.append((path, problem))
+
+    def within(self, path: Path) -> bool:
+        """Whether something at or below `path` is wrong."""
+        return any(at[: len(path)] == path for at, _ in self._problems)
+
+    def raise_any(self) -> None:
+        """Raise `ConfigErrors` if there is a problem."""
+        if self._problems:
+            problems = [problem for _, problem in self._problems]
+            raise ConfigErrors(sorted(problems, key=lambda it: (it.line or 0, it.column or 0)))
+
+
+def dotted(path: Path) -> str:
+    """Write `path` as people do: `models.assistant.aliases[0]`, `models."gpt-4.1"`."""
+    text = ""
+    for part in path:
+        if isinstance(part, int):
+            text += f"[{part}]"
+            continue
+        short = part if len(part) <= _SHOWN else part[:_SHOWN] + "…"
+        key = short if _PLAIN_KEY.fullmatch(short) else msgspec.json.encode(short).decode()
+        text += f".{key}" if text else key
+    return text
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Name the nearest of `known`, or, failing that, all of them; empty where there are none."""
+    names = list(dict.fromkeys(known))
+    near = get_close_matches(word[:_SHOWN], names, n=1)
+    if near:
+        return f'did you mean "{near[0]}"?'
+    return f"there is {', '.join(names[:20])}" if names else ""
