@@ -137,6 +137,8 @@ class Backend(ABC):
     Made by `Options.open`; owned by whoever called that, who must `stop` it.
     """
 
+    provider: str = "openai"
+    """What kind of engine it is, as `gen_ai.provider.name` tells it."""
     endpoints: frozenset[Endpoint]
     """The endpoints that this engine serves."""
     addresses: tuple[str, ...]

@@ -16,6 +16,8 @@ class Dialect(StrEnum):
     """Whose error shape a client expects."""
 
     OPENAI = "openai"
+    RESPONSES = "responses"
+    """OpenAI's, with the responses endpoint's own error event."""
     ANTHROPIC = "anthropic"
 
 
@@ -41,6 +43,17 @@ class GatewayError(Exception):
             self.code = code
         self.retry_after = retry_after
         """Seconds until another try makes sense; None where it does not."""
+
+
+class InternalError(GatewayError):
+    """A bug of the gateway. The client learns where to look it up, and nothing else."""
+
+    code = "internal_error"
+
+    def __init__(self, request_id: str) -> None:
+        super().__init__(
+            f"the gateway failed on this request; its log says why, under {request_id!r}"
+        )
 
 
 class BadRequest(GatewayError):
@@ -138,6 +151,31 @@ class UpstreamTimeout(GatewayError):
     code = "upstream_timeout"
 
 
+_TYPES = {
+    401: "authentication_error",
+    403: "permission_error",
+    429: "rate_limit_error",
+    501: "invalid_request_error",
+}
+
+
+class EngineAnswered(GatewayError):
+    """An engine said no, in its own words: its status and message are the client's to see."""
+
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        *,
+        param: str | None = None,
+        code: str | None = None,
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(message, param=param, code=code, retry_after=retry_after)
+        self.status = status
+        self.type = _TYPES.get(status, "server_error" if status >= 500 else "invalid_request_error")
+
+
 _ANTHROPIC_TYPES = {
     400: "invalid_request_error",
     401: "authentication_error",
@@ -160,6 +198,14 @@ def render_event(error: GatewayError, dialect: Dialect) -> bytes:
     body = render_body(error, dialect)
     if dialect is Dialect.ANTHROPIC:
         return b"event: error\ndata: " + body + b"\n\n"
+    if dialect is Dialect.RESPONSES:
+        event = {
+            "type": "error",
+            "code": error.code or error.type,
+            "message": error.message,
+            "param": error.param,
+        }
+        return b"event: error\ndata: " + msgspec.json.encode(event) + b"\n\n"
     return b"data: " + body + b"\n\n"
 
 

@@ -1,0 +1,1 @@
+"""What clients see: routes, the inference handler, the relay, authentication."""

@@ -1,0 +1,1 @@
+"""Background owners: health, reload, drain, and the engines they look after."""

@@ -1,0 +1,23 @@
+"""Balancing policies: which replica of a variant takes the next attempt.
+
+One file per policy, each a class with a single `pick`. A policy is told what may be picked
+and is not asked whether: health, breakers and earlier tries of the same request are the
+caller's business. A new policy is one new file plus one name in `POLICIES`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from gateway.policies.base import Candidate, Policy
+from gateway.policies.least_outstanding import LeastOutstanding
+from gateway.policies.random_choice import RandomChoice
+from gateway.policies.round_robin import RoundRobin
+
+POLICIES: dict[str, Callable[[], Policy]] = {
+    "least_outstanding": LeastOutstanding,
+    "random": RandomChoice,
+    "round_robin": RoundRobin,
+}
+
+__all__ = ["POLICIES", "Candidate", "Policy"]

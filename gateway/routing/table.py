@@ -17,6 +17,7 @@ from backends.openai_http import HttpOptions
 from gateway.config import structs
 from gateway.config.names import Glob, NameIndex, is_glob
 from gateway.errors import ModelNotFound
+from gateway.policies import POLICIES, Policy
 
 if TYPE_CHECKING:
     from gateway.routing.replica import Replica
@@ -49,6 +50,8 @@ class Variant(msgspec.Struct, frozen=True, kw_only=True):
     backend: str
     """The name of its backend."""
     replicas: tuple[Replica, ...]
+    policy: Policy
+    """Picks among `replicas`; the one thing here that remembers, and only between its picks."""
     upstream: str | None
     """What the engine calls the model; None where that is the name the client asked for."""
     salt: bytes
@@ -79,8 +82,6 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     """In the order of the file; never empty."""
     rules: tuple[Rule, ...]
     sticky: Sticky
-    balance: str
-    """The policy that picks a replica: `least_outstanding`, `round_robin` or `random`."""
     retry: structs.Retry
     timeouts: structs.Timeouts
     fallback: tuple[str, ...]
@@ -163,6 +164,7 @@ def _route(
             weight=variant.weight,
             backend=variant.backend,
             replicas=replicas[variant.backend],
+            policy=POLICIES[model.balance](),
             upstream=_upstream(name, variant, config),
             salt=blake2b(f"{name}\0{arm}".encode(), digest_size=16).digest(),
         )
@@ -174,7 +176,6 @@ def _route(
         variants=tuple(variants.values()),
         rules=tuple(_rule(rule, variants) for rule in model.rules),
         sticky=Sticky.parse(model.sticky),
-        balance=model.balance,
         retry=model.retry,
         timeouts=model.timeouts,
         fallback=model.fallback,

@@ -1,0 +1,1 @@
+"""Bytes in, values out: the formats on the wire, without any I/O."""

@@ -1,0 +1,70 @@
+"""Read a request's body once: bounded in size, bounded in waiting, and only if it can be JSON."""
+
+from __future__ import annotations
+
+from typing import cast
+
+from litestar.types import HTTPReceiveMessage, Receive
+
+from gateway.api.headers import Headers, find
+from gateway.config.structs import Limits
+from gateway.dispatch.watchdog import WaitTooLongError, Watchdog
+from gateway.errors import RequestTimeout, RequestTooLarge, UnsupportedMediaType
+
+
+class ClientGoneError(Exception):
+    """The client left before its request was complete."""
+
+
+async def read_body(
+    receive: Receive, headers: Headers, limits: Limits, watchdog: Watchdog
+) -> bytes:
+    """The whole body. Raises `GatewayError`, or `ClientGoneError`."""
+    _check_headers(headers, limits.body)
+    pieces: list[bytes] = []
+    size = 0
+    while True:
+        deadline = watchdog.now() + limits.body_timeout
+        try:
+            message = cast(HTTPReceiveMessage, await watchdog.wait(receive(), deadline))
+        except WaitTooLongError:
+            raise RequestTimeout(
+                f"the request body stopped coming for {limits.body_timeout:g} s"
+            ) from None
+        if message["type"] == "http.disconnect":
+            raise ClientGoneError
+        body = message["body"]
+        size += len(body)
+        if size > limits.body:
+            raise _too_large(limits.body)
+        if not pieces and not message["more_body"]:
+            return body
+        pieces.append(body)
+        if not message["more_body"]:
+            return b"".join(pieces)
+
+
+def _check_headers(headers: Headers, limit: int) -> None:
+    length = find(headers, b"content-length")
+    if length is not None and length.isdigit() and int(length) > limit:
+        raise _too_large(limit)
+    media_type = find(headers, b"content-type")
+    if media_type is not None:
+        # A page in a browser may send other types to any host without being asked for leave.
+        kind = media_type.split(b";", 1)[0].strip().lower()
+        if kind != b"application/json" and not kind.endswith(b"+json"):
+            raise UnsupportedMediaType(
+                f"the content type is {kind.decode('latin-1')!r}: "
+                "send JSON, with `Content-Type: application/json`"
+            )
+    encoding = find(headers, b"content-encoding")
+    if encoding is not None and encoding.strip().lower() != b"identity":
+        raise UnsupportedMediaType(
+            f"the body is compressed ({encoding.decode('latin-1')!r}): send it as it is"
+        )
+
+
+def _too_large(limit: int) -> RequestTooLarge:
+    return RequestTooLarge(
+        f"the request body is larger than {limit} bytes, the limit of `server.limits.body`"
+    )

@@ -1,0 +1,136 @@
+"""Which headers pass: from the client to the engine, and back. Pure."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from typing import cast
+
+from litestar.types import Scope
+
+from backends.base import Header
+
+Headers = Sequence[Header]
+
+_HOP_BY_HOP = {
+    b"connection",
+    b"keep-alive",
+    b"proxy-authenticate",
+    b"proxy-authorization",
+    b"proxy-connection",
+    b"te",
+    b"trailer",
+    b"transfer-encoding",
+    b"upgrade",
+}
+"""RFC 9110, section 7.6.1."""
+
+_NOT_TO_ENGINES = frozenset(
+    _HOP_BY_HOP
+    | {
+        # Credentials and cookies are between the client and the gateway.
+        b"authorization",
+        b"api-key",
+        b"x-api-key",
+        b"cookie",
+        # The adapter writes these itself.
+        b"host",
+        b"content-length",
+        b"content-type",
+        b"content-encoding",
+        b"accept",
+        b"accept-encoding",
+        b"expect",
+        # Set anew: ours is the one that counts.
+        b"x-request-id",
+        # Who the client is, is the gateway's to say.
+        b"forwarded",
+        b"x-forwarded-for",
+        b"x-forwarded-host",
+        b"x-forwarded-proto",
+        b"x-real-ip",
+        b"origin",
+        b"referer",
+        b"user-agent",
+    }
+)
+
+_NOT_TO_CLIENTS = frozenset(
+    _HOP_BY_HOP
+    | {
+        b"content-length",
+        b"content-encoding",
+        b"date",
+        b"server",
+        b"set-cookie",
+        b"x-request-id",
+        b"openai-processing-ms",
+        b"alt-svc",
+        b"strict-transport-security",
+        b"x-accel-buffering",
+        # Which pages may read an answer is not the engine's to say.
+        b"access-control-allow-origin",
+        b"access-control-allow-credentials",
+        b"access-control-allow-headers",
+        b"access-control-allow-methods",
+        b"access-control-expose-headers",
+    }
+)
+
+_LONGEST_REQUEST_ID = 128
+
+
+def of(scope: Scope) -> Headers:
+    """The headers of an ASGI request; ASGI promises an iterable, servers give a list."""
+    return cast(Headers, scope["headers"])
+
+
+def find(headers: Headers, name: bytes) -> bytes | None:
+    """The value of the first header called `name` (lower case)."""
+    for found, value in headers:
+        if found == name:
+            return value
+    return None
+
+
+def request_id(headers: Headers) -> str:
+    """The client's `x-request-id`, if it is fit to be repeated; else a fresh one."""
+    given = find(headers, b"x-request-id")
+    if given and len(given) <= _LONGEST_REQUEST_ID and _is_printable(given):
+        return given.decode("ascii")
+    return f"req_{secrets.token_hex(12)}"
+
+
+def for_engine(headers: Headers, request_id: str) -> list[Header]:
+    """What an engine may see of a client's headers; `x-gateway-*` speak to the gateway."""
+    named_by_client = _listed_in_connection(headers)
+    passed = [
+        header
+        for header in headers
+        if header[0] not in _NOT_TO_ENGINES
+        and header[0] not in named_by_client
+        and not header[0].startswith((b"x-gateway-", b"x-stainless-", b"sec-"))
+    ]
+    passed.append((b"x-request-id", request_id.encode("ascii")))
+    return passed
+
+
+def for_client(headers: Headers) -> list[Header]:
+    """What a client may see of an engine's headers."""
+    return [
+        header
+        for header in headers
+        if header[0] not in _NOT_TO_CLIENTS and not header[0].startswith(b"x-gateway-")
+    ]
+
+
+def _listed_in_connection(headers: Headers) -> frozenset[bytes]:
+    """Headers that `Connection` names are for this hop only, whatever they are."""
+    value = find(headers, b"connection")
+    if value is None or value in (b"keep-alive", b"close"):
+        return frozenset()
+    return frozenset(name.strip().lower() for name in value.split(b","))
+
+
+def _is_printable(value: bytes) -> bool:
+    return all(0x21 <= byte <= 0x7E for byte in value)

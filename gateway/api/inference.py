@@ -1,0 +1,171 @@
+"""The one inference handler: all endpoints, streaming or not, go through here.
+
+An ASGI app of its own rather than a handler's return value: what it sends is bytes as they
+come, and a framework's response object would be built for every request only to be taken apart.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+
+from litestar.types import Receive, Scope, Send
+
+from backends.base import Endpoint
+from gateway.api import headers as fields
+from gateway.api.auth import Authenticator
+from gateway.api.body import ClientGoneError, read_body
+from gateway.api.client_watch import ClientWatch
+from gateway.api.exchange import Exchange
+from gateway.api.relay import relay
+from gateway.control.drain import Drain, Phase, shutting_down
+from gateway.control.state import Snapshot, State
+from gateway.dispatch.ask import Ask
+from gateway.dispatch.attempt import AttemptFailedError
+from gateway.dispatch.attempts import Attempts
+from gateway.dispatch.watchdog import Watchdog
+from gateway.errors import Dialect, GatewayError, InternalError
+from gateway.telemetry.access_log import AccessLog
+from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.record import RequestRecord
+from gateway.telemetry.tracing import RequestSpan, Tracing
+from gateway.wire.peek import peek
+
+logger = logging.getLogger(__name__)
+
+_DIALECTS = {
+    Endpoint.MESSAGES: Dialect.ANTHROPIC,
+    Endpoint.COUNT_TOKENS: Dialect.ANTHROPIC,
+    Endpoint.RESPONSES: Dialect.RESPONSES,
+}
+
+CLIENT_CLOSED_REQUEST = 499
+"""nginx's status for a client that left before its answer began; nobody receives it."""
+
+
+class Inference:
+    """An ASGI app that answers one endpoint."""
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        *,
+        authenticator: Authenticator,
+        state: State,
+        attempts: Attempts,
+        drain: Drain,
+        metrics: Metrics,
+        tracing: Tracing,
+        access_log: AccessLog | None,
+    ) -> None:
+        self._endpoint = endpoint
+        self._dialect = _DIALECTS.get(endpoint, Dialect.OPENAI)
+        self._authenticator = authenticator
+        self._state = state
+        self._attempts = attempts
+        self._drain = drain
+        self._metrics = metrics
+        self._tracing = tracing
+        self._access_log = access_log
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = fields.of(scope)
+        record = RequestRecord(
+            request_id=fields.request_id(headers),
+            endpoint=self._endpoint,
+            started=time.monotonic(),
+            started_at=time.time(),
+        )
+        span = self._tracing.request(record, headers)
+        try:
+            with self._metrics.requests_in_flight(self._endpoint):
+                await self._serve(Exchange(send, record, self._dialect), receive, headers, span)
+        finally:
+            record.ended_at = time.monotonic()
+            self._metrics.request_finished(record)
+            span.end(record)
+            if self._access_log is not None:
+                self._access_log.write(record)
+
+    async def _serve(
+        self, exchange: Exchange, receive: Receive, headers: fields.Headers, span: RequestSpan
+    ) -> None:
+        """Answer, and turn whatever goes wrong into what the client is told."""
+        task = asyncio.current_task()
+        assert task is not None
+        watchdog = Watchdog()
+        client = ClientWatch(receive, task)
+        try:
+            with self._drain.admit(task), self._state.use() as snapshot:
+                ask = await self._read(exchange.record, snapshot, receive, headers, span, watchdog)
+                client.start()
+                await self._answer(ask, exchange, client)
+        except GatewayError as error:
+            await exchange.fail(error)
+        except AttemptFailedError as broken:
+            await exchange.fail(broken.failure.error, cause=broken.failure.cause)
+        except ClientGoneError:
+            _note_gone(exchange.record)
+        except asyncio.CancelledError:
+            if client.gone:
+                task.uncancel()
+                _note_gone(exchange.record)
+            elif self._drain.phase is Phase.CUT:
+                task.uncancel()
+                await exchange.fail(shutting_down())
+            else:
+                raise
+        except Exception:
+            logger.exception("request %s hit a bug of the gateway", exchange.record.request_id)
+            await exchange.fail(InternalError(exchange.record.request_id))
+        finally:
+            client.stop()
+            watchdog.close()
+
+    async def _read(
+        self,
+        record: RequestRecord,
+        snapshot: Snapshot,
+        receive: Receive,
+        headers: fields.Headers,
+        span: RequestSpan,
+        watchdog: Watchdog,
+    ) -> Ask:
+        """Everything that is known before anybody is asked. Raises `GatewayError`."""
+        principal = self._authenticator.identify(snapshot.config.keys, headers)
+        if principal is not None:
+            record.principal = principal.name
+        body = await read_body(receive, headers, snapshot.config.server.limits, watchdog)
+        peeked = peek(self._endpoint, body)
+        record.model = peeked.model
+        record.stream = peeked.stream is True
+        route = snapshot.table.resolve(peeked.model, principal.may_use if principal else None)
+        record.route = route.name
+        if principal is not None:
+            principal.require(route)
+        return Ask(
+            endpoint=self._endpoint,
+            body=body,
+            peeked=peeked,
+            client_headers=headers,
+            engine_headers=fields.for_engine(headers, record.request_id),
+            table=snapshot.table,
+            route=route,
+            principal=record.principal,
+            record=record,
+            span=span,
+            watchdog=watchdog,
+        )
+
+    async def _answer(self, ask: Ask, exchange: Exchange, client: ClientWatch) -> None:
+        answer = await self._attempts.answer(ask)
+        try:
+            await relay(answer, exchange, client)
+        finally:
+            await answer.close()
+
+
+def _note_gone(record: RequestRecord) -> None:
+    record.client_gone = True
+    record.status = record.status or CLIENT_CLOSED_REQUEST

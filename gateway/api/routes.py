@@ -1,0 +1,99 @@
+"""Every path that clients see, on one screen, and the Litestar application made of them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+
+import msgspec
+from litestar import Litestar, MediaType, Request, Response, get, post
+from litestar.handlers import HTTPRouteHandler
+from litestar.openapi import OpenAPIConfig
+from litestar.types import ASGIApp
+
+from backends.base import Endpoint
+from gateway import __version__
+from gateway.api.auth import Authenticator, Principal
+from gateway.api.headers import of
+from gateway.api.http_errors import EXCEPTION_HANDLERS
+from gateway.api.models import list_models, show_model
+from gateway.api.openapi import operation_for
+from gateway.control.drain import Drain
+from gateway.control.readiness import report
+from gateway.control.state import State
+from gateway.telemetry.metrics import CONTENT_TYPE, Metrics
+
+INFERENCE_ROUTES = {
+    "/v1/chat/completions": Endpoint.CHAT,
+    "/v1/completions": Endpoint.COMPLETIONS,
+    "/v1/embeddings": Endpoint.EMBEDDINGS,
+    "/v1/responses": Endpoint.RESPONSES,
+    "/v1/messages": Endpoint.MESSAGES,
+    "/v1/messages/count_tokens": Endpoint.COUNT_TOKENS,
+    "/v1/rerank": Endpoint.RERANK,
+}
+
+
+def build_api(
+    inference: Mapping[Endpoint, ASGIApp],
+    *,
+    authenticator: Authenticator,
+    state: State,
+    drain: Drain,
+    metrics: Metrics,
+) -> Litestar:
+    """The application. `inference` answers the endpoints; the rest is answered here."""
+
+    def principal(request: Request) -> Principal | None:  # type: ignore[type-arg]
+        return authenticator.identify(state.snapshot.config.keys, of(request.scope))
+
+    @get("/v1/models", summary="List the models", tags=["models"], sync_to_thread=False)
+    def models(request: Request) -> Response[bytes]:  # type: ignore[type-arg]
+        return _json(list_models(state.snapshot, principal(request)))
+
+    @get("/v1/models/{name:path}", summary="Show one model", tags=["models"], sync_to_thread=False)
+    def model(request: Request, name: str) -> Response[bytes]:  # type: ignore[type-arg]
+        return _json(show_model(state.snapshot, principal(request), name.removeprefix("/")))
+
+    @get("/health", summary="Is the gateway alive?", tags=["operations"], sync_to_thread=False)
+    def health() -> Response[bytes]:
+        return _json({"status": "ok"})
+
+    @get("/ready", summary="May it take traffic?", tags=["operations"], sync_to_thread=False)
+    def ready() -> Response[bytes]:
+        said = report(state.snapshot, drain.phase, time.monotonic())
+        return _json(said, 200 if said.ready else 503)
+
+    @get("/metrics", summary="Prometheus metrics", tags=["operations"], sync_to_thread=False)
+    def exposition() -> Response[bytes]:
+        return Response(metrics.render(), headers={"content-type": CONTENT_TYPE})
+
+    return Litestar(
+        route_handlers=[
+            *(_inference_route(path, inference[end]) for path, end in INFERENCE_ROUTES.items()),
+            models,
+            model,
+            health,
+            ready,
+            exposition,
+        ],
+        exception_handlers=EXCEPTION_HANDLERS,
+        openapi_config=OpenAPIConfig(title="Gateway", version=__version__, path="/docs"),
+        # Litestar's default would have httpx log every request.
+        logging_config=None,
+    )
+
+
+def _inference_route(path: str, app: ASGIApp) -> HTTPRouteHandler:
+    operation = operation_for(INFERENCE_ROUTES[path])
+
+    @post(path, operation_class=operation, sync_to_thread=False, status_code=200)
+    def handler() -> ASGIApp:
+        return app
+
+    return handler
+
+
+def _json(value: object, status: int = 200) -> Response[bytes]:
+    body = msgspec.json.encode(value)
+    return Response(body, status_code=status, media_type=MediaType.JSON)

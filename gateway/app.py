@@ -1,0 +1,143 @@
+"""The composition root: the only place that builds long-lived objects, and that ends them."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from random import Random
+
+from litestar import Litestar
+
+from backends.base import Endpoint
+from gateway import __version__
+from gateway.api.auth import Authenticator
+from gateway.api.inference import Inference
+from gateway.api.routes import build_api
+from gateway.config import Config
+from gateway.control.drain import Drain
+from gateway.control.engines import Engines
+from gateway.control.health import HealthMonitor
+from gateway.control.reload import Reloader
+from gateway.control.state import State
+from gateway.dispatch.attempts import Attempts
+from gateway.routing.retry_budget import RetryBudget
+from gateway.server import GatewayServer
+from gateway.telemetry.access_log import AccessLog
+from gateway.telemetry.metrics import Metrics, ReplicaState
+from gateway.telemetry.tracing import Tracing
+
+
+class Gateway:
+    """One gateway: everything it is made of, from its start to its end."""
+
+    def __init__(self, path: Path, config: Config, env: Mapping[str, str]) -> None:
+        """`path` is where `config` was read from, with the variables in `env`."""
+        self._engines = Engines()
+        self._plan = self._engines.plan(config)
+        self._state = State(self._engines.commit(self._plan))
+        self._drain = Drain()
+        self._metrics = Metrics(__version__)
+        self._tracing = Tracing(
+            config.telemetry.otlp_endpoint, sample=config.telemetry.sample, version=__version__
+        )
+        self._access_log = AccessLog(sys.stdout.fileno()) if config.telemetry.access_log else None
+        self._attempts = Attempts(budget=_retry_budget(config), metrics=self._metrics, rng=Random())
+        self._health = HealthMonitor(self._state)
+        self._reloader = Reloader(
+            path,
+            env,
+            state=self._state,
+            engines=self._engines,
+            health=self._health,
+            on_swap=self._take_over,
+        )
+        self._metrics.watch_replicas(self._replica_states)
+        self._metrics.watch_drops("traces", lambda: self._tracing.dropped)
+        if self._access_log is not None:
+            log = self._access_log
+            self._metrics.watch_drops("access_log", lambda: log.dropped)
+        self._server = GatewayServer(self._api(), config.server, self._drain)
+
+    async def run(self, bound: socket.socket, announce: Callable[[], None]) -> None:
+        """Serve on `bound` until told to leave; `announce` is called once engines are loaded.
+
+        Raises `StartError` where an engine cannot be started.
+        """
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._reloader.request)
+        if self._access_log is not None:
+            self._access_log.start()
+        background = asyncio.create_task(self._keep(announce))
+        background.add_done_callback(lambda _: self._server.stop())
+        try:
+            await self._server.serve(sockets=[bound])
+        finally:
+            background.cancel()
+            outcome = (await asyncio.gather(background, return_exceptions=True))[0]
+            await self._stop()
+        if not isinstance(outcome, asyncio.CancelledError):
+            assert isinstance(outcome, BaseException), "the background ends by itself only broken"
+            raise outcome
+
+    async def _keep(self, announce: Callable[[], None]) -> None:
+        """Load the engines, while `/ready` already says so, then watch over them for good."""
+        await self._engines.start(self._plan)
+        await self._health.look(self._state.snapshot.replicas)
+        announce()
+        async with asyncio.TaskGroup() as watchers:
+            watchers.create_task(self._health.run())
+            watchers.create_task(self._reloader.run())
+
+    async def _stop(self) -> None:
+        await self._reloader.stop()
+        await self._engines.stop()
+        if self._access_log is not None:
+            self._access_log.stop()
+        self._tracing.stop()
+
+    def _api(self) -> Litestar:
+        authenticator = Authenticator()
+        inference = {
+            endpoint: Inference(
+                endpoint,
+                authenticator=authenticator,
+                state=self._state,
+                attempts=self._attempts,
+                drain=self._drain,
+                metrics=self._metrics,
+                tracing=self._tracing,
+                access_log=self._access_log,
+            )
+            for endpoint in Endpoint
+        }
+        return build_api(
+            inference,
+            authenticator=authenticator,
+            state=self._state,
+            drain=self._drain,
+            metrics=self._metrics,
+        )
+
+    def _take_over(self, config: Config) -> None:
+        self._attempts.budget = _retry_budget(config)
+
+    def _replica_states(self) -> list[ReplicaState]:
+        now = time.monotonic()
+        return [
+            ReplicaState(
+                backend=replica.backend_name,
+                replica=replica.id,
+                ready=replica.may_take_traffic(now),
+                outstanding=replica.outstanding,
+            )
+            for replica in self._state.snapshot.replicas
+        ]
+
+
+def _retry_budget(config: Config) -> RetryBudget:
+    budget = config.retry_budget
+    return RetryBudget(budget.percent, budget.min_per_second, budget.window)

@@ -1,0 +1,112 @@
+"""`gateway serve [FILE]`: run the gateway."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import logging
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from gateway import config
+from gateway.config.structs import Config
+from gateway.control.engines import StartError
+
+WRONG = 2
+"""The exit code for a file with mistakes."""
+FAILED = 1
+"""The exit code where the gateway cannot start."""
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command to the ones `gateway` knows."""
+    parser = subparsers.add_parser("serve", help="run the gateway")
+    parser.add_argument("file", nargs="?", type=Path, default=Path("routing.yaml"), metavar="FILE")
+    parser.add_argument("--host", help="listen here instead of `server.host`")
+    parser.add_argument("--port", type=int, help="listen here instead of `server.port`")
+    parser.add_argument(
+        "--log-level",
+        choices=("debug", "info", "warning", "error"),
+        default="info",
+        help="how much is told on standard error (default: info)",
+    )
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Serve until told to leave; the exit code."""
+    logging.basicConfig(
+        level=args.log_level.upper(),
+        format="%(asctime)s %(levelname)-7s %(message)s",
+        stream=sys.stderr,
+    )
+    # uvicorn tells what the gateway tells in its own words.
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    try:
+        checked = _with_address(config.load(args.file, os.environ), args.host, args.port)
+    except config.ConfigErrors as errors:
+        print(errors, file=sys.stderr)
+        return WRONG
+    return _serve(args.file, checked)
+
+
+def _serve(path: Path, checked: Config) -> int:
+    # The web framework is half a second of imports: `gateway --help` does without.
+    from gateway.app import Gateway  # noqa: PLC0415
+    from gateway.server import ListenError, listen  # noqa: PLC0415
+
+    try:
+        bound = listen(checked.server.host, checked.server.port)
+    except ListenError as error:
+        print(error, file=sys.stderr)
+        return FAILED
+
+    async def serve() -> None:
+        await Gateway(path, checked, os.environ).run(
+            bound, lambda: _announce(checked, *bound.getsockname()[:2])
+        )
+
+    with contextlib.closing(bound), asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        try:
+            runner.run(serve())
+        except StartError as error:
+            print(error, file=sys.stderr)
+            return FAILED
+    return 0
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    try:
+        import uvloop  # noqa: PLC0415
+    except ImportError:  # there is none for Windows
+        return None
+    return uvloop.new_event_loop
+
+
+def _with_address(checked: Config, host: str | None, port: int | None) -> Config:
+    server = checked.server
+    changed = msgspec.structs.replace(
+        server,
+        host=server.host if host is None else host,
+        port=server.port if port is None else port,
+    )
+    return msgspec.structs.replace(checked, server=changed)
+
+
+def _announce(checked: Config, host: str, port: int) -> None:
+    shown = f"[{host}]" if ":" in host else host
+    names = ", ".join(name for name, model in checked.models.items() if model.public)
+    lines = [
+        f"ready: base_url=http://{shown}:{port}/v1",
+        f"models: {names}",
+    ]
+    if not checked.keys:
+        lines.append("no `keys` are set: whoever reaches this address may ask")
+    for line in lines:
+        logging.getLogger("gateway").info(line)

@@ -1,0 +1,116 @@
+"""The owner of the opened backends: from a configuration to replicas, and what changes between two.
+
+A backend whose entry in routing.yaml has not changed is kept as it is. Where it has, another one
+is opened beside it; replicas are matched by id, so that their counters, breakers and readiness
+live on, and the old adapter is stopped once no request uses it any more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterable
+
+import msgspec
+
+from backends.base import Backend, BackendError, Options, Readiness
+from gateway.config.structs import Config
+from gateway.control.state import Snapshot
+from gateway.routing.replica import Replica
+from gateway.routing.table import Table
+
+logger = logging.getLogger(__name__)
+
+
+class Opened(msgspec.Struct, frozen=True, eq=False):
+    """A backend that has been opened from `options`."""
+
+    name: str
+    options: Options
+    backend: Backend
+
+
+class StartError(Exception):
+    """A backend could not be started; the message names it and says why."""
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """What it takes to get from the configuration in force to another one."""
+
+    config: Config
+    opened: dict[str, Opened]
+    """All backends of the new configuration."""
+    fresh: tuple[Opened, ...]
+    """Those of them that must be started first."""
+    retired: tuple[Opened, ...]
+    """Those of the old one that must be stopped at last."""
+
+
+class Engines:
+    """Opens, starts and stops backends; makes and keeps their replicas."""
+
+    def __init__(self) -> None:
+        self._opened: dict[str, Opened] = {}
+        self._replicas: dict[str, Replica] = {}
+
+    def plan(self, config: Config) -> Plan:
+        """Open what `config` has and nobody has opened yet. Nothing in force changes."""
+        opened: dict[str, Opened] = {}
+        fresh: list[Opened] = []
+        for name, options in config.backends.items():
+            known = self._opened.get(name)
+            if known is None or known.options != options:
+                known = Opened(name, options, options.open(name))
+                fresh.append(known)
+            opened[name] = known
+        kept = set(map(id, opened.values()))
+        retired = tuple(old for old in self._opened.values() if id(old) not in kept)
+        return Plan(config=config, opened=opened, fresh=tuple(fresh), retired=retired)
+
+    async def start(self, plan: Plan) -> None:
+        """Start what is fresh, side by side. Raises `StartError`; then all of it is stopped."""
+        results = await asyncio.gather(
+            *(self._start(opened) for opened in plan.fresh), return_exceptions=True
+        )
+        failures = [result for result in results if isinstance(result, BaseException)]
+        if failures:
+            await self.stop(plan.fresh)
+            raise failures[0]
+
+    def commit(self, plan: Plan) -> Snapshot:
+        """Make `plan` the one in force: its replicas, and the table that leads to them."""
+        self._opened = plan.opened
+        replicas = {
+            name: tuple(self._replica(opened, address) for address in opened.backend.addresses)
+            for name, opened in plan.opened.items()
+        }
+        every = tuple(replica for group in replicas.values() for replica in group)
+        self._replicas = {replica.id: replica for replica in every}
+        return Snapshot(
+            config=plan.config, table=Table.build(plan.config, replicas), replicas=every
+        )
+
+    async def stop(self, opened: Iterable[Opened] | None = None) -> None:
+        """Stop `opened`, or everything; a backend that fails at it does not keep the others."""
+        chosen = list(self._opened.values() if opened is None else opened)
+        results = await asyncio.gather(
+            *(one.backend.stop() for one in chosen), return_exceptions=True
+        )
+        for one, result in zip(chosen, results, strict=True):
+            if isinstance(result, BaseException):
+                logger.error("backend %s did not stop cleanly: %r", one.name, result)
+
+    async def _start(self, opened: Opened) -> None:
+        try:
+            await opened.backend.start()
+        except BackendError as error:
+            raise StartError(f"backend {opened.name!r}: {error.message}") from error
+
+    def _replica(self, opened: Opened, address: str) -> Replica:
+        fresh = Replica(opened.name, opened.backend, address)
+        known = self._replicas.get(fresh.id)
+        if known is None:
+            fresh.readiness = Readiness(False, "loading")
+            return fresh
+        known.backend = opened.backend
+        return known

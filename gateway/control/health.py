@@ -1,0 +1,58 @@
+"""Ask the replicas whether they may take traffic, and remember what they say.
+
+One task per look at one replica, all owned here. A probe has its own connection and its own
+timeout, so a hung replica delays nobody, and it never touches the counters of the traffic.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterable
+
+from backends.base import Readiness
+from gateway.control.state import State
+from gateway.routing.replica import Replica
+
+logger = logging.getLogger(__name__)
+
+INTERVAL = 2.0
+"""Seconds between two looks at all replicas."""
+TIMEOUT = 5.0
+"""Seconds a replica may take to say how it is."""
+
+
+class HealthMonitor:
+    """Looks at the replicas of the current snapshot, again and again."""
+
+    def __init__(self, state: State, interval: float = INTERVAL, timeout: float = TIMEOUT) -> None:
+        self._state = state
+        self._interval = interval
+        self._timeout = timeout
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        while True:
+            await self.look(self._state.snapshot.replicas)
+            await asyncio.sleep(self._interval)
+
+    async def look(self, replicas: Iterable[Replica]) -> None:
+        """One look at each of `replicas`, side by side."""
+        async with asyncio.TaskGroup() as looks:
+            for replica in replicas:
+                looks.create_task(self._look_at(replica))
+
+    async def _look_at(self, replica: Replica) -> None:
+        try:
+            async with asyncio.timeout(self._timeout):
+                readiness = await replica.backend.probe(replica.address)
+        except TimeoutError:
+            readiness = Readiness(False, f"no answer to a health check in {self._timeout:g} s")
+        except Exception:
+            logger.exception("the health check of %s hit a bug", replica.id)
+            readiness = Readiness(False, "its health check failed in the gateway")
+        if readiness != replica.readiness:
+            logger.info(
+                "replica %s is %s", replica.id, "ready" if readiness.ready else readiness.reason
+            )
+        replica.observe(readiness)

@@ -1,0 +1,43 @@
+"""May this gateway take traffic, and if not, why? Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from gateway.control.drain import Phase
+from gateway.control.state import Snapshot
+from gateway.routing.table import Variant
+
+
+class ReadinessReport(msgspec.Struct, frozen=True):
+    """What `/ready` says."""
+
+    ready: bool
+    reason: str
+    models: dict[str, str]
+    """Each model, and `ready` or why it cannot be answered."""
+
+
+def report(snapshot: Snapshot, phase: Phase, now: float) -> ReadinessReport:
+    """Ready while serving and as long as some model has a replica that may take traffic.
+
+    One model without a replica does not take the others out of a load balancer: it is named in
+    the report, and its requests are refused with the reason.
+    """
+    models = {route.name: _model(route.variants, now) for route in snapshot.table.routes}
+    if phase is not Phase.SERVING:
+        return ReadinessReport(False, f"the gateway is shutting down ({phase})", models)
+    if any(state == "ready" for state in models.values()):
+        return ReadinessReport(True, "ready", models)
+    return ReadinessReport(False, "no model has a replica that may take traffic", models)
+
+
+def _model(variants: Sequence[Variant], now: float) -> str:
+    replicas = [replica for variant in variants for replica in variant.replicas]
+    if any(replica.may_take_traffic(now) for replica in replicas):
+        return "ready"
+    return "; ".join(dict.fromkeys(f"{one.id}: {one.why_not(now)}" for one in replicas)) or (
+        "no replica"
+    )

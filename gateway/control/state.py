@@ -1,0 +1,55 @@
+"""What a request sees: one immutable snapshot, from its start to its end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Iterator
+
+import msgspec
+
+from gateway.config.structs import Config
+from gateway.routing.replica import Replica
+from gateway.routing.table import Table
+
+
+class Snapshot(msgspec.Struct, frozen=True, kw_only=True, eq=False):
+    """A configuration that is in force, and what was built from it."""
+
+    config: Config
+    table: Table
+    replicas: tuple[Replica, ...]
+
+
+class State:
+    """Holds the snapshot of the moment, and knows which earlier ones are still in use."""
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        self.snapshot = snapshot
+        self._users = {snapshot: 0}
+        self._left = asyncio.Event()
+
+    @contextlib.contextmanager
+    def use(self) -> Iterator[Snapshot]:
+        """The snapshot of the moment, kept alive for as long as the block runs."""
+        snapshot = self.snapshot
+        self._users[snapshot] += 1
+        try:
+            yield snapshot
+        finally:
+            self._users[snapshot] -= 1
+            if snapshot is not self.snapshot:
+                self._left.set()
+
+    def swap(self, snapshot: Snapshot) -> Snapshot:
+        """Put `snapshot` in force; returns the one before."""
+        before, self.snapshot = self.snapshot, snapshot
+        self._users[snapshot] = 0
+        return before
+
+    async def unused(self, snapshot: Snapshot) -> None:
+        """Wait until no request sees `snapshot` any more, and forget it."""
+        while self._users[snapshot]:
+            self._left.clear()
+            await self._left.wait()
+        del self._users[snapshot]

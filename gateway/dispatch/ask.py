@@ -1,0 +1,45 @@
+"""What a client asks for, as the attempt loop needs to know it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from backends.base import Endpoint, Header
+from gateway.dispatch.watchdog import Watchdog
+from gateway.routing.table import Route, Table
+from gateway.telemetry.record import RequestRecord
+from gateway.telemetry.tracing import RequestSpan
+from gateway.wire.peek import Peek
+
+
+class Ask(msgspec.Struct, kw_only=True):
+    """One client's request. Made by the API layer, which owns `record` and `watchdog`."""
+
+    endpoint: Endpoint
+    body: bytes
+    peeked: Peek
+    """The fields of `body` that routing needs; `peeked.model` is the name the client asked for."""
+    client_headers: Sequence[Header]
+    """All of the client's headers: rules look at them."""
+    engine_headers: Sequence[Header]
+    """Those that an engine may see."""
+    table: Table
+    """The table of the moment the request came; it is kept to the end."""
+    route: Route
+    principal: str | None
+    """The name of the key that was used."""
+    record: RequestRecord
+    span: RequestSpan
+    watchdog: Watchdog
+
+    @property
+    def model(self) -> str:
+        """The name the client asked for."""
+        return self.peeked.model
+
+    @property
+    def stream(self) -> bool:
+        """Whether the client wants server-sent events."""
+        return self.peeked.stream is True

@@ -1,0 +1,172 @@
+"""One try of one request on one replica: send it, wait for its first content, settle it.
+
+Rules of this file:
+
+- Whatever way an attempt ends, `close` settles it exactly once: the engine's work is stopped,
+  the counts go back, the breaker, the metrics and the span learn how it went.
+- Every wait has a deadline: `first_token` until a stream's first content, `idle` between two
+  pieces of it, and `total` over all, attempts before this one included.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable
+from typing import NoReturn, TypeVar
+
+from backends.base import BackendError, Reply, Request
+from gateway.dispatch.ask import Ask
+from gateway.dispatch.verdict import (
+    FIRST_TOKEN_TIMEOUT,
+    IDLE_TIMEOUT,
+    TOTAL_TIMEOUT,
+    Failure,
+    judge_exception,
+    judge_timeout,
+)
+from gateway.dispatch.watchdog import WaitTooLongError
+from gateway.routing.replica import Replica
+from gateway.routing.table import Route, Variant
+from gateway.telemetry import names
+from gateway.telemetry.metrics import Metrics
+from gateway.wire.rename import with_model
+
+T = TypeVar("T")
+
+
+class AttemptFailedError(Exception):
+    """This try has come to nothing, or broke off; `failure` says what follows."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure.error.message)
+        self.failure = failure
+
+
+class Attempt:
+    """One try. Whoever makes it must `close` it."""
+
+    def __init__(
+        self,
+        ask: Ask,
+        route: Route,
+        variant: Variant,
+        replica: Replica,
+        *,
+        deadline: float,
+        metrics: Metrics,
+    ) -> None:
+        """`deadline`: when the whole request must be over, in the watchdog's time."""
+        self.ask = ask
+        self.route = route
+        self.variant = variant
+        self.replica = replica
+        self.reply: Reply | None = None
+        self._metrics = metrics.attempts(route.name, variant.name, replica.id)
+        self._total_by = deadline
+        self._first_token_by = ask.watchdog.now() + route.timeouts.first_token
+        self._committed = False
+        self._cause = names.CANCELLED
+        self._failure: Failure | None = None
+        self._settled = False
+        self._started = time.monotonic()
+        self._epoch = replica.breaker.sent(self._started)
+        # An alias is the client's word for the model; a fallback is a model of its own.
+        self._upstream = variant.upstream_model(ask.model if route is ask.route else route.name)
+        self._span = ask.span.attempt(
+            number=ask.record.attempts,
+            provider=replica.backend.provider,
+            variant=variant.name,
+            replica=replica.id,
+            model=self._upstream,
+        )
+        self._metrics.in_flight.count += 1
+        replica.outstanding += 1
+
+    @property
+    def reported_model(self) -> str:
+        """What the answer shall call the model: the client's word, unless another one answers."""
+        return self.ask.model if self.route is self.ask.route else self.route.name
+
+    async def send(self) -> Reply:
+        """Ask the replica; returns when its status is known. Raises `AttemptFailedError`."""
+        ask = self.ask
+        same_name = self._upstream == ask.model
+        request = Request(
+            endpoint=ask.endpoint,
+            body=ask.body if same_name else with_model(ask.body, self._upstream),
+            headers=self._span.propagate(ask.engine_headers),
+            stream=ask.stream,
+            connect_timeout=self.route.timeouts.connect,
+        )
+        self.reply = await self._bounded(self.replica.backend.send(self.replica.address, request))
+        return self.reply
+
+    async def read(self) -> bytes:
+        """The next piece of the body, empty at its end. Raises `AttemptFailedError`."""
+        assert self.reply is not None, "nothing to read before send"
+        try:
+            return await self._bounded(self.reply.body.__anext__())
+        except StopAsyncIteration:
+            return b""
+
+    def commit(self) -> None:
+        """The first content exists: from here on it is the `idle` timeout that counts."""
+        self._committed = True
+
+    def complete(self) -> None:
+        """The answer has come, whole and sound."""
+        self._cause = names.OK
+
+    def fail(self, failure: Failure) -> NoReturn:
+        """Note why this try has come to nothing, and leave it."""
+        self._failure = failure
+        self._cause = failure.cause
+        raise AttemptFailedError(failure)
+
+    async def close(self) -> None:
+        """Stop the engine's work and settle the attempt. Idempotent."""
+        if self._settled:
+            return
+        self._settled = True
+        self._settle()
+        if self.reply is not None:
+            await self.reply.body.aclose()
+
+    def _settle(self) -> None:
+        now = time.monotonic()
+        self._metrics.in_flight.count -= 1
+        replica = self.replica
+        replica.outstanding -= 1
+        if self._failure is not None and self._failure.blame:
+            replica.breaker.failed(self._epoch, now)
+        elif self._cause != names.CANCELLED:
+            replica.breaker.succeeded(self._epoch)
+        self._metrics.finished(self.ask.endpoint, self._cause, now - self._started)
+        self._span.end(self._cause, None if self.reply is None else self.reply.status)
+
+    async def _bounded(self, awaitable: Awaitable[T]) -> T:
+        watchdog = self.ask.watchdog
+        due, cause = self._next_deadline(watchdog.now())
+        try:
+            return await watchdog.wait(awaitable, due)
+        except WaitTooLongError:
+            self.fail(judge_timeout(cause, self._allowed(cause), self.replica.id))
+        except BackendError as error:
+            self.fail(judge_exception(error, self.replica.id))
+
+    def _next_deadline(self, now: float) -> tuple[float, str]:
+        if self._committed:
+            due, cause = now + self.route.timeouts.idle, IDLE_TIMEOUT
+        elif self.ask.stream:
+            due, cause = self._first_token_by, FIRST_TOKEN_TIMEOUT
+        else:
+            return self._total_by, TOTAL_TIMEOUT
+        return (due, cause) if due < self._total_by else (self._total_by, TOTAL_TIMEOUT)
+
+    def _allowed(self, cause: str) -> float:
+        timeouts = self.route.timeouts
+        return {
+            FIRST_TOKEN_TIMEOUT: timeouts.first_token,
+            IDLE_TIMEOUT: timeouts.idle,
+            TOTAL_TIMEOUT: self.ask.route.timeouts.total,
+        }[cause]

@@ -1,0 +1,192 @@
+"""THE attempt loop, and the only one: candidates → pick → send → judge → again, or an `Answer`.
+
+Until an attempt has its first content, another one may take its place: on another replica of
+the variant where there is one, then on the same one after a wait, then on the fallback models.
+All requests together draw their retries from one budget. After that, what the engine breaks
+stays broken here and is told to the client.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator, Sequence
+from random import Random
+
+import msgspec
+
+from gateway.config.structs import Retry
+from gateway.dispatch.answer import Answer, open_answer
+from gateway.dispatch.ask import Ask
+from gateway.dispatch.attempt import Attempt, AttemptFailedError
+from gateway.dispatch.verdict import Failure
+from gateway.errors import GatewayError, NotSupported, Unavailable
+from gateway.routing.replica import Replica
+from gateway.routing.retry_budget import RetryBudget
+from gateway.routing.split import choose_variant, sticky_key
+from gateway.routing.table import Route, Variant
+from gateway.telemetry.metrics import Metrics
+from gateway.wire.conversation import beginning
+
+
+class Attempts:
+    """The owner of retries."""
+
+    def __init__(self, *, budget: RetryBudget, metrics: Metrics, rng: Random) -> None:
+        self.budget = budget
+        self._metrics = metrics
+        self._rng = rng
+
+    async def answer(self, ask: Ask) -> Answer:
+        """Ask until somebody answers; raises the `GatewayError` of the last try if nobody does.
+
+        The answer belongs to the caller, who must close it.
+        """
+        self.budget.request(time.monotonic())
+        deadline = ask.watchdog.now() + ask.route.timeouts.total
+        failure: Failure | None = None
+        for route in _chain(ask):
+            outcome = await self._on_route(ask, route, deadline)
+            if isinstance(outcome, Answer):
+                return outcome
+            failure = outcome
+            if not failure.fall_back:
+                break
+        assert failure is not None, "the chain begins with the route that was asked for"
+        ask.record.cause = failure.cause
+        raise failure.error
+
+    async def _on_route(self, ask: Ask, route: Route, deadline: float) -> Answer | Failure:
+        variant = choose_variant(
+            route,
+            key_name=ask.principal,
+            headers=ask.client_headers,
+            sticky_key=self._sticky_key(ask, route),
+        )
+        ask.record.route, ask.record.variant = route.name, variant.name
+        failure = _cannot_serve(variant, ask)
+        tried: list[Tried] = []
+        while failure is None or (failure.retry and len(tried) < route.retry.attempts):
+            replica = self._pick(variant, tried)
+            if replica is None or (
+                tried and not await self._may_retry(ask, replica, route.retry, tried, deadline)
+            ):
+                break
+            outcome = await self._try(ask, route, variant, replica, deadline)
+            if isinstance(outcome, Answer):
+                return outcome
+            failure = outcome
+            tried.append(Tried(replica, failure))
+        assert failure is not None, "a variant without replicas cannot serve"
+        return failure
+
+    async def _try(
+        self, ask: Ask, route: Route, variant: Variant, replica: Replica, deadline: float
+    ) -> Answer | Failure:
+        ask.record.attempts += 1
+        ask.record.replica = replica.id
+        attempt = Attempt(ask, route, variant, replica, deadline=deadline, metrics=self._metrics)
+        try:
+            return await open_answer(attempt)
+        except AttemptFailedError as failed:
+            await attempt.close()
+            return failed.failure
+        except BaseException:
+            await attempt.close()
+            raise
+
+    def _pick(self, variant: Variant, tried: Sequence[Tried]) -> Replica | None:
+        candidates = candidates_for(variant.replicas, tried, time.monotonic())
+        return variant.policy.pick(candidates, self._rng) if candidates else None
+
+    async def _may_retry(
+        self, ask: Ask, replica: Replica, retry: Retry, tried: Sequence[Tried], deadline: float
+    ) -> bool:
+        """Take a retry from the budget and wait as long as it must; False where it may not be."""
+        wait = wait_before(replica, retry, tried, self._rng)
+        if wait is None or ask.watchdog.now() + wait >= deadline:
+            return False
+        if not self.budget.try_retry(time.monotonic()):
+            return False
+        if wait:
+            await asyncio.sleep(wait)
+        return True
+
+    def _sticky_key(self, ask: Ask, route: Route) -> bytes:
+        if len(route.variants) == 1:
+            return b""
+        return sticky_key(
+            route.sticky,
+            user=ask.peeked.user,
+            key_name=ask.principal,
+            headers=ask.client_headers,
+            conversation=beginning(ask.peeked),
+            random=self._rng.randbytes(16),
+        )
+
+
+class Tried(msgspec.Struct, frozen=True):
+    """A replica that has failed this request, and how."""
+
+    replica: Replica
+    failure: Failure
+
+
+def candidates_for(
+    replicas: Sequence[Replica], tried: Sequence[Tried], now: float
+) -> Sequence[Replica]:
+    """Whom to ask next: those not tried yet, the healthy ones first.
+
+    Where all are unhealthy the gateway tries one anyway: it may be the probe that is wrong, and
+    a refusal helps nobody. Where all have been tried, those that at least said something.
+    """
+    if not tried and len(replicas) == 1:
+        return replicas
+    done = [one.replica for one in tried]
+    fresh = [replica for replica in replicas if replica not in done]
+    healthy = [replica for replica in fresh if replica.may_take_traffic(now)]
+    if healthy or fresh:
+        return healthy or fresh
+    silent = [one.replica for one in tried if one.failure.silent]
+    return [replica for replica in replicas if replica not in silent]
+
+
+def wait_before(
+    replica: Replica, retry: Retry, tried: Sequence[Tried], rng: Random
+) -> float | None:
+    """Seconds to wait before asking `replica`; None where it asks for more than is allowed.
+
+    Another replica is asked at once. The same one gets time to recover: full jitter over a
+    doubling span (M. Brooker, "Exponential Backoff and Jitter", AWS Architecture Blog, 2015),
+    and no less than its own `Retry-After`.
+    """
+    before = [one for one in tried if one.replica is replica]
+    if not before:
+        return 0.0
+    span = min(retry.backoff * 2 ** len(before), retry.max_backoff)
+    wanted = before[-1].failure.retry_after or 0.0
+    if wanted > retry.max_backoff:
+        return None
+    return max(wanted, rng.uniform(retry.backoff, span))
+
+
+def _chain(ask: Ask) -> Iterator[Route]:
+    """The route asked for, then the models it falls back to."""
+    yield ask.route
+    for name in ask.route.fallback:
+        yield ask.table.resolve(name)
+
+
+def _cannot_serve(variant: Variant, ask: Ask) -> Failure | None:
+    """Why nobody needs to be asked at all, if so."""
+    error: GatewayError
+    if not variant.replicas:
+        error = Unavailable(f"backend {variant.backend!r} has no replica", retry_after=1.0)
+        return Failure(cause="no_replica", error=error, retry=False, blame=False)
+    if ask.endpoint not in variant.replicas[0].backend.endpoints:
+        error = NotSupported(
+            f"the engine behind {ask.model!r} (backend {variant.backend!r}) does not serve "
+            f"/v1/{ask.endpoint}"
+        )
+        return Failure(cause="unsupported", error=error, retry=False, blame=False)
+    return None

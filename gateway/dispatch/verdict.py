@@ -1,0 +1,208 @@
+"""Judge a failed attempt: what to tell the client, and whether somebody else should be asked.
+
+Pure: what happened goes in, a `Failure` comes out; the attempt loop does what it says.
+
+| what happened                                   | retry | fall back | the client is told     |
+|-------------------------------------------------|-------|-----------|------------------------|
+| no connection, reset, malformed answer          | yes   | yes       | 503, 502               |
+| no first token in time                          | yes   | yes       | 504                    |
+| 408, 429, 5xx                                   | yes   | yes       | 429, 502, 503, 504     |
+| 401, 403: the engine refuses the gateway        | yes   | yes       | 502                    |
+| 3xx: not followed                               | yes   | yes       | 502                    |
+| 404 and 405 that are no error object, 501       | no    | yes       | 501                    |
+| other 4xx: the client's own mistake             | no    | no        | the engine's own words |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from email.utils import parsedate_to_datetime
+
+import msgspec
+
+from backends.base import BackendError, Cause, Header, RequestRefused, Stage
+from gateway.errors import (
+    EngineAnswered,
+    GatewayError,
+    NotSupported,
+    RateLimited,
+    Unavailable,
+    UpstreamFailed,
+    UpstreamTimeout,
+)
+from gateway.wire.engine_error import EngineError, is_error_object, parse_error
+
+FIRST_TOKEN_TIMEOUT = "first_token_timeout"
+IDLE_TIMEOUT = "idle_timeout"
+TOTAL_TIMEOUT = "total_timeout"
+
+_RETRY_SOON = 1.0
+"""Seconds: what `Retry-After` says where nothing better is known."""
+_PLAUSIBLE_WAIT = 3600.0
+
+
+class Failure(msgspec.Struct, frozen=True, kw_only=True):
+    """How one attempt failed, and what follows from it."""
+
+    cause: str
+    """The value of `error.type` and of the metric's label."""
+    error: GatewayError
+    """What the client is told if nobody can do better."""
+    retry: bool = True
+    """Another try on this route makes sense."""
+    fall_back: bool = True
+    """Another model may be asked."""
+    blame: bool = True
+    """The replica is at fault: its breaker counts this."""
+    silent: bool = False
+    """The replica said nothing at all: it is not asked the same again."""
+    retry_after: float | None = None
+    """Seconds for which the replica asks to be left alone."""
+
+
+def judge_exception(error: BackendError, replica: str) -> Failure:
+    """What an adapter raised, before anything had come that a client could see."""
+    if isinstance(error, RequestRefused):
+        return _refused(error)
+    message = f"replica {replica}: {error.message}"
+    if error.stage is Stage.CONNECT:
+        return Failure(cause=error.cause, error=Unavailable(message, retry_after=_RETRY_SOON))
+    if error.cause is Cause.UNSUPPORTED:
+        return _unsupported(message)
+    return Failure(cause=error.cause, error=UpstreamFailed(message))
+
+
+def judge_status(
+    status: int, headers: Sequence[Header], body: bytes, replica: str, wall_clock: float
+) -> Failure:
+    """An answer with a status other than 2xx; `wall_clock` is the time since the epoch in s."""
+    said = parse_error(status, body)
+    cause = f"http_{status}"
+    if status in (401, 403):
+        return Failure(
+            cause=cause,
+            error=UpstreamFailed(
+                f"replica {replica} refuses the gateway's credentials (HTTP {status}): "
+                "check `api_key` of its backend"
+            ),
+        )
+    if 300 <= status < 400:
+        return Failure(
+            cause=cause,
+            error=UpstreamFailed(
+                f"replica {replica} redirects (HTTP {status}), which the gateway does not "
+                "follow: put the final URL under `replicas`"
+            ),
+        )
+    if status in (501, 405) or (status == 404 and not is_error_object(body)):
+        return _unsupported(f"replica {replica} does not serve this endpoint: {said.message}")
+    wait = retry_after(headers, wall_clock)
+    if status == 429:
+        error = RateLimited(
+            f"replica {replica} is overloaded: {said.message}",
+            code=said.code,
+            retry_after=wait if wait is not None else _RETRY_SOON,
+        )
+        return Failure(cause=cause, error=error, blame=False, retry_after=wait)
+    if status == 408 or status >= 500:
+        return Failure(
+            cause=cause, error=_server_side(status, said, replica, wait), retry_after=wait
+        )
+    return _clients_own(status, said)
+
+
+def judge_stream(said: EngineError, replica: str) -> Failure:
+    """An error inside a stream, before its first content."""
+    if said.status is not None and 400 <= said.status < 500 and said.status not in (408, 429):
+        return _clients_own(said.status, said)
+    if said.status == 429:
+        error: GatewayError = RateLimited(
+            f"replica {replica} is overloaded: {said.message}", retry_after=_RETRY_SOON
+        )
+        return Failure(cause="http_429", error=error, blame=False)
+    error = UpstreamFailed(f"replica {replica}: {said.message}")
+    return Failure(cause=Cause.ENGINE, error=error)
+
+
+def judge_protocol(what: str, replica: str) -> Failure:
+    """An answer that breaks the rules of its own format."""
+    return Failure(cause=Cause.PROTOCOL, error=UpstreamFailed(f"replica {replica}: {what}"))
+
+
+def judge_timeout(cause: str, seconds: float, replica: str) -> Failure:
+    """A wait that was too long. Nothing may follow once the whole request is out of time."""
+    what = {
+        FIRST_TOKEN_TIMEOUT: "sent no token",
+        IDLE_TIMEOUT: "went silent",
+        TOTAL_TIMEOUT: "did not finish",
+    }[cause]
+    goes_on = cause != TOTAL_TIMEOUT
+    return Failure(
+        cause=cause,
+        error=UpstreamTimeout(f"replica {replica} {what} within {seconds:g} s"),
+        retry=goes_on,
+        fall_back=goes_on,
+        silent=True,
+    )
+
+
+def retry_after(headers: Sequence[Header], wall_clock: float) -> float | None:
+    """Seconds that a `Retry-After` header asks for, as a number or a date; None without one."""
+    for name, value in headers:
+        if name.lower() == b"retry-after":
+            text = value.decode("latin-1").strip()
+            wait = _seconds(text, wall_clock)
+            return None if wait is None else min(max(wait, 0.0), _PLAUSIBLE_WAIT)
+    return None
+
+
+def _seconds(text: str, wall_clock: float) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        pass
+    try:
+        return parsedate_to_datetime(text).timestamp() - wall_clock
+    except (ValueError, TypeError, OverflowError):
+        return None
+
+
+def _refused(error: RequestRefused) -> Failure:
+    overloaded = error.status == 429
+    answer: GatewayError
+    if overloaded:
+        answer = RateLimited(error.message, code=error.code, retry_after=_RETRY_SOON)
+    else:
+        answer = EngineAnswered(error.status, error.message, param=error.param, code=error.code)
+    return Failure(
+        cause=f"http_{error.status}",
+        error=answer,
+        retry=overloaded,
+        fall_back=overloaded or error.status == 501,
+        blame=False,
+    )
+
+
+def _unsupported(message: str) -> Failure:
+    return Failure(cause=Cause.UNSUPPORTED, error=NotSupported(message), retry=False, blame=False)
+
+
+def _server_side(status: int, said: EngineError, replica: str, wait: float | None) -> GatewayError:
+    message = f"replica {replica} failed (HTTP {status}): {said.message}"
+    if status == 503:
+        return Unavailable(message, retry_after=wait if wait is not None else _RETRY_SOON)
+    if status in (408, 504):
+        return UpstreamTimeout(message)
+    return UpstreamFailed(message)
+
+
+def _clients_own(status: int, said: EngineError) -> Failure:
+    # FastAPI's 422 is what OpenAI's clients know as 400.
+    status = 400 if status == 422 else status
+    return Failure(
+        cause=f"http_{status}",
+        error=EngineAnswered(status, said.message, param=said.param, code=said.code),
+        retry=False,
+        fall_back=False,
+        blame=False,
+    )

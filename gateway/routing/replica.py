@@ -1,0 +1,64 @@
+"""One running instance of an engine, and what the gateway knows about it.
+
+A replica outlives the table that names it: a reload keeps those whose id is still there, so
+counters and breakers live on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from backends.base import Backend, Readiness
+from gateway.routing.breaker import Breaker, BreakerState
+
+NOT_PROBED = Readiness(False, "not probed yet")
+
+
+class Replica:
+    """An address of a backend with its load, its breaker and its last known readiness."""
+
+    __slots__ = ("address", "backend", "backend_name", "breaker", "id", "outstanding", "readiness")
+
+    def __init__(self, backend_name: str, backend: Backend, address: str) -> None:
+        self.id = f"{backend_name}@{_short(address)}"
+        """Unique and stable: what headers, metrics and logs call it."""
+        self.backend_name = backend_name
+        self.backend = backend
+        self.address = address
+        self.outstanding = 0
+        """Attempts that have been sent and not yet ended."""
+        self.breaker = Breaker()
+        self.readiness = NOT_PROBED
+
+    def may_take_traffic(self, now: float) -> bool:
+        """The one predicate for routing: ready as far as anybody knows, and not broken."""
+        return self.readiness.ready and self.breaker.allows(now)
+
+    def why_not(self, now: float) -> str:
+        """Why it may not take traffic, in a few words; empty where it may."""
+        if not self.readiness.ready:
+            return self.readiness.reason
+        if self.breaker.state(now) is BreakerState.OPEN:
+            return "ejected after failures in a row"
+        return ""
+
+    @contextmanager
+    def in_flight(self) -> Iterator[None]:
+        """Counts one attempt for as long as the block runs, however it ends."""
+        self.outstanding += 1
+        try:
+            yield
+        finally:
+            self.outstanding -= 1
+
+    def observe(self, readiness: Readiness) -> None:
+        """Take note of a probe. A replica that comes back starts with a clean record."""
+        if readiness.ready and not self.readiness.ready:
+            self.breaker.reset()
+        self.readiness = readiness
+
+
+def _short(address: str) -> str:
+    _, _, rest = address.partition("://")
+    return (rest or address).removesuffix("/").removesuffix("/v1")

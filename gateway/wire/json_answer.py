@@ -1,0 +1,29 @@
+"""Check a whole JSON answer, and read from it what the gateway tells of it."""
+
+from __future__ import annotations
+
+import msgspec
+
+from gateway.wire.usage import Usage
+
+
+class JsonAnswer(msgspec.Struct, frozen=True):
+    """The fields of an answer that the gateway looks at; the rest is skipped."""
+
+    model: str | None = None
+    usage: Usage | None = None
+
+
+class MalformedAnswerError(Exception):
+    """An answer that is not a JSON object."""
+
+
+_decode = msgspec.json.Decoder(JsonAnswer).decode
+
+
+def read_answer(body: bytes) -> JsonAnswer:
+    """The routing fields of `body`. Raises `MalformedAnswerError` where it is torn or not JSON."""
+    try:
+        return _decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise MalformedAnswerError(f"the answer is not the JSON it should be: {error}") from None

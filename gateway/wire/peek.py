@@ -1,0 +1,107 @@
+"""Read the few fields of a request that routing needs, and skip the rest.
+
+A body is never built as a whole object: msgspec walks over what it is not asked for, so the
+cost is that of scanning the bytes once, whatever the client sent along.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from backends.base import Endpoint
+from gateway.errors import BadRequest
+
+_EMPTY = msgspec.Raw()
+
+
+class Peek(msgspec.Struct, frozen=True):
+    """The fields of an inference request that the gateway looks at."""
+
+    model: str = ""
+    stream: bool | None = None
+    user: str | None = None
+    n: int | None = None
+    system: msgspec.Raw = _EMPTY
+    messages: msgspec.Raw = _EMPTY
+    prompt: msgspec.Raw = _EMPTY
+    input: msgspec.Raw = _EMPTY
+
+
+_decode = msgspec.json.Decoder(Peek).decode
+
+_CONTENT_FIELD = {
+    Endpoint.CHAT: "messages",
+    Endpoint.COMPLETIONS: "prompt",
+    Endpoint.EMBEDDINGS: "input",
+    Endpoint.MESSAGES: "messages",
+    Endpoint.COUNT_TOKENS: "messages",
+}
+"""The field without which a request to the endpoint means nothing, where there is just one."""
+
+_EMPTY_LISTS = (b"[]", b"null")
+
+
+def peek(endpoint: Endpoint, body: bytes) -> Peek:
+    """The routing fields of `body`; raises `BadRequest` that names the field at fault."""
+    try:
+        peeked = _decode(body)
+    except msgspec.ValidationError as error:
+        raise _wrong_type(error) from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise _not_json(body, error) from None
+    if not peeked.model:
+        raise BadRequest(
+            "the request names no model: set `model` to one of the names in GET /v1/models",
+            param="model",
+            code="missing_required_parameter",
+        )
+    field = _CONTENT_FIELD.get(endpoint)
+    if field is not None:
+        _require_content(field, bytes(getattr(peeked, field)))
+    return peeked
+
+
+def conversation(peeked: Peek) -> tuple[msgspec.Raw, msgspec.Raw]:
+    """What the conversation begins with, as raw JSON: the system part and the turns."""
+    turns = peeked.messages or peeked.input or peeked.prompt
+    return peeked.system, turns
+
+
+def _require_content(field: str, raw: bytes) -> None:
+    if not raw:
+        raise BadRequest(
+            f"the request has no `{field}`", param=field, code="missing_required_parameter"
+        )
+    if field == "messages" and not raw.startswith(b"["):
+        raise BadRequest(
+            '`messages` must be a list of messages, such as [{"role": "user", "content": "Hello"}]',
+            param="messages",
+            code="invalid_type",
+        )
+    # Only a short value can be an empty list: no copy of a long conversation is stripped.
+    if len(raw) < 16 and b"".join(raw.split()) in _EMPTY_LISTS:
+        raise BadRequest(
+            f"`{field}` is empty: it needs at least one item", param=field, code="empty_array"
+        )
+
+
+def _wrong_type(error: msgspec.ValidationError) -> BadRequest:
+    # msgspec says: "Expected `str`, got `int` - at `$.model`".
+    text, _, path = str(error).partition(" - at `$")
+    param = path.rstrip("`").lstrip(".").split("[")[0] or None
+    where = f"`{param}`" if param else "the request body"
+    return BadRequest(
+        f"{where} has the wrong type: {text[:1].lower()}{text[1:]}",
+        param=param,
+        code="invalid_type",
+    )
+
+
+def _not_json(body: bytes, error: Exception) -> BadRequest:
+    if not body.strip():
+        return BadRequest("the request body is empty: it must be a JSON object", code="empty_body")
+    detail = str(error)
+    return BadRequest(
+        f"the request body is not valid JSON: {detail[:1].lower()}{detail[1:]}",
+        code="invalid_json",
+    )

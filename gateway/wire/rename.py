@@ -1,0 +1,47 @@
+"""Put another model name into a request or an answer, and leave every other value as it is."""
+
+from __future__ import annotations
+
+import msgspec
+
+_decode_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_encode = msgspec.json.encode
+
+
+def with_model(body: bytes, model: str) -> bytes:
+    """`body`, a JSON object, with its top-level `model` set; other values byte for byte."""
+    fields = _decode_fields(body)
+    fields["model"] = msgspec.Raw(_encode(model))
+    return _encode(fields)
+
+
+class StreamRename:
+    """Renames the model in the events of one stream.
+
+    An engine writes its name for the model the same way in every event, so the exact bytes
+    are taken from the first event that has it and only looked for afterwards. Inside a JSON
+    string every quote is escaped: text that talks about `"model":` can never match.
+    """
+
+    __slots__ = ("_new", "_old", "_wanted")
+
+    def __init__(self, wanted: str) -> None:
+        self._wanted = wanted
+        self._old: tuple[bytes, ...] = ()
+        self._new: tuple[bytes, ...] = ()
+
+    def learn(self, engine_name: str) -> None:
+        """Note what the engine calls the model; cheap to call again with the same name."""
+        if engine_name == self._wanted or self._old:
+            return
+        old, new = _encode(engine_name), _encode(self._wanted)
+        forms = (b'"model":', b'"model": ')
+        self._old = tuple(form + old for form in forms)
+        self._new = tuple(form + new for form in forms)
+
+    def apply(self, block: bytes) -> bytes:
+        """`block`, whole events, with the client's name for the model."""
+        for old, new in zip(self._old, self._new, strict=True):
+            if old in block:
+                block = block.replace(old, new)
+        return block
