@@ -77,14 +77,14 @@ def _backends_exist(config: Config, report: Report) -> None:
     for name, model in config.models.items():
         path: Path = ("models", name)
         if model.backend is not None:
-            _backend_exists((*path, "backend"), model.backend, config, report)
+            _backend_exists((*path, "backend"), model.backend, report)
         for arm, variant in model.variants.items():
-            _backend_exists((*path, "variants", arm, "backend"), variant.backend, config, report)
+            _backend_exists((*path, "variants", arm, "backend"), variant.backend, report)
 
 
-def _backend_exists(path: Path, name: str, config: Config, report: Report) -> None:
+def _backend_exists(path: Path, name: str, report: Report) -> None:
     if not report.written(("backends", name)):
-        _missing(path, "backend", name, config.backends, report)
+        _missing(path, "backend", name, report.names(("backends",)), report)
 
 
 def _missing(path: Path, noun: str, name: str, known: Iterable[str], report: Report) -> None:
@@ -100,10 +100,10 @@ def _rules(config: Config, report: Report) -> None:
         if report.within(("models", name, "rules")):
             continue
         for position, rule in enumerate(model.rules):
-            _rule(("models", name, "rules", position), rule, model, config, report)
+            _rule(("models", name, "rules", position), rule, model, report)
 
 
-def _rule(path: Path, rule: Rule, model: Model, config: Config, report: Report) -> None:
+def _rule(path: Path, rule: Rule, model: Model, report: Report) -> None:
     if not rule.when.headers and not rule.when.keys:
         hint = "give `headers` or `keys`; for all requests use the weights"
         report.add((*path, "when"), "the condition is empty", hint)
@@ -114,7 +114,7 @@ def _rule(path: Path, rule: Rule, model: Model, config: Config, report: Report) 
     for position, key in enumerate(rule.when.keys):
         at = (*path, "when", "keys", position)
         if not report.written(("keys", key)):
-            _missing(at, "key", key, config.keys, report)
+            _missing(at, "key", key, report.names(("keys",)), report)
     arms = model.arms()
     if rule.variant not in arms and not report.written((*path[:2], "variants", rule.variant)):
         _missing((*path, "variant"), "variant", rule.variant, arms, report)
@@ -182,7 +182,7 @@ def _keys(config: Config, report: Report) -> None:
             written = report.written(("models", wanted))
             if not written and not _names_a_model(wanted, index, config):
                 path = ("keys", name, "models", position)
-                _missing(path, "model", wanted, config.models, report)
+                _missing(path, "model", wanted, report.names(("models",)), report)
 
 
 def _names_a_model(wanted: str, index: NameIndex[str], config: Config) -> bool:

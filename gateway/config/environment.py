@@ -42,6 +42,6 @@ def expand(text: str, env: Mapping[str, str]) -> str:
 
 
 def _unset(name: str, env: Mapping[str, str]) -> str:
-    near = get_close_matches(name, env, n=1, cutoff=0.8)
+    near = get_close_matches(name, env, n=1, cutoff=0.7)
     advice = f"did you mean ${{{near[0]}}}?" if near else f"set it, or write ${{{name}:-default}}"
     return f"the environment variable {name} is not set; {advice}"

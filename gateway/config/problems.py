@@ -60,6 +60,11 @@ class Report:
         """Whether `path` is in the file, right or wrong."""
         return path in self._positions
 
+    def names(self, path: Path) -> list[str]:
+        """The keys written in the mapping at `path`, right or wrong."""
+        inside = (at for at in self._positions if len(at) == len(path) + 1)
+        return [str(at[-1]) for at in inside if at[:-1] == path]
+
     def add(self, path: Path, message: str, hint: str = "") -> None:
         """Note a problem at `path`, or, where it is not in the file, at what it would be in."""
         known = path

@@ -17,7 +17,7 @@ from gateway.config.units import Duration, Size, Timeout
 
 _INTEGER = re.compile(r"[+-]?[0-9]{1,18}")
 _NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]{1,3})?")
-_CREDENTIALS = re.compile(r"//[^/\s]*@")
+_CREDENTIALS = re.compile(r"//\S*@")
 _BOOLEANS = {"true": True, "false": False}
 _SHOWN = 64
 
@@ -38,6 +38,8 @@ class Scalar(msgspec.Struct, frozen=True):
         """For a message: what was found, without credentials."""
         if self.kind == "null" and not self.text:
             return "nothing"
+        if self.kind in ("int", "float", "bool") and not self.quoted:
+            return self.written[:_SHOWN]
         short = self.written if len(self.written) <= _SHOWN else self.written[:_SHOWN] + "…"
         return msgspec.json.encode(_CREDENTIALS.sub("//…@", short)).decode()
 
@@ -67,7 +69,8 @@ PARSERS: dict[type, Callable[[str], object]] = {
     KeyHash: KeyHash.of,
     Secret: engine_secret,
 }
-"""How the types that are the gateway's own are read; each raises `ValueError`."""
+"""How the types that are the gateway's own are read; each raises `ValueError` with what would
+be right, and does not quote what it was given."""
 
 SECRETS = (KeyHash, Secret)
 """Types whose text is shown in no message."""
@@ -142,7 +145,8 @@ def _custom(scalar: Scalar, cls: type[Any]) -> object:
     try:
         return PARSERS[cls](scalar.text)
     except ValueError as error:
-        raise ScalarError(str(error)) from None
+        found = "" if cls in SECRETS else f", found {scalar.shown()}"
+        raise ScalarError(f"{error}{found}") from None
 
 
 def _string(scalar: Scalar, wanted: inspect.StrType, description: str) -> str:
@@ -160,6 +164,11 @@ def _string(scalar: Scalar, wanted: inspect.StrType, description: str) -> str:
         raise ScalarError(
             f"expected at most {wanted.max_length} characters, found {len(scalar.text)}"
         )
-    if wanted.pattern is not None and not re.search(wanted.pattern, scalar.text):
+    if wanted.pattern is not None and not _fits(wanted.pattern, scalar.text):
         raise ScalarError(f"expected {description or wanted.pattern}, found {scalar.shown()}")
     return scalar.text
+
+
+def _fits(pattern: str, text: str) -> bool:
+    """Like JSON Schema, but `$` does not overlook a line break at the end, as `re` does."""
+    return re.search(pattern, text) is not None and not text.endswith("\n")

@@ -39,12 +39,12 @@ class Duration(float):
     @classmethod
     def parse(cls, text: str) -> Duration:
         """Read `250ms`, `2s`, `1.5m`, `1m30s`, `1h`, `7d` or `0`. Raises `ValueError`."""
-        if len(text) > 64 or not _DURATION.match(text):
-            raise ValueError(_expected("a duration such as 250ms, 2s or 10m", text, ("s", "ms")))
+        if len(text) > 64 or not _DURATION.fullmatch(text):
+            raise ValueError(_expected("a duration", "250ms, 2s or 10m", text))
         parts = _DURATION_PART.findall(text)
         seconds = sum(float(number) * _SECONDS[unit] for number, unit in parts)
         if seconds > _LONGEST:
-            raise ValueError(f'expected at most 30d, found "{text}"')
+            raise ValueError("expected a duration of at most 30d")
         return cls(seconds)
 
     def written(self) -> str:
@@ -62,7 +62,7 @@ class Timeout(Duration):
         """Like `Duration.parse`; zero raises `ValueError` too."""
         seconds = Duration.parse(text)
         if seconds <= 0:
-            raise ValueError(f'expected a duration above zero, found "{text}"')
+            raise ValueError("expected a duration above zero")
         return cls(seconds)
 
 
@@ -74,12 +74,12 @@ class Size(int):
     @classmethod
     def parse(cls, text: str) -> Size:
         """Read `512B`, `64KiB`, `32MB`, `1.5GiB` or `0`; KB is 1000. Raises `ValueError`."""
-        if len(text) > 64 or not _SIZE.match(text):
-            raise ValueError(_expected("a size such as 64KiB, 32MB or 1GiB", text, ("B", "MiB")))
+        if len(text) > 64 or not _SIZE.fullmatch(text):
+            raise ValueError(_expected("a size", "64KiB, 32MB or 1GiB", text))
         part = _SIZE_PART.match(text.lower())
         size = float(part[1]) * _BYTES[part[2]] if part else 0
         if size > _LARGEST:
-            raise ValueError(f'expected at most 1024GiB, found "{text}"')
+            raise ValueError("expected a size of at most 1024GiB")
         return cls(size)
 
     def written(self) -> str:
@@ -90,9 +90,8 @@ class Size(int):
         return f"{int(self)}B"
 
 
-def _expected(what: str, text: str, units: tuple[str, str]) -> str:
-    shown = text if len(text) <= 64 else text[:64] + "…"
-    message = f'expected {what}, found "{shown}"'
+def _expected(what: str, examples: str, text: str) -> str:
+    """What would be right; the caller knows whether what was found may be shown."""
     if _NUMBER.fullmatch(text):
-        message += f"; add a unit: {shown}{units[0]} or {shown}{units[1]}"
-    return message
+        return f"expected {what} with its unit, such as {examples}"
+    return f"expected {what} such as {examples}"

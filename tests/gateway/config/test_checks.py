@@ -1,0 +1,197 @@
+"""Parts that are right alone and wrong together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from gateway.config import Config
+from gateway.config.checks import is_loopback
+
+Problems = Callable[..., list[str]]
+Load = Callable[..., Config]
+
+BACKENDS = "backends: {b: {use: openai, replicas: [http://h]}}\n"
+
+
+def models(*lines: str) -> str:
+    return BACKENDS + "models:\n" + "".join(f"  {line}\n" for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        (["m: {backend: bb}"], '3: models.m.backend: no backend is called "bb"; did you mean "b"?'),
+        (["m: {}"], "3: models.m: expected `backend` or `variants`, found neither"),
+        (
+            ["m: {backend: b, variants: {a: {backend: b}}}"],
+            "3: models.m.variants: found both `backend` and `variants`; keep one",
+        ),
+        (
+            ["m: {model: x, variants: {a: {backend: b}}}"],
+            "3: models.m.model: `model` goes with `backend`, not with `variants`",
+        ),
+        (
+            [
+                "m:",
+                "  variants:",
+                "    a: {backend: b, weight: 0}",
+                "    c: {backend: b, weight: 0}",
+            ],
+            "4: models.m.variants: the weights of all variants are 0",
+        ),
+        (
+            ["m:", "  variants:", "    stable: {backend: qwn}"],
+            '5: models.m.variants.stable.backend: no backend is called "qwn"; there is b',
+        ),
+        (
+            ["m: {backend: b, aliases: [x, x]}"],
+            '3: models.m.aliases[1]: "x" is an alias of "m" already',
+        ),
+        (
+            ["m: {backend: b, aliases: [x]}", "n: {backend: b, aliases: [x]}"],
+            '4: models.n.aliases[0]: "x" is an alias of "m" already',
+        ),
+        (
+            ["m: {backend: b, aliases: [n]}", "n: {backend: b}"],
+            '3: models.m.aliases[0]: "n" is the name of a model already',
+        ),
+        (
+            ["m: {backend: b, fallback: [nn]}", "n: {backend: b}"],
+            '3: models.m.fallback[0]: no model is called "nn"; did you mean "n"?',
+        ),
+        (
+            ["m: {backend: b, fallback: ['n-*']}", "'n-*': {backend: b}"],
+            '3: models.m.fallback[0]: expected one model, found the glob "n-*"',
+        ),
+        (["m: {backend: b, fallback: [m]}"], "3: models.m.fallback[0]: the fallbacks go in a circ"),
+        (
+            [
+                "a: {backend: b, fallback: [c]}",
+                "c: {backend: b, aliases: [x], fallback: [d]}",
+                "d: {backend: b, fallback: [a]}",
+            ],
+            "5: models.d.fallback[0]: the fallbacks go in a circle: a → c → d → a",
+        ),
+        (
+            ["a: {backend: b, fallback: [x]}", "c: {backend: b, aliases: [x], fallback: [a]}"],
+            "the fallbacks go in a circle: a → c → a",
+        ),
+        (
+            ["a: {backend: b, fallback: [q-1]}", "'q-*': {backend: b, fallback: [a]}"],
+            "the fallbacks go in a circle: a → q-* → a",
+        ),
+        (
+            ["m: {backend: b, rules: [{when: {}, variant: default}]}"],
+            "3: models.m.rules[0].when: the condition is empty",
+        ),
+        (
+            ["m: {backend: b, rules: [{when: {headers: {a: b}}, variant: defualt}]}"],
+            '3: models.m.rules[0].variant: no variant is called "defualt"; did you mean "default"?',
+        ),
+        (
+            ["m: {backend: b, rules: [{when: {headers: {'a b': c}}, variant: default}]}"],
+            '3: models.m.rules[0].when.headers."a b": is no name of an HTTP header',
+        ),
+        (
+            ["m: {backend: b, rules: [{when: {keys: [bob]}, variant: default}]}"],
+            '3: models.m.rules[0].when.keys[0]: no key is called "bob"',
+        ),
+        (
+            ["m: {backend: b, retry: {backoff: 3s}}"],
+            "models.m.retry.max_backoff: is shorter than `backoff`; at least 3s",
+        ),
+    ],
+)
+def test_models_that_do_not_fit_together_are_told_once(
+    problems: Problems, lines: list[str], said: str
+) -> None:
+    (problem,) = problems(models(*lines))
+    assert said in problem
+
+
+def test_every_circle_is_told(problems: Problems) -> None:
+    told = problems(
+        models(
+            "a: {backend: b, fallback: [c, d]}",
+            "c: {backend: b, fallback: [a]}",
+            "d: {backend: b, fallback: [d]}",
+        )
+    )
+    assert len(told) == 2
+    assert "a → c → a" in told[0]
+    assert "d → d" in told[1]
+
+
+def test_a_long_chain_of_fallbacks_is_fine(load_text: Load) -> None:
+    lines = [f"m{n}: {{backend: b, fallback: [m{n + 1}]}}" for n in range(1500)]
+    assert len(load_text(models(*lines, "m1500: {backend: b}")).models) == 1501
+
+
+@pytest.mark.parametrize(
+    ("replicas", "said"),
+    [
+        ("[http://h:1, http://h:1]", 'replicas[1]: "http://h:1" is here twice'),
+        ("[http://h:1, http://H:1/v1/]", '"http://H:1/v1/" is here twice; it is replicas[0] too'),
+        ("[https://user:pass@h]", "credentials in a URL, which is shown; use `api_key`"),
+    ],
+)
+def test_replicas_are_told_apart(problems: Problems, replicas: str, said: str) -> None:
+    text = f"backends: {{b: {{use: vllm, replicas: {replicas}}}}}\nmodels: {{m: {{backend: b}}}}"
+    (problem,) = problems(text)
+    assert said in problem
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "'::'", "10.0.0.1", "example.com"])
+def test_listening_to_the_world_without_keys_is_refused(
+    problems: Problems, load_text: Load, host: str
+) -> None:
+    base = models("m: {backend: b}")
+    (problem,) = problems(f"{base}server: {{host: {host}}}")
+    assert problem.startswith("routing.yaml:4: server.host: ")
+    assert "add `keys:`, listen on 127.0.0.1, or say `insecure: true`" in problem
+    assert load_text(f"{base}server: {{host: {host}, insecure: true}}").server.insecure
+    assert load_text(f"{base}server: {{host: {host}}}\nkeys: {{a: {{value: abcdefgh}}}}").keys
+
+
+def test_broken_keys_do_not_look_like_no_keys(problems: Problems) -> None:
+    told = problems(models("m: {backend: b}") + "server: {host: 0.0.0.0}\nkeys: {a: {value: x}}")
+    assert len(told) == 1
+    assert "keys.a.value" in told[0]
+
+
+@pytest.mark.parametrize(
+    ("host", "loopback"),
+    [
+        ("localhost", True),
+        ("127.1.2.3", True),
+        ("::1", True),
+        ("[::1]", True),
+        ("0.0.0.0", False),
+        ("::", False),
+        ("localhost.evil.com", False),
+        ("127.0.0.1.nip.io", False),
+    ],
+)
+def test_only_loopback_is_loopback(host: str, loopback: bool) -> None:
+    assert is_loopback(host) is loopback
+
+
+def test_two_keys_with_one_value_are_refused_without_showing_it(problems: Problems) -> None:
+    text = models("m: {backend: b}") + "keys:\n  a: {value: ${K}}\n  b: {value: ${K}}\n"
+    (problem,) = problems(text, {"K": "sk-12345678"})
+    assert problem == ('routing.yaml:6: keys.b.value: is the same as that of "a"; make a new one')
+
+
+@pytest.mark.parametrize("wanted", ["m", "x", "m*", "*", "q-7", "q-*", "q-7-*"])
+def test_a_key_may_name_models_aliases_and_globs(load_text: Load, wanted: str) -> None:
+    text = models("m: {backend: b, aliases: [x]}", "q-*: {backend: b}")
+    assert load_text(text + f"keys: {{a: {{value: abcdefgh, models: ['{wanted}']}}}}")
+
+
+def test_a_key_for_a_model_that_is_not_there_is_told(problems: Problems) -> None:
+    text = models("model: {backend: b}")
+    for wanted in ("modle", "zzz*"):
+        (problem,) = problems(text + f"keys: {{a: {{value: abcdefgh, models: ['{wanted}']}}}}")
+        assert f'keys.a.models[0]: no model is called "{wanted}"' in problem
