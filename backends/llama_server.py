@@ -3,6 +3,10 @@
 It takes any model name and answers with the one it has loaded. `/v1/embeddings` and
 `/v1/rerank` answer 501 unless it was started with `--embeddings` or `--reranking`; that is
 passed on. `/health` needs no key and says 503 while the model is loading.
+
+It notices at each piece of a stream that the caller has left, but before the first piece, and
+for an answer in one piece, only after a second in which no request on the whole server had a
+result (`recv_with_timeout` in its `server-queue.cpp`): on a busy server, perhaps never.
 """
 
 from __future__ import annotations

@@ -1,0 +1,138 @@
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from backends.base import Endpoint, Request
+from backends.vllm import VllmOptions
+
+ROOT = Path(__file__).resolve().parents[2]
+MODEL = ROOT / "models" / "tiny-tale"
+
+
+def answer(status, body=b"{}"):
+    return b"HTTP/1.1 %d X\r\ncontent-length: %d\r\n\r\n%s" % (status, len(body), body)
+
+
+def opened(url):
+    return VllmOptions(replicas=(url,)).open("vllm")
+
+
+@pytest.mark.parametrize(
+    ("answers", "ready", "reason"),
+    [
+        ([answer(503)], False, "the engine behind the server is dead"),
+        ([answer(500)], False, "/health answers HTTP 500"),
+        ([answer(200), answer(401)], False, "misconfigured: the engine wants an api_key"),
+        ([answer(200), answer(200)], True, ""),
+    ],
+)
+async def test_readiness(start_peer, step, answers, ready, reason):
+    script = [part for data in answers for part in (step.READ, data)]
+    async with start_peer([*script, step.HANG]) as peer:
+        backend = opened(peer.url + "/v1")
+        readiness = await backend.probe(backend.addresses[0])
+        await backend.stop()
+    assert readiness.ready is ready
+    assert readiness.reason.startswith(reason)
+    assert peer.requests[0].startswith(b"GET /health HTTP/1.1\r\n")
+
+
+async def test_a_client_cannot_choose_the_engine_core(start_peer, step):
+    async with start_peer([step.READ, answer(200), step.HANG]) as peer:
+        backend = opened(peer.url)
+        headers = ((b"x-data-parallel-rank", b"3"), (b"x-request-id", b"r1"))
+        request = Request(endpoint=Endpoint.CHAT, body=b"{}", headers=headers)
+        reply = await backend.send(peer.url, request)
+        await reply.body.aclose()
+        await backend.stop()
+    assert b"x-data-parallel-rank" not in peer.requests[0]
+    assert b"x-request-id: r1" in peer.requests[0]
+
+
+@contextlib.asynccontextmanager
+async def vllm(port: int) -> AsyncIterator[asyncio.subprocess.Process]:
+    found = subprocess.run(
+        [sys.executable, "-m", "tools.engines", "path", "vllm"],
+        cwd=ROOT, capture_output=True, text=True, check=False, timeout=30,
+    )  # fmt: skip
+    if found.returncode or not (MODEL / "model.safetensors").exists():
+        pytest.skip("vLLM or its model is missing: `make engines`")
+    process = await asyncio.create_subprocess_exec(
+        found.stdout.strip(), "serve", str(MODEL), "--served-model-name", "tiny-tale",
+        "--host", "127.0.0.1", "--port", str(port), "--dtype", "float32", "--enforce-eager",
+        "--max-model-len", "2048", "--max-num-seqs", "4", "--generation-config", "vllm",
+        "--kv-cache-memory-bytes", "128M",
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
+        env={**os.environ, "VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFFLINE": "1"},
+    )  # fmt: skip
+    try:
+        yield process
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, 9)
+        await process.wait()
+
+
+async def until_ready(backend, address, process):
+    async with asyncio.timeout(240):
+        while not (await backend.probe(address)).ready:
+            assert process.returncode is None, "vLLM did not start"
+            await asyncio.sleep(0.5)
+
+
+def story(**fields):
+    messages = [{"role": "user", "content": "Tell me a story about Tom."}]
+    body = {"model": "tiny-tale", "messages": messages, "temperature": 0, **fields}
+    return Request(endpoint=Endpoint.CHAT, body=json.dumps(body).encode())
+
+
+async def metric(backend, address, name):
+    _, body = await backend.get(address, "/metrics")
+    lines = body.decode().splitlines()
+    return sum(float(line.split()[-1]) for line in lines if line.startswith(name + "{"))
+
+
+@pytest.mark.engine
+@pytest.mark.timeout(300)
+async def test_a_real_vllm():
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        port = sock.getsockname()[1]
+    address = f"http://127.0.0.1:{port}"
+    backend = opened(address)
+    async with vllm(port) as process:
+        await until_ready(backend, address, process)
+        assert await backend.models(address) == ("tiny-tale",)
+
+        reply = await backend.send(address, story(max_tokens=16))
+        whole = json.loads(b"".join([piece async for piece in reply.body]))
+        assert reply.status == 200
+        assert whole["choices"][0]["message"]["content"]
+
+        tokens = Request(
+            endpoint=Endpoint.COUNT_TOKENS,
+            body=b'{"model":"tiny-tale","messages":[{"role":"user","content":"hi"}]}',
+        )
+        reply = await backend.send(address, tokens)
+        counted = json.loads(b"".join([piece async for piece in reply.body]))
+        assert counted["input_tokens"] > 0
+
+        reply = await backend.send(address, story(stream=True, max_tokens=1900, ignore_eos=True))
+        await anext(aiter(reply.body))
+        assert await metric(backend, address, "vllm:num_requests_running") == 1
+        await reply.body.aclose()
+        async with asyncio.timeout(30):
+            while await metric(backend, address, "vllm:num_requests_running"):
+                await asyncio.sleep(0.05)
+        # It had not just come to its end.
+        assert 0 < await metric(backend, address, "vllm:generation_tokens_total") < 1900
+    await backend.stop()
