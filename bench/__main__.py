@@ -20,7 +20,7 @@ from bench.profiling import profiled, tell_profile
 from bench.report import Line, summarize, table
 from bench.setups import KEY, Setup, routing_yaml
 
-_GATEWAY = f"{sys.executable} -m gateway serve --config {{config}}"
+_GATEWAY = f"{sys.executable} -m gateway serve {{config}}"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

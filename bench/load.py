@@ -71,8 +71,10 @@ class Load:
     def finish(self, error: str = "") -> None:
         """One request is over."""
         if error:
+            # A figure with errors in it is worth nothing: stop here, and say what was wrong.
             self.result.errors += 1
             self.result.error = self.result.error or error
+            self.done.set()
         else:
             self.result.answered += 1
         self.open -= 1
