@@ -172,6 +172,8 @@ async def _open_json(attempt: Attempt, reply: Reply) -> Answer:
         told = read_answer(body)
     except MalformedAnswerError as error:
         attempt.fail(judge_protocol(str(error), attempt.replica.id))
+    if told.broken_off:
+        attempt.fail(judge_stream(EngineError("gave up on the answer"), attempt.replica.id))
     record = attempt.ask.record
     if told.usage is not None:
         record.input_tokens, record.output_tokens = told.usage.prompt, told.usage.completion

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import msgspec
 
+from gateway.wire.finish import BROKEN_OFF
 from gateway.wire.usage import Usage
+
+
+class _Choice(msgspec.Struct, frozen=True):
+    finish_reason: str | None = None
 
 
 class JsonAnswer(msgspec.Struct, frozen=True):
@@ -12,6 +17,12 @@ class JsonAnswer(msgspec.Struct, frozen=True):
 
     model: str | None = None
     usage: Usage | None = None
+    choices: tuple[_Choice, ...] | None = None
+
+    @property
+    def broken_off(self) -> bool:
+        """Whether the engine itself says that this is not the whole answer."""
+        return any(choice.finish_reason in BROKEN_OFF for choice in self.choices or ())
 
 
 class MalformedAnswerError(Exception):

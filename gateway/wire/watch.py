@@ -20,6 +20,7 @@ import msgspec
 
 from backends.base import Endpoint
 from gateway.wire.engine_error import EngineError, parse_error
+from gateway.wire.finish import BROKEN_OFF
 from gateway.wire.sse import events
 from gateway.wire.usage import Usage
 
@@ -54,7 +55,7 @@ class StreamWatch(ABC):
             try:
                 self._event(name, data)
             except (msgspec.DecodeError, UnicodeDecodeError) as error:
-                self.failure = EngineError(f"an event of the stream is malformed: {error}")
+                self.failure = EngineError(f"sent a malformed event: {error}")
             if self.failure is not None:
                 return good
             good = end
@@ -135,7 +136,7 @@ class ChoicesWatch(StreamWatch):
         if data == b"[DONE]":
             self.done = True
             if not self.finished:
-                self.failure = EngineError("the engine ended the stream without a finish reason")
+                self.failure = EngineError("ended its stream without a finish reason")
             return
         if name == b"error":
             self.failure = parse_error(None, data)
@@ -148,6 +149,9 @@ class ChoicesWatch(StreamWatch):
             if choice.text or (choice.delta is not None and choice.delta.says_something()):
                 self.content = True
             if choice.finish_reason is not None:
+                if choice.finish_reason in BROKEN_OFF:
+                    self.failure = EngineError("gave up on the answer")
+                    return
                 # An answer may be empty; that it ended is then the first thing to tell.
                 self.content = True
                 self._ended.add(choice.index)
@@ -248,7 +252,7 @@ class MessagesWatch(StreamWatch):
         elif kind == "message_stop":
             self.done = True
             if not self.finished:
-                self.failure = EngineError("the engine ended the stream without a stop reason")
+                self.failure = EngineError("ended its stream without a stop reason")
         elif kind == "error" or not kind:
             self.failure = parse_error(None, data)
 
