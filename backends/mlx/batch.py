@@ -22,8 +22,9 @@ Decode = Callable[[Sequence[int]], str]
 """Token ids to text; special tokens left out, bytes that are no UTF-8 as U+FFFD."""
 
 _REPLACEMENT = "\ufffd"
-_LONGEST_CHARACTER = 4
-"""Bytes in the longest UTF-8 sequence: more tokens than that cannot all belong to one."""
+_PATIENCE = 16
+"""Tokens to wait for the end of a character. Four bytes make one, but tokens may straddle
+characters, and some decoders spoil a whole run of bytes while its last character is open."""
 
 
 class Finish(StrEnum):
@@ -66,13 +67,19 @@ class Detokenizer:
         self._window.append(token)
         text = self._decode(self._window)
         held = len(self._window) - self._given
-        if text.endswith(_REPLACEMENT) and held < _LONGEST_CHARACTER:
+        if text.endswith(_REPLACEMENT) and held < _PATIENCE:
             return ""
         new = text[len(self._given_text) :]
         del self._window[: self._given]
         self._given = len(self._window)
         self._given_text = self._decode(self._window)
         return new
+
+    def rest(self) -> str:
+        """The whole characters that were held back, now that nothing more comes."""
+        if len(self._window) == self._given:
+            return ""
+        return self._decode(self._window)[len(self._given_text) :].rstrip(_REPLACEMENT)
 
 
 class StopStrings:
@@ -133,11 +140,12 @@ class SequenceText:
         limit on tokens is reached with it.
         """
         self.tokens += 1
-        if ended:
-            return self._close(self._stops.rest(), Finish.STOP)
-        text, stopped = self._stops.add(self._detokenizer.add(token))
-        if stopped:
-            return self._close(text, Finish.STOP)
+        piece = "" if ended else self._detokenizer.add(token)
+        if ended or cut:
+            piece += self._detokenizer.rest()
+        text, stopped = self._stops.add(piece)
+        if stopped or ended:
+            return self._close(text + self._stops.rest(), Finish.STOP)
         if cut:
             return self._close(text + self._stops.rest(), Finish.LENGTH)
         calls: tuple[ToolCall, ...] = ()

@@ -164,7 +164,7 @@ class Chat(Generation, kw_only=True):
         for at, message in enumerate(self.messages):
             _check_message(f"messages[{at}]", message)
         if self.logprobs or self.top_logprobs:
-            refuse("logprobs", "this engine does not return log-probabilities")
+            refuse("logprobs", "this engine does not return log-probabilities: leave logprobs out")
         if self.tool_choice not in (None, "auto", "none"):
             refuse(
                 "tool_choice",
@@ -231,7 +231,7 @@ class Completion(Generation, kw_only=True):
         super().check()
         _ = self.prompts
         if self.logprobs is not None:
-            refuse("logprobs", "this engine does not return log-probabilities")
+            refuse("logprobs", "this engine does not return log-probabilities: leave logprobs out")
         if self.echo:
             refuse("echo", "this engine does not echo the prompt")
         if self.suffix:
@@ -295,7 +295,7 @@ def _positive(param: str, limit: int | None) -> int | None:
 
 def _check_message(where: str, message: Mapping[str, Any]) -> None:
     role = message.get("role")
-    if role not in ROLES:
+    if not isinstance(role, str) or role not in ROLES:
         refuse(f"{where}.role", f"{where}.role must be one of {_names(ROLES)}, not {role!r}")
     content = message.get("content")
     if content is None:
@@ -306,7 +306,10 @@ def _check_message(where: str, message: Mapping[str, Any]) -> None:
             _check_part(f"{where}.content[{at}]", part)
     elif not isinstance(content, str):
         refuse(f"{where}.content", f"{where}.content must be text or a list of parts")
-    for at, call in enumerate(message.get("tool_calls") or ()):
+    calls = message.get("tool_calls") or []
+    if not isinstance(calls, list):
+        refuse(f"{where}.tool_calls", f"{where}.tool_calls must be a list")
+    for at, call in enumerate(calls):
         _check_call(f"{where}.tool_calls[{at}]", call)
 
 

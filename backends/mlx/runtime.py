@@ -17,13 +17,10 @@ from mlx_lm.utils import load_model
 from mlx_lm.utils import load_tokenizer as _load_tokenizer
 
 from backends.mlx.chat import Prompts
-from backends.mlx.model import read_json
+from backends.mlx.model import prefill_step, read_json
 from backends.mlx.params import Sampling
 from backends.mlx.sampling import LogitsProcessor, Samplers, logits_processors
 
-_PREFILL_STEP = 512
-"""Prompt tokens read between two steps of the batch: how long a long prompt may hold up the
-others' next token, and the cancelling of anything. llama.cpp's micro-batch has the same size."""
 _PREFILL_BATCH = 8
 _WARM_UP_STEPS = 16
 _CONTEXT_FIELDS = ("max_position_embeddings", "max_sequence_length", "seq_length", "n_positions")
@@ -125,7 +122,7 @@ class Runtime:
             self._model,
             completion_batch_size=self._max_batch,
             prefill_batch_size=min(_PREFILL_BATCH, self._max_batch),
-            prefill_step_size=_PREFILL_STEP,
+            prefill_step_size=prefill_step(),
         )
 
 

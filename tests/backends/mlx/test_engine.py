@@ -1,0 +1,280 @@
+import asyncio
+import threading
+from functools import partial
+
+import pytest
+
+from backends.base import BackendError, Cause, RequestRefused, Stage
+from backends.mlx import engine as engine_module
+from backends.mlx import model
+from backends.mlx.answer import Answer
+from backends.mlx.batch import SequenceText
+from backends.mlx.engine import Engine, Job, Load, Row
+from backends.mlx.params import Sampling
+
+LONG = 3000
+
+
+class Gate:
+    """The real runtime, whose steps can be held up or made to fail."""
+
+    def __init__(self, runtime):
+        self._runtime = runtime
+        self.open = threading.Event()
+        self.open.set()
+        self.failures = []
+        self.sizes = []
+        """How many rows got a token, for each step."""
+
+    @property
+    def steps(self):
+        return len(self.sizes)
+
+    def __getattr__(self, name):
+        return getattr(self._runtime, name)
+
+    def step(self):
+        assert self.open.wait(10)
+        if self.failures:
+            raise self.failures.pop()
+        tokens = self._runtime.step()
+        self.sizes.append(len(tokens))
+        return tokens
+
+
+@pytest.fixture
+async def started(model_dir):
+    """An engine for two sequences and two that wait, and the gate in front of its steps."""
+    engine = Engine(
+        lambda: Gate(model.load(str(model_dir), max_batch=2)), max_batch=2, max_waiting=2
+    )
+    gate = await engine.start()
+    yield engine, gate
+    gate.open.set()
+    await engine.stop()
+
+
+def make_job(gate, *, rows=1, max_tokens=LONG, stream=True, decode=None, prompt=(1, 2, 3), **more):
+    answer = Answer(rows)
+    job = Job(answer.sink, stream=stream)
+    for index in range(rows):
+        row = Row(
+            job,
+            prompt=list(prompt),
+            max_tokens=max_tokens,
+            sampling=Sampling(temperature=0, **more),
+            ignore_eos=True,
+            text=SequenceText(index, decode or gate.prompts.decode),
+        )
+        job.rows.append(row)
+    return job, answer
+
+
+async def until(condition, *, seconds=10.0):
+    for _ in range(int(seconds / 0.005)):
+        if condition():
+            return
+        await asyncio.sleep(0.005)
+    raise AssertionError("it did not happen")
+
+
+async def finish(answer):
+    return await asyncio.wait_for(answer.all(), 30)
+
+
+async def test_a_job_runs_to_its_end(started):
+    engine, gate = started
+    job, answer = make_job(gate, max_tokens=5)
+    engine.submit(job)
+    deltas = await finish(answer)
+    assert deltas[-1].tokens == 5
+    assert engine.load() == Load(0, 0)
+
+
+async def test_what_is_no_stream_comes_at_once(started):
+    engine, gate = started
+    arrivals = []
+    job, answer = make_job(gate, max_tokens=20, stream=False)
+    job.sink = lambda piece: (arrivals.append(piece), answer.sink(piece))
+    engine.submit(job)
+    assert (await finish(answer))[-1].tokens == 20
+    assert len(arrivals) == 1
+
+
+async def test_beyond_the_batch_jobs_wait_and_beyond_the_queue_they_are_refused(started):
+    engine, gate = started
+    gate.open.clear()
+    jobs = [make_job(gate, max_tokens=3) for _ in range(4)]
+    for job, _ in jobs:
+        engine.submit(job)
+    await until(lambda: engine.load() == Load(2, 2))
+    with pytest.raises(RequestRefused) as caught:
+        engine.submit(make_job(gate)[0])
+    assert (caught.value.status, caught.value.code) == (429, "engine_overloaded")
+    gate.open.set()
+    for _, answer in jobs:
+        assert (await finish(answer))[-1].tokens == 3
+    assert engine.load() == Load(0, 0)
+
+
+async def test_cancel_takes_a_waiting_job_out_of_the_queue_at_once(started):
+    engine, gate = started
+    gate.open.clear()
+    running, answer = make_job(gate, rows=2, max_tokens=3)
+    waiting, _ = make_job(gate, rows=2)
+    engine.submit(running)
+    engine.submit(waiting)
+    await until(lambda: engine.load() == Load(2, 2))
+    engine.cancel(waiting)
+    assert engine.load().waiting == 0
+    gate.open.set()
+    await finish(answer)
+
+
+async def test_cancel_takes_rows_out_of_the_batch_before_the_next_step(started):
+    engine, gate = started
+    gone, _ = make_job(gate)
+    stays, answer = make_job(gate, max_tokens=200)
+    engine.submit(gone)
+    engine.submit(stays)
+    await until(lambda: 2 in gate.sizes)
+    engine.cancel(gone)
+    engine.cancel(gone)
+    in_progress = gate.steps
+    assert (await finish(answer))[-1].tokens == 200
+    assert set(gate.sizes[in_progress + 1 :]) == {1}
+
+
+async def test_cancel_during_prefill(started):
+    engine, gate = started
+    job, answer = make_job(gate, prompt=[5] * 4000)
+    engine.submit(job)
+    await until(lambda: gate.steps >= 1)
+    engine.cancel(job)
+    await until(lambda: engine.load() == Load(0, 0))
+    assert gate.steps < 60
+    assert answer.tokens == 0
+
+
+async def test_a_freed_place_goes_to_the_one_that_waited_longest(started):
+    engine, gate = started
+    first, _ = make_job(gate, rows=2)
+    engine.submit(first)
+    order = []
+    jobs = [make_job(gate, max_tokens=4) for _ in range(2)]
+    for number, (job, answer) in enumerate(jobs):
+        job.sink = partial(lambda n, a, piece: (order.append(n), a.sink(piece)), number, answer)
+        engine.submit(job)
+    engine.cancel(first)
+    for _, answer in jobs:
+        await finish(answer)
+    assert order[0] == 0
+
+
+async def test_a_failing_row_fails_alone(started):
+    engine, gate = started
+
+    def broken(tokens):
+        raise RuntimeError("no such token")
+
+    bad, bad_answer = make_job(gate, decode=broken)
+    good, answer = make_job(gate, max_tokens=50)
+    engine.submit(good)
+    engine.submit(bad)
+    with pytest.raises(BackendError, match="no such token") as caught:
+        await bad_answer.all()
+    assert (caught.value.stage, caught.value.cause) == (Stage.SENT, Cause.ENGINE)
+    assert (await finish(answer))[-1].tokens == 50
+    assert engine.load() == Load(0, 0)
+
+
+async def test_a_failing_logits_processor_fails_alone(started):
+    engine, gate = started
+    good, answer = make_job(gate, max_tokens=50)
+    # Indices that are no integers: MLX refuses them when the processor runs.
+    bad, bad_answer = make_job(gate, logit_bias=((1.5, 1.0),))
+    engine.submit(good)
+    engine.submit(bad)
+    with pytest.raises(BackendError):
+        await asyncio.wait_for(bad_answer.all(), 30)
+    alone, alone_answer = make_job(gate, max_tokens=50)
+    deltas = await finish(answer)
+    engine.submit(alone)
+    text = "".join(delta.text for delta in deltas)
+    assert text == "".join(delta.text for delta in await finish(alone_answer))
+
+
+async def test_a_failing_step_fails_the_batch_and_the_next_one_runs(started):
+    engine, gate = started
+    gate.failures.append(RuntimeError("out of memory"))
+    jobs = [make_job(gate, rows=2), make_job(gate, rows=2, max_tokens=4)]
+    for job, _ in jobs:
+        engine.submit(job)
+    with pytest.raises(BackendError, match="out of memory"):
+        await jobs[0][1].all()
+    assert {delta.tokens for delta in await finish(jobs[1][1]) if delta.finish} == {4}
+    assert engine.health().ready
+    assert engine.load() == Load(0, 0)
+
+
+async def test_when_the_thread_dies_everything_fails_and_health_says_so(started):
+    engine, gate = started
+    gate.failures.append(SystemExit("killed"))
+    jobs = [make_job(gate, rows=2) for _ in range(2)]
+    for job, _ in jobs:
+        engine.submit(job)
+    for _, answer in jobs:
+        with pytest.raises(BackendError, match="thread died"):
+            await asyncio.wait_for(answer.all(), 10)
+    health = engine.health()
+    assert not health.ready
+    assert "killed" in health.reason
+    with pytest.raises(BackendError) as caught:
+        engine.submit(make_job(gate)[0])
+    assert caught.value.stage is Stage.CONNECT
+
+
+async def test_a_step_that_does_not_end_shows_in_health(model_dir):
+    now = [0.0]
+    engine = Engine(
+        lambda: Gate(model.load(str(model_dir), max_batch=2)),
+        max_batch=2,
+        max_waiting=0,
+        clock=lambda: now[0],
+    )
+    gate = await engine.start()
+    gate.open.clear()
+    job, _ = make_job(gate)
+    engine.submit(job)
+    await until(lambda: engine.load().running == 1)
+    await until(lambda: engine._step_began is not None)
+    assert engine.health().ready
+    now[0] = engine_module.STALLED_AFTER + 5
+    assert engine.health().reason == "no token for 65 s"
+    gate.open.set()
+    await engine.stop()
+
+
+async def test_a_model_that_cannot_be_loaded():
+    def load():
+        raise ValueError("boom")
+
+    engine = Engine(load, max_batch=1, max_waiting=0)
+    assert engine.health().reason == "not started"
+    with pytest.raises(BackendError, match="boom"):
+        await engine.start()
+    assert not engine.health().ready
+    await engine.stop()
+
+
+async def test_stop_cuts_what_is_open_and_can_be_called_twice(started):
+    engine, gate = started
+    job, answer = make_job(gate)
+    engine.submit(job)
+    await answer.next()
+    await engine.stop()
+    with pytest.raises(BackendError, match="stopped"):
+        await answer.all()
+    assert not engine.health().ready
+    await engine.stop()
+    assert "mlx-engine" not in [thread.name for thread in threading.enumerate()]

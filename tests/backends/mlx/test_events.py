@@ -1,0 +1,90 @@
+import json
+
+from openai.types import Completion
+from openai.types.chat import ChatCompletion, ChatCompletionChunk
+
+from backends.mlx.batch import Delta, Finish
+from backends.mlx.events import ChatWriter, CompletionWriter, Usage
+from backends.mlx.tool_calls import ToolCall
+
+HEAD = {"reply_id": "1", "created": 7, "model": 'a "quoted" name'}
+
+
+def chat():
+    return ChatWriter(**HEAD, call_id=lambda: "call_1")
+
+
+def chunks(raw):
+    """Every event, read by the SDK's own types, which refuse what they do not know."""
+    events = raw.removesuffix(b"\n\n").split(b"\n\n")
+    data = [event.removeprefix(b"data: ") for event in events]
+    return [ChatCompletionChunk.model_validate_json(item, strict=True) for item in data]
+
+
+class TestChat:
+    def test_a_stream_opens_with_the_role_of_each_choice(self):
+        first, second = chunks(chat().opening(2))
+        assert (first.id, first.created, first.model) == ("chatcmpl-1", 7, 'a "quoted" name')
+        assert first.choices[0].delta.role == second.choices[0].delta.role == "assistant"
+        assert [first.choices[0].index, second.choices[0].index] == [0, 1]
+
+    def test_text_that_json_must_escape(self):
+        text = 'a "b"\n\n\\ \u2028 é 😀 \x00'
+        (chunk,) = chunks(chat().delta(Delta(1, text)))
+        assert chunk.choices[0].delta.content == text
+        assert chunk.choices[0].finish_reason is None
+
+    def test_the_last_text_and_the_reason_are_two_events(self):
+        text, end = chunks(chat().delta(Delta(0, "end", (), Finish.LENGTH, 9)))
+        assert text.choices[0].delta.content == "end"
+        assert end.choices[0].finish_reason == "length"
+        assert end.choices[0].delta.content is None
+
+    def test_a_tool_call(self):
+        (chunk,) = chunks(chat().delta(Delta(0, "", (ToolCall(1, "f", '{"x": 1}'),))))
+        (call,) = chunk.choices[0].delta.tool_calls
+        assert (call.index, call.id, call.type) == (1, "call_1", "function")
+        assert (call.function.name, call.function.arguments) == ("f", '{"x": 1}')
+
+    def test_usage_has_no_choices(self):
+        (chunk,) = chunks(chat().usage(Usage(3, 4)))
+        assert chunk.choices == []
+        assert chunk.usage.total_tokens == 7
+
+    def test_a_delta_that_says_nothing_is_no_event(self):
+        assert chat().delta(Delta(0, tokens=3)) == b""
+
+    def test_a_whole_answer(self):
+        answers = [
+            [Delta(0, "Hel"), Delta(0, "lo", (), Finish.STOP, 3)],
+            [Delta(1, "", (ToolCall(0, "f", "{}"),), Finish.TOOL_CALLS, 5)],
+        ]
+        body = chat().whole(answers, Usage(10, 8))
+        answer = ChatCompletion.model_validate_json(body, strict=True)
+        said, called = answer.choices
+        assert (said.message.content, said.finish_reason) == ("Hello", "stop")
+        assert (called.message.content, called.finish_reason) == (None, "tool_calls")
+        assert called.message.tool_calls[0].function.name == "f"
+        assert answer.usage.total_tokens == 18
+
+
+class TestCompletion:
+    def test_a_stream(self):
+        writer = CompletionWriter(**HEAD)
+        raw = writer.opening(1) + writer.delta(Delta(0, "a")) + writer.delta(Delta(0, tokens=2))
+        raw += writer.delta(Delta(0, "b", (), Finish.STOP, 3)) + writer.usage(Usage(1, 3))
+        events = [
+            event.removeprefix(b"data: ") for event in raw.removesuffix(b"\n\n").split(b"\n\n")
+        ]
+        # The SDK's type for it does not know that the reason is null until the end.
+        first = json.loads(events[0])
+        assert (first["id"], first["choices"][0]["text"]) == ("cmpl-1", "a")
+        assert first["choices"][0]["finish_reason"] is None
+        last, usage = (Completion.model_validate_json(item, strict=True) for item in events[1:])
+        assert (last.choices[0].text, last.choices[0].finish_reason) == ("b", "stop")
+        assert usage.choices == []
+
+    def test_a_whole_answer(self):
+        body = CompletionWriter(**HEAD).whole([[Delta(0, "a", (), Finish.LENGTH, 1)]], Usage(1, 1))
+        answer = Completion.model_validate_json(body, strict=True)
+        assert (answer.choices[0].text, answer.choices[0].finish_reason) == ("a", "length")

@@ -1,0 +1,131 @@
+import resource
+import shutil
+import socket
+import subprocess
+import sys
+
+import pytest
+
+from backends.base import BackendError, Cause, Stage
+from backends.mlx import model
+
+
+@pytest.fixture
+def copy(model_dir, tmp_path):
+    """A copy of the model that may be broken."""
+    return shutil.copytree(
+        model_dir, tmp_path / "copy", ignore=shutil.ignore_patterns("*.gguf", "README*")
+    )
+
+
+def refused(directory):
+    with pytest.raises(BackendError) as caught:
+        model.load(str(directory), max_batch=2)
+    assert (caught.value.stage, caught.value.cause) == (Stage.CONNECT, Cause.ENGINE)
+    return caught.value.message
+
+
+def test_a_directory_that_is_not_there(tmp_path):
+    assert "no directory" in refused(tmp_path / "nowhere")
+
+
+def test_an_empty_directory(tmp_path):
+    assert "has no config.json" in refused(tmp_path)
+
+
+def test_a_directory_without_weights(copy):
+    (copy / "model.safetensors").unlink()
+    assert "has no weights" in refused(copy)
+
+
+def test_a_gguf_file_and_a_directory_of_them(tmp_path):
+    (tmp_path / "model.gguf").write_bytes(b"GGUF")
+    for named in (tmp_path, tmp_path / "model.gguf"):
+        assert "use: llama_server" in refused(named)
+
+
+def test_a_file_in_place_of_a_directory(copy):
+    assert "name the directory" in refused(copy / "config.json")
+
+
+@pytest.mark.parametrize("content", [b"", b"\0" * 100, b"{}", b"\x08\0\0\0\0\0\0\0{}      "])
+def test_weights_that_are_no_safetensors(copy, content):
+    (copy / "model.safetensors").write_bytes(content)
+    assert "cannot be loaded" in refused(copy)
+
+
+def test_weights_that_were_cut_off(copy):
+    whole = (copy / "model.safetensors").read_bytes()
+    (copy / "model.safetensors").write_bytes(whole[: len(whole) // 2])
+    assert "cannot be loaded" in refused(copy)
+
+
+@pytest.mark.parametrize(
+    "config", ["{", "[]", "{}", '{"model_type": "no-such-model"}', '{"model_type": "llama"}']
+)
+def test_a_config_that_is_none(copy, config):
+    (copy / "config.json").write_text(config)
+    assert str(copy) in refused(copy)
+
+
+def test_a_config_that_does_not_fit_the_weights(copy):
+    config = (copy / "config.json").read_text()
+    (copy / "config.json").write_text(config.replace('"hidden_size": 128', '"hidden_size": 64'))
+    assert "cannot be loaded" in refused(copy)
+
+
+@pytest.mark.parametrize("content", [None, "{"])
+def test_a_tokenizer_that_is_missing_or_broken(copy, content):
+    (copy / "tokenizer.json").unlink()
+    if content is not None:
+        (copy / "tokenizer.json").write_text(content)
+    assert "cannot be loaded" in refused(copy)
+
+
+def test_a_name_that_is_neither_a_directory_nor_a_hub_id():
+    assert "no hub id" in refused("just-a-name")
+
+
+def test_a_hub_id_without_a_network_says_what_to_do():
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        endpoint = f"http://127.0.0.1:{closed.getsockname()[1]}"
+        with pytest.raises(BackendError) as caught:
+            model.locate("nobody/no-such-model", endpoint=endpoint)
+    assert "no directory nobody/no-such-model" in caught.value.message
+    assert "hf download nobody/no-such-model" in caught.value.message
+
+
+def test_without_mlx_it_says_how_to_install_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "mlx_lm", None)
+    with pytest.raises(BackendError) as caught:
+        model.import_mlx()
+    assert "pip install 'llm-gateway[mlx]'" in caught.value.message
+
+
+def test_importing_mlx_leaves_the_process_as_it_was():
+    script = (
+        "import resource; before = resource.getrlimit(resource.RLIMIT_NOFILE);"
+        "from backends.mlx.model import import_mlx; import_mlx();"
+        "assert resource.getrlimit(resource.RLIMIT_NOFILE) == before"
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", script], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_the_limit_on_open_files_can_still_be_set_afterwards():
+    model.import_mlx()
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert resource.setrlimit.__name__ == "setrlimit"
+
+
+def test_naming_the_engine_does_not_import_it():
+    script = (
+        "import sys; from backends.mlx import MlxOptions; MlxOptions(model='x').open('x');"
+        "heavy = {'mlx', 'mlx_lm', 'transformers', 'numpy', 'huggingface_hub'} & set(sys.modules);"
+        "assert not heavy, heavy"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True)

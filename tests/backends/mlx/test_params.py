@@ -1,0 +1,174 @@
+import json
+
+import pytest
+
+from backends.base import RequestRefused
+from backends.mlx.params import Sampling, parse_chat, parse_completion
+
+HELLO = {"role": "user", "content": "hello"}
+TOOL = {"type": "function", "function": {"name": "f", "parameters": {}}}
+
+
+def chat(**fields):
+    return parse_chat(json.dumps({"messages": [HELLO], **fields}).encode())
+
+
+def completion(**fields):
+    return parse_completion(json.dumps({"prompt": "hello", **fields}).encode())
+
+
+def refused(parse, **fields):
+    with pytest.raises(RequestRefused) as caught:
+        parse(**fields)
+    assert caught.value.status == 400
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    ("param", "fields"),
+    [
+        ("messages", {"messages": []}),
+        ("messages", {"messages": "hello"}),
+        ("messages[0].role", {"messages": [{"role": "robot", "content": "x"}]}),
+        ("messages[0].role", {"messages": [{"content": "x"}]}),
+        ("messages[0].role", {"messages": [{"role": ["user"], "content": "x"}]}),
+        ("messages[1].content", {"messages": [HELLO, {"role": "user"}]}),
+        ("messages[0].content", {"messages": [{"role": "user", "content": 7}]}),
+        (
+            "messages[0].content[0]",
+            {"messages": [{"role": "user", "content": [{"type": "image_url"}]}]},
+        ),
+        ("messages[0].content[0]", {"messages": [{"role": "user", "content": ["x"]}]}),
+        ("messages[0].content[0]", {"messages": [{"role": "user", "content": [{"type": "text"}]}]}),
+        (
+            "messages[0].tool_calls[0]",
+            {"messages": [{"role": "assistant", "tool_calls": [{"id": "1"}]}]},
+        ),
+        (
+            "messages[0].tool_calls",
+            {"messages": [{"role": "assistant", "tool_calls": 7}]},
+        ),
+        (
+            "messages[0].tool_calls[0].function.arguments",
+            {
+                "messages": [
+                    {
+                        "role": "assistant",
+                        "tool_calls": [{"function": {"name": "f", "arguments": "{"}}],
+                    }
+                ]
+            },
+        ),
+        ("temperature", {"temperature": "warm"}),
+        ("temperature", {"temperature": -1}),
+        ("top_p", {"top_p": 1.5}),
+        ("max_tokens", {"max_tokens": 0}),
+        ("max_completion_tokens", {"max_completion_tokens": -5}),
+        ("n", {"n": 0}),
+        ("seed", {"seed": 1.5}),
+        ("stop", {"stop": list("abcde")}),
+        ("stop", {"stop": [""]}),
+        ("response_format", {"response_format": {"type": "json_object"}}),
+        ("response_format", {"response_format": {"type": "json_schema", "json_schema": {}}}),
+        ("logprobs", {"logprobs": True}),
+        ("tool_choice", {"tools": [TOOL], "tool_choice": "required"}),
+        ("tool_choice", {"tools": [TOOL], "tool_choice": {"type": "function"}}),
+        ("tools", {"tools": [{"type": "function"}]}),
+        ("continue_final_message", {"continue_final_message": True}),
+        (
+            "continue_final_message",
+            {
+                "messages": [HELLO, {"role": "assistant", "content": "Hi"}],
+                "continue_final_message": True,
+                "add_generation_prompt": True,
+            },
+        ),
+    ],
+)
+def test_a_chat_that_cannot_be_honoured_names_the_field(param, fields):
+    error = refused(chat, **fields)
+    assert error.param == param
+    assert param.split("[")[0] in error.message
+
+
+@pytest.mark.parametrize(
+    ("param", "fields"),
+    [
+        ("prompt", {"prompt": []}),
+        ("prompt", {"prompt": [[]]}),
+        ("prompt", {"prompt": [1, "a"]}),
+        ("prompt", {"prompt": [True, False]}),
+        ("prompt", {"prompt": None}),
+        ("echo", {"echo": True}),
+        ("suffix", {"suffix": "end"}),
+        ("logprobs", {"logprobs": 1}),
+        ("best_of", {"best_of": 3}),
+    ],
+)
+def test_a_completion_that_cannot_be_honoured_names_the_field(param, fields):
+    assert refused(completion, **fields).param == param
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"[]", b"\xff", b'{"messages": [{"role": "\xff"}]}'])
+def test_a_body_that_is_no_object_is_refused(body):
+    with pytest.raises(RequestRefused) as caught:
+        parse_chat(body)
+    assert caught.value.status == 400
+
+
+def test_a_missing_field_is_named():
+    with pytest.raises(RequestRefused) as caught:
+        parse_chat(b"{}")
+    assert caught.value.param == "messages"
+
+
+def test_fields_it_does_not_know_and_nulls_are_ignored():
+    params = chat(user="x", service_tier="auto", temperature=None, stop=None, response_format=None)
+    assert params.stops == ()
+    assert params.token_limit() is None
+
+
+def test_the_newer_limit_wins():
+    assert chat(max_tokens=5, max_completion_tokens=7).token_limit() == 7
+    assert chat(max_tokens=5).token_limit() == 5
+
+
+def test_completions_have_a_default_limit():
+    assert completion().token_limit() == 16
+
+
+@pytest.mark.parametrize(
+    ("prompt", "prompts"),
+    [
+        ("a", ["a"]),
+        (["a", "b"], ["a", "b"]),
+        ([1, 2], [[1, 2]]),
+        ([[1, 2], [3]], [[1, 2], [3]]),
+    ],
+)
+def test_the_four_forms_of_a_prompt(prompt, prompts):
+    assert completion(prompt=prompt).prompts == prompts
+
+
+def test_tools_are_not_offered_when_none_may_be_called():
+    assert chat(tools=[TOOL], tool_choice="none").offered_tools is None
+    assert chat(tools=[TOOL]).offered_tools == [TOOL]
+
+
+class TestSampling:
+    def test_what_was_asked_for_wins_over_the_models_defaults(self):
+        defaults = Sampling(temperature=0.6, top_p=0.95, top_k=20)
+        sampling = chat(temperature=0, top_k=-1).sampling(defaults, 100)
+        assert sampling == Sampling(temperature=0, top_p=0.95, top_k=0)
+        assert sampling.greedy
+
+    def test_choices_of_one_request_differ_in_their_seed(self):
+        sampling = Sampling(seed=5)
+        assert [sampling.for_choice(choice).seed for choice in range(3)] == [5, 6, 7]
+        assert Sampling().for_choice(3).seed is None
+
+    @pytest.mark.parametrize("token", ["-1", "100", "x", "²", ""])
+    def test_a_bias_on_what_is_no_token(self, token):
+        with pytest.raises(RequestRefused) as caught:
+            chat(logit_bias={token: 1}).sampling(Sampling(), 100)
+        assert caught.value.param == "logit_bias"
