@@ -1,0 +1,120 @@
+"""One gateway in front of all three engines, and OpenAI's SDK in both of its flavours."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any, Protocol
+
+import pytest
+from openai import AsyncOpenAI, OpenAI
+
+from tests.conftest import VLLM_SERVER
+from tests.support import engines
+from tests.support.children import Children
+from tests.support.engines import LLAMA_SERVER, MODEL, MODEL_DIR, VLLM, EngineServer
+from tests.support.gateway import GatewayProcess
+from tools.engines import ENGINES
+
+MLX = "mlx"
+
+
+class Sdk(Protocol):
+    """OpenAI's client; `use` is one call of it, as `lambda client: client.models.list()`."""
+
+    client: Any
+
+    async def __call__(self, use: Callable[[Any], Any]) -> Any: ...
+
+    async def stream(self, use: Callable[[Any], Any]) -> list[Any]: ...
+
+
+class SyncSdk:
+    def __init__(self, client: OpenAI) -> None:
+        self.client = client
+
+    async def __call__(self, use: Callable[[Any], Any]) -> Any:
+        return await asyncio.to_thread(use, self.client)
+
+    async def stream(self, use: Callable[[Any], Any]) -> list[Any]:
+        return await asyncio.to_thread(lambda: list(use(self.client)))
+
+
+class AsyncSdk:
+    def __init__(self, client: AsyncOpenAI) -> None:
+        self.client = client
+
+    async def __call__(self, use: Callable[[Any], Any]) -> Any:
+        return await use(self.client)
+
+    async def stream(self, use: Callable[[Any], Any]) -> list[Any]:
+        return [item async for item in await use(self.client)]
+
+
+@pytest.fixture(scope="session")
+def house(
+    children: Children, pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[GatewayProcess]:
+    """A gateway with every engine there is; models are called as the engines are."""
+    backends = [f"  {MLX}: {{use: mlx, model: {MODEL_DIR}}}"]
+    folder = tmp_path_factory.mktemp("house")
+    if ENGINES[LLAMA_SERVER].find():
+        llama = engines.start_llama_server(children, folder)
+        backends.append(
+            f"  {LLAMA_SERVER}: {{use: llama_server, replicas: ['{llama.url}'], model: {MODEL}}}"
+        )
+        llama.wait_ready()
+    vllm = pytestconfig.stash.get(VLLM_SERVER, None)
+    if vllm is not None:
+        backends.append(f"  {VLLM}: {{use: vllm, replicas: ['{vllm.url}'], model: {MODEL}}}")
+    names = [line.split(":")[0].strip() for line in backends]
+    models = [
+        f"  {name}: {{backend: {name}, aliases: [{name}-alias, org/{name}]}}" for name in names
+    ]
+    gateway = GatewayProcess(
+        children, folder, "\n".join(["backends:", *backends, "models:", *models, ""])
+    )
+    gateway.wait_ready()
+    yield gateway
+    gateway.stop()
+
+
+@pytest.fixture(params=[LLAMA_SERVER, VLLM, MLX])
+def engine(request: pytest.FixtureRequest, house: GatewayProcess) -> str:
+    """Each engine in turn: the name of its model in `house`, ready."""
+    return prepare(request, house, request.param)
+
+
+@pytest.fixture(params=[LLAMA_SERVER, VLLM])
+def http_engine(request: pytest.FixtureRequest, house: GatewayProcess) -> str:
+    """Each engine behind HTTP in turn."""
+    return prepare(request, house, request.param)
+
+
+def prepare(request: pytest.FixtureRequest, house: GatewayProcess, name: str) -> str:
+    """Wait until the gateway knows that the engine `name` is ready; skip where it is not built."""
+    if name == LLAMA_SERVER:
+        engines.require(LLAMA_SERVER)
+    elif name == VLLM:
+        request.getfixturevalue("vllm_server")
+    house.wait_model(name)
+    return name
+
+
+@pytest.fixture(params=["sync", "async"])
+async def sdk(request: pytest.FixtureRequest, house: GatewayProcess) -> AsyncIterator[Sdk]:
+    """OpenAI's SDK against `house`."""
+    if request.param == "sync":
+        with house.openai() as client:
+            yield SyncSdk(client)
+    else:
+        async with house.async_openai() as client:
+            yield AsyncSdk(client)
+
+
+@pytest.fixture
+def two_llamas(
+    start_llama_server: Callable[..., EngineServer],
+) -> tuple[EngineServer, EngineServer]:
+    """Two llama-servers of the test's own."""
+    return start_llama_server(), start_llama_server()
