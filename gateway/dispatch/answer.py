@@ -10,12 +10,12 @@ import time
 from collections.abc import Sequence
 
 from backends.base import Header, Reply
+from backends.sse import EventCutter, EventTooLargeError
 from gateway.dispatch.attempt import Attempt
 from gateway.dispatch.verdict import judge_protocol, judge_status, judge_stream
 from gateway.wire.engine_error import EngineError
 from gateway.wire.json_answer import MalformedAnswerError, read_answer
 from gateway.wire.rename import StreamRename, with_model
-from gateway.wire.sse import EventCutter, EventTooLargeError
 from gateway.wire.watch import StreamWatch, watch_for
 
 WHOLE_ANSWER = 8 << 20

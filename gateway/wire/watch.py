@@ -19,9 +19,9 @@ from typing import Any
 import msgspec
 
 from backends.base import Endpoint
+from backends.sse import events
 from gateway.wire.engine_error import EngineError, parse_error
 from gateway.wire.finish import BROKEN_OFF
-from gateway.wire.sse import events
 from gateway.wire.usage import Usage
 
 

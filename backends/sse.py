@@ -1,7 +1,7 @@
 """Server-sent events: cut a stream of bytes into whole events, and read one.
 
 Bytes go in as they arrive from the network; what comes out ends with an event's end, so that
-whatever the gateway adds (an error, a `[DONE]`) starts on a fresh line. The format is the
+whatever is added to them (an error, a `[DONE]`) starts on a fresh line. The format is the
 WHATWG HTML standard's, section "Server-sent events"; a lone CR as line end, which no engine
 uses, is not recognised.
 """
