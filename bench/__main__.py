@@ -21,6 +21,8 @@ from bench.report import Line, summarize, table
 from bench.setups import KEY, Setup, routing_yaml
 
 _GATEWAY = f"{sys.executable} -m gateway serve {{config}}"
+_WARM_UP = 0.2
+"""The load before the first round, as a share of a round's."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -69,8 +71,7 @@ async def _bench(options: argparse.Namespace) -> list[Line]:
             async with _places(options, Path(directory)) as places:
                 lines += await _measure_case(case, places, options)
             if options.profile:
-                units = sum(line.units for line in lines if line.case == case.name)
-                tell_profile(Path(directory) / "profile", case, units)
+                tell_profile(Path(directory) / "profile", case, lines[-1].cpu_us.median)
     return lines
 
 
@@ -79,7 +80,7 @@ async def _measure_case(
 ) -> list[Line]:
     """Rounds of one case, the places taking turns so that a busy machine is busy for both."""
     for place in places:
-        await measure(scaled(case, 0.2), place)
+        await measure(scaled(case, _WARM_UP), place)
     rounds: dict[str, list[Round]] = {place.name: [] for place in places}
     for repeat in range(options.repeats):
         for place in places:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import tempfile
 
 import msgspec
 
@@ -69,14 +70,16 @@ async def _load(case: Case, place: Place) -> Result:
         connections=case.connections,
         plan=case.plan,
     )
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "bench.load",
-        msgspec.json.encode(job).decode(),
-        stdout=asyncio.subprocess.PIPE,
-    )
-    said, _ = await process.communicate()
-    if process.returncode:
-        raise RuntimeError(f"the load generator ended with code {process.returncode}")
-    return msgspec.json.decode(said, type=Result)
+    # A file and not a pipe: the figures of a long round do not fit into one.
+    with tempfile.TemporaryFile() as output:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "bench.load",
+            msgspec.json.encode(job).decode(),
+            stdout=output,
+        )
+        if await process.wait():
+            raise RuntimeError(f"the load generator ended with code {process.returncode}")
+        output.seek(0)
+        return msgspec.json.decode(output.read(), type=Result)
