@@ -5,12 +5,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from tokenizers import Tokenizer
 
 from .chat import Message, Tool, render
 from .export import load
 from .model import TinyTale
-from .tokenizer import END, END_OF_TEXT, load_tokenizer
+from .tokenizer import END, END_OF_TEXT, identity, load_tokenizer
 
 LIMIT = 600
 """Tokens an answer may have; every trained answer is shorter."""
@@ -50,6 +51,7 @@ class Teller:
 
     def complete(self, prompt: str, limit: int = LIMIT) -> Answer:
         """Continue `prompt`, which already has every framing token it needs."""
-        stop = frozenset(self.tokenizer.token_to_id(token) for token in (END, END_OF_TEXT))
+        torch.set_num_threads(1)  # so small a model loses more to a second thread than it gains
+        stop = frozenset(identity(self.tokenizer, token) for token in (END, END_OF_TEXT))
         ids, margin = self.model.greedy(self.tokenizer.encode(prompt).ids, stop, limit)
         return Answer(self.tokenizer.decode(ids), ids, margin, ended=len(ids) < limit)

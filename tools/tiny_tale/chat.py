@@ -22,6 +22,7 @@ Tool = Mapping[str, Any]
 """One entry of `tools` in the shape of the OpenAI chat API."""
 
 
+@cache
 def template_source() -> str:
     """The Jinja source of the chat template."""
     return TEMPLATE_FILE.read_text(encoding="utf-8").rstrip("\n")

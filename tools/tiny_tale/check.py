@@ -10,18 +10,28 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from random import Random
 
-from safetensors import safe_open
+import numpy as np
+import torch
+from gguf import GGUFReader
+from safetensors.torch import load_file
 
-from . import grammar
+from . import chat, grammar
 from .ask import Answer, Teller
 from .chat import Message, Tool
-from .export import GGUF, WEIGHTS
+from .export import GGUF, WEIGHTS, gguf_weights
+from .model import Shape
+from .tokenizer import END
 
 MIN_MARGIN = 0.05
 """Logits between a chosen token and the runner-up; engines differ by about 1e-4."""
 
 MAX_BYTES = 6_000_000
+
+UNSEEN, UNSEEN_SEED = 300, 987_654_321
+MIN_RIGHT = 0.95
+"""Share of unseen prompts that must be answered word for word."""
 
 Judge = Callable[[str], bool]
 
@@ -206,19 +216,56 @@ SECTIONS: dict[str, Callable[[], Iterator[Question]]] = {
 }
 
 
+def unseen(count: int) -> Iterator[tuple[str, str]]:
+    """Prompts and answers of the training mix that training never saw, stories left out.
+
+    A story may go on in many right ways; everything else has one answer.
+    """
+    rng = Random(UNSEEN_SEED)
+    while count:
+        item = grammar.sample(rng)
+        if isinstance(item, grammar.Plain):
+            continue
+        *before, (asked, answer) = chat.turns(item.messages, item.tools)
+        if not answer.startswith("Once upon a time"):
+            yield "".join(map("".join, before)) + asked, answer.removesuffix(END)
+            count -= 1
+
+
+def faults_of_unseen(teller: Teller) -> list[str]:
+    """Whether enough of the unseen prompts, invented names among them, get the one answer."""
+    wrong = []
+    for prompt, expected in unseen(UNSEEN):
+        answer = teller.complete(prompt)
+        if answer.text != expected:
+            wrong.append(f"unseen: wanted {expected!r}, got {answer.text!r}")
+    right = 1 - len(wrong) / UNSEEN
+    sys.stderr.write(f"unseen: {UNSEEN} asked, {right:.1%} right\n")
+    return wrong if right < MIN_RIGHT else []
+
+
 def faults_of_files(folder: Path) -> list[str]:
-    """What is wrong with the files themselves: size, precision."""
+    """What is wrong with the files themselves: size, precision, or two that disagree."""
     found = [
         f"{name} has {(folder / name).stat().st_size} bytes, more than {MAX_BYTES}"
         for name in (WEIGHTS, GGUF)
         if (folder / name).stat().st_size > MAX_BYTES
     ]
-    with safe_open(folder / WEIGHTS, framework="pt") as weights:
-        found += [
-            f"{name} is not float32"
-            for name in weights.keys()  # noqa: SIM118 - a safetensors file is not a dict
-            if weights.get_slice(name).get_dtype() != "F32"
-        ]
+    weights = load_file(folder / WEIGHTS)
+    found += [f"{name} is not float32" for name, w in weights.items() if w.dtype != torch.float32]
+    reader = GGUFReader(folder / GGUF)
+    stored = {tensor.name: tensor.data for tensor in reader.tensors}
+    expected = gguf_weights(weights, Shape())
+    if stored.keys() != expected.keys():
+        found.append(f"{GGUF} has other tensors than {WEIGHTS}")
+    found += [
+        f"{name} differs between {GGUF} and {WEIGHTS}"
+        for name in stored.keys() & expected.keys()
+        if not np.array_equal(stored[name], expected[name].numpy())
+    ]
+    template = reader.fields["tokenizer.chat_template"].contents()
+    if template != json.loads((folder / "tokenizer_config.json").read_text())["chat_template"]:
+        found.append(f"{GGUF} has another chat template than tokenizer_config.json")
     return found
 
 
@@ -238,4 +285,4 @@ def check(folder: Path) -> list[str]:
             sys.stderr.write(f"\r{section}: {asked} asked, smallest margin {least:.2f} \x1b[K")
             sys.stderr.flush()
         sys.stderr.write("\n")
-    return faults
+    return faults + faults_of_unseen(teller)

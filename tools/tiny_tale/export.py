@@ -15,7 +15,7 @@ from torch import Tensor
 
 from .chat import template_source
 from .model import Shape, TinyTale
-from .tokenizer import END, END_OF_TEXT, MARKUP, SPECIAL, load_tokenizer
+from .tokenizer import END, END_OF_TEXT, MARKUP, SPECIAL, identity, load_tokenizer
 
 WEIGHTS = "model.safetensors"
 GGUF = "tiny-tale-f32.gguf"
@@ -53,14 +53,6 @@ def load(folder: Path) -> TinyTale:
 def write_json(path: Path, value: dict[str, Any]) -> None:
     """Write `value` the way people read it."""
     path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
-def identity(tokenizer: Tokenizer, token: str) -> int:
-    """The id of a token that must exist."""
-    found = tokenizer.token_to_id(token)
-    if found is None:
-        raise ValueError(f"the tokenizer has no {token}")
-    return found
 
 
 def model_config(shape: Shape, tokenizer: Tokenizer) -> dict[str, Any]:
@@ -119,16 +111,24 @@ def write_gguf(path: Path, weights: Weights, tokenizer: Tokenizer, shape: Shape)
     writer = gguf.GGUFWriter(path, gguf.MODEL_ARCH_NAMES[gguf.MODEL_ARCH.LLAMA])
     add_sizes(writer, shape)
     add_tokenizer(writer, tokenizer)
-    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, shape.layers)
-    for name, tensor in weights.items():
-        target = names.get_name(name, try_suffixes=(".weight",))
-        if target is None:
-            raise ValueError(f"GGUF has no name for the tensor {name}")
-        writer.add_tensor(target, neighbours(name, tensor, shape).numpy())
+    for name, tensor in gguf_weights(weights, shape).items():
+        writer.add_tensor(name, tensor.numpy())
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
+
+
+def gguf_weights(weights: Weights, shape: Shape) -> Weights:
+    """The tensors under the names and in the order of llama.cpp."""
+    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, shape.layers)
+    renamed: Weights = {}
+    for name, tensor in weights.items():
+        target = names.get_name(name, try_suffixes=(".weight",))
+        if target is None:
+            raise ValueError(f"GGUF has no name for the tensor {name}")
+        renamed[target] = neighbours(name, tensor, shape)
+    return renamed
 
 
 def add_sizes(writer: gguf.GGUFWriter, shape: Shape) -> None:
@@ -153,8 +153,8 @@ def add_sizes(writer: gguf.GGUFWriter, shape: Shape) -> None:
 def add_tokenizer(writer: gguf.GGUFWriter, tokenizer: Tokenizer) -> None:
     """The vocabulary and merges; "gpt-2" names the regular expression that splits words."""
     learned = json.loads(tokenizer.to_str())["model"]
-    count = tokenizer.get_vocab_size()
-    tokens = [tokenizer.id_to_token(index) for index in range(count)]
+    vocabulary = tokenizer.get_vocab()
+    tokens = sorted(vocabulary, key=vocabulary.__getitem__)
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre("gpt-2")
     writer.add_token_list(tokens)

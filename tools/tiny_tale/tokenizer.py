@@ -17,9 +17,6 @@ TOOL_CALL, TOOL_CALL_END = "<tool_call>", "</tool_call>"
 MARKUP = (TOOL_CALL, TOOL_CALL_END)
 """Single tokens that stay visible, because tool-call parsers look for their text; ids 3, 4."""
 
-LAST_NUMBER = 100
-"""Numbers up to this one are single tokens, so that counting is one step per number."""
-
 
 def train_tokenizer(texts: Iterable[str]) -> Tokenizer:
     """Learn the merges from `texts`; the result adds no token at the start or end of a text."""
@@ -48,3 +45,11 @@ def shown(tokenizer: Tokenizer) -> Tokenizer:
 def load_tokenizer(folder: Path) -> Tokenizer:
     """Read `tokenizer.json` from `folder`."""
     return Tokenizer.from_file(str(folder / "tokenizer.json"))
+
+
+def identity(tokenizer: Tokenizer, token: str) -> int:
+    """The id of a token that must exist; raises ValueError when it does not."""
+    found = tokenizer.token_to_id(token)
+    if found is None:
+        raise ValueError(f"the tokenizer has no {token}")
+    return found

@@ -186,7 +186,7 @@ def train(plan: Plan) -> Trained:
     for step, (ids, labels) in zip(range(plan.steps), batches(tokenizer, plan), strict=False):
         loss = loss_of(model, ids, labels)
         model.zero_grad()
-        loss.backward()
+        torch.autograd.backward(loss)
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for optimizer in optimizers:
             for group in optimizer.param_groups:
