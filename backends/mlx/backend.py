@@ -156,7 +156,7 @@ class MlxBackend(Backend):
         runtime = self._loaded()
         sampling = params.sampling(runtime.defaults, runtime.vocabulary)
         limit = params.token_limit() or runtime.context
-        parses_calls = isinstance(params, Chat) and params.offered_tools is not None
+        may_call = isinstance(params, Chat) and params.may_call
         job = Job(answer.sink, stream=stream)
         for prompt in prompts:
             for choice in range(params.choices):
@@ -164,7 +164,7 @@ class MlxBackend(Backend):
                     len(job.rows),
                     runtime.prompts.decode,
                     stops=params.stops,
-                    tool_calls=ToolCallParser() if parses_calls else None,
+                    tool_calls=ToolCallParser() if may_call else None,
                 )
                 row = Row(
                     job,

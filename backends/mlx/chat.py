@@ -50,7 +50,7 @@ class Prompts:
         try:
             text = self._tokenizer.apply_chat_template(
                 messages,
-                tools=params.offered_tools,
+                tools=params.tools or None,
                 tokenize=False,
                 add_generation_prompt=opens,
                 continue_final_message=resume,

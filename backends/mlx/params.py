@@ -147,9 +147,12 @@ class Chat(Generation, kw_only=True):
     continue_final_message: bool | None = None
 
     @property
-    def offered_tools(self) -> list[dict[str, Any]] | None:
-        """The tools that the model shall see."""
-        return None if self.tool_choice == "none" else self.tools or None
+    def may_call(self) -> bool:
+        """Whether what the model writes as a tool call is one.
+
+        With `tool_choice: none` the model still sees the tools, as in llama-server and vLLM.
+        """
+        return bool(self.tools) and self.tool_choice != "none"
 
     def token_limit(self) -> int | None:
         """`max_completion_tokens`, or its old name."""

@@ -167,6 +167,14 @@ class TestAnswers:
         assert "city" in json.loads(call["function"]["arguments"])
         assert reason == "tool_calls"
 
+    async def test_with_tool_choice_none_the_same_prompt_gives_no_call(self, client):
+        body = {"messages": user("What is the weather in Paris?"), "tools": TOOLS, "temperature": 0}
+        called = await client.ask(**body)
+        said = await client.ask(**body, tool_choice="none")
+        assert said["usage"] == called["usage"]
+        assert said["choices"][0]["finish_reason"] == "stop"
+        assert "tool_calls" not in said["choices"][0]["message"]
+
     async def test_a_message_can_be_continued(self, client):
         messages = [*user("Count from 1 to 30."), {"role": "assistant", "content": "1, 2, 3,"}]
         answer = await client.ask(

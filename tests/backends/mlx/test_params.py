@@ -150,9 +150,11 @@ def test_the_four_forms_of_a_prompt(prompt, prompts):
     assert completion(prompt=prompt).prompts == prompts
 
 
-def test_tools_are_not_offered_when_none_may_be_called():
-    assert chat(tools=[TOOL], tool_choice="none").offered_tools is None
-    assert chat(tools=[TOOL]).offered_tools == [TOOL]
+def test_tools_may_be_called_unless_the_client_says_no():
+    assert chat(tools=[TOOL]).may_call
+    assert chat(tools=[TOOL], tool_choice="auto").may_call
+    assert not chat(tools=[TOOL], tool_choice="none").may_call
+    assert not chat(tools=[]).may_call
 
 
 class TestSampling:
