@@ -15,7 +15,7 @@ from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from gateway.config.document import kind, scalar_text
 from gateway.config.environment import expand, refers
-from gateway.config.problems import Path, Report, did_you_mean
+from gateway.config.problems import Path, Report
 from gateway.config.scalars import SECRETS, Scalar, ScalarError, convert
 
 Pairs = dict[str, tuple[ScalarNode, Node]]
@@ -89,7 +89,7 @@ class _Builder:
         for name, (key, _) in pairs.items():
             if name in known or (not path and name.startswith(_EXTENSION)):
                 continue
-            self._wrong(key, (*path, name), "unknown key", did_you_mean(name, known))
+            self._wrong(key, (*path, name), "unknown key", self._report.suggest(name, known))
 
     def _dict(self, node: Node, wanted: inspect.DictType, path: Path) -> Any:
         if not isinstance(node, MappingNode):

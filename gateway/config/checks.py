@@ -14,7 +14,7 @@ from graphlib import CycleError, TopologicalSorter
 
 from backends.openai_http import HttpOptions
 from gateway.config.names import Glob, NameIndex, is_glob
-from gateway.config.problems import Path, Report, did_you_mean
+from gateway.config.problems import Path, Report
 from gateway.config.structs import Config, Model, Rule
 
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
@@ -88,7 +88,7 @@ def _backend_exists(path: Path, name: str, report: Report) -> None:
 
 
 def _missing(path: Path, noun: str, name: str, known: Iterable[str], report: Report) -> None:
-    report.add(path, f'no {noun} is called "{_cut(name)}"', did_you_mean(name, known))
+    report.add(path, f'no {noun} is called "{_cut(name)}"', report.suggest(name, known))
 
 
 def _cut(name: str) -> str:
@@ -146,8 +146,7 @@ def _fallbacks(config: Config, report: Report) -> None:
             elif target is not None:
                 targets[name].setdefault(target, position)
             elif not report.written(("models", wanted)):
-                hint = did_you_mean(wanted, config.models)
-                report.add(path, f'no model is called "{_cut(wanted)}"', hint)
+                _missing(path, "model", wanted, report.names(("models",)), report)
     _circles(targets, report)
 
 

@@ -13,6 +13,10 @@ Path = tuple[str | int, ...]
 
 _PLAIN_KEY = re.compile(r"[^\s.\[\]\"]+")
 _SHOWN = 128
+_MOST = 200
+"""Problems that are told; the rest is counted."""
+_COMPARED = 500
+"""Names that a misspelt one is compared with: that is slow."""
 
 
 class Problem(msgspec.Struct, frozen=True):
@@ -36,7 +40,7 @@ class Problem(msgspec.Struct, frozen=True):
         return f"{where}: {what}; {self.hint}" if self.hint else f"{where}: {what}"
 
 
-class ConfigErrors(Exception):  # noqa: N818 - it is many errors
+class ConfigErrors(Exception):
     """Everything that is wrong with a file, in the order of its lines; one per line as text."""
 
     def __init__(self, problems: Sequence[Problem]) -> None:
@@ -50,10 +54,14 @@ class Report:
     def __init__(self, file: str) -> None:
         self.file = file
         self._positions: dict[Path, tuple[int, int]] = {(): (1, 1)}
-        self._problems: list[tuple[Path, Problem]] = []
+        self._names: dict[Path, list[str]] = {}
+        self._problems: dict[tuple[Path, Problem], None] = {}
+        self._wrong: set[Path] = set()
 
     def place(self, path: Path, line: int, column: int) -> None:
         """Remember that `path` was written at `line`, `column` (from 1)."""
+        if path and path not in self._positions:
+            self._names.setdefault(path[:-1], []).append(str(path[-1]))
         self._positions[path] = (line, column)
 
     def written(self, path: Path) -> bool:
@@ -62,8 +70,11 @@ class Report:
 
     def names(self, path: Path) -> list[str]:
         """The keys written in the mapping at `path`, right or wrong."""
-        inside = (at for at in self._positions if len(at) == len(path) + 1)
-        return [str(at[-1]) for at in inside if at[:-1] == path]
+        return self._names.get(path, [])
+
+    def suggest(self, word: str, known: Iterable[str]) -> str:
+        """Like `did_you_mean`, until there are more problems than are told."""
+        return did_you_mean(word, known) if len(self._problems) < _MOST else ""
 
     def add(self, path: Path, message: str, hint: str = "") -> None:
         """Note a problem at `path`, or, where it is not in the file, at what it would be in."""
@@ -76,18 +87,23 @@ class Report:
     def add_at(self, path: Path, line: int, column: int, message: str, hint: str = "") -> None:
         """Note a problem at a position."""
         problem = Problem(self.file, dotted(path), message, hint, line, column)
-        if (path, problem) not in self._problems:
-            self._problems.append((path, problem))
+        self._problems[path, problem] = None
+        self._wrong.update(path[:depth] for depth in range(len(path) + 1))
 
     def within(self, path: Path) -> bool:
         """Whether something at or below `path` is wrong."""
-        return any(at[: len(path)] == path for at, _ in self._problems)
+        return path in self._wrong
 
     def raise_any(self) -> None:
         """Raise `ConfigErrors` if there is a problem."""
-        if self._problems:
-            problems = [problem for _, problem in self._problems]
-            raise ConfigErrors(sorted(problems, key=lambda it: (it.line or 0, it.column or 0)))
+        if not self._problems:
+            return
+        problems = [problem for _, problem in self._problems]
+        problems.sort(key=lambda it: (it.line or 0, it.column or 0))
+        if len(problems) > _MOST:
+            more = Problem(self.file, "", f"and {len(problems) - _MOST} more problems")
+            problems = [*problems[:_MOST], more]
+        raise ConfigErrors(problems)
 
 
 def dotted(path: Path) -> str:
@@ -105,7 +121,7 @@ def dotted(path: Path) -> str:
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Name the nearest of `known`, or, failing that, all of them; empty where there are none."""
-    names = list(dict.fromkeys(known))
+    names = list(dict.fromkeys(known))[:_COMPARED]
     near = get_close_matches(word[:_SHOWN], names, n=1)
     if near:
         return f'did you mean "{near[0]}"?'

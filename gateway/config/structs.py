@@ -143,6 +143,7 @@ class Rule(Struct, frozen=True, kw_only=True):
     """Requests that match go to one variant, whatever the weights."""
 
     when: When
+    """What a request must have."""
     variant: Name
     """The name of one of the route's variants."""
 
