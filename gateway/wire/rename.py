@@ -31,8 +31,8 @@ class StreamRename:
         self._new: tuple[bytes, ...] = ()
 
     def learn(self, engine_name: str) -> None:
-        """Note what the engine calls the model; cheap to call again with the same name."""
-        if engine_name == self._wanted or self._old:
+        """Note what the engine calls the model, empty while that is not known yet."""
+        if not engine_name or engine_name == self._wanted or self._old:
             return
         old, new = _encode(engine_name), _encode(self._wanted)
         forms = (b'"model":', b'"model": ')
