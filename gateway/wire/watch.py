@@ -148,7 +148,7 @@ class ChoicesWatch(StreamWatch):
             self._begun.add(choice.index)
             if choice.text or (choice.delta is not None and choice.delta.says_something()):
                 self.content = True
-            if choice.finish_reason is not None:
+            if choice.finish_reason:
                 if choice.finish_reason in BROKEN_OFF:
                     self.failure = EngineError("gave up on the answer")
                     return
