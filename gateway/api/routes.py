@@ -9,6 +9,7 @@ import msgspec
 from litestar import Litestar, MediaType, Request, Response, get, post
 from litestar.handlers import HTTPRouteHandler
 from litestar.openapi import OpenAPIConfig
+from litestar.params import FromPath
 from litestar.types import ASGIApp
 
 from backends.base import Endpoint
@@ -52,7 +53,7 @@ def build_api(
         return _json(list_models(state.snapshot, principal(request)))
 
     @get("/v1/models/{name:path}", summary="Show one model", tags=["models"], sync_to_thread=False)
-    def model(request: Request, name: str) -> Response[bytes]:  # type: ignore[type-arg]
+    def model(request: Request, name: FromPath[str]) -> Response[bytes]:  # type: ignore[type-arg]
         return _json(show_model(state.snapshot, principal(request), name.removeprefix("/")))
 
     @get("/health", summary="Is the gateway alive?", tags=["operations"], sync_to_thread=False)
