@@ -1,0 +1,8 @@
+from __future__ import annotations
+
+import uvloop
+
+
+def pytest_asyncio_loop_factories(config, item):
+    """The loop that the gateway runs on."""
+    return {"uvloop": uvloop.new_event_loop}
