@@ -287,7 +287,7 @@ class _Body:
     __slots__ = ("_address", "_next", "_stream")
 
     def __init__(self, address: str, stream: httpx.SyncByteStream | httpx.AsyncByteStream) -> None:
-        assert isinstance(stream, httpx.AsyncByteStream)  # noqa: S101 - narrows httpx's union
+        assert isinstance(stream, httpx.AsyncByteStream)
         self._address = address
         self._stream = stream
         self._next = aiter(stream).__anext__

@@ -27,6 +27,8 @@ class Step(Enum):
     """Read no further than the head of a request."""
     CLOSE = auto()
     """Close with all that was written sent."""
+    EOF = auto()
+    """Say that no more will be sent, and keep the connection."""
     RESET = auto()
     """Close with a TCP reset."""
     HANG = auto()
@@ -93,6 +95,8 @@ class Peer:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
                 writer.transport.abort()
                 return False
+            case Step.EOF:
+                writer.write_eof()
             case Step.HANG:
                 await reader.read()
                 self.hung_up.set()

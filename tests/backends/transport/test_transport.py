@@ -38,7 +38,7 @@ async def fetch(transport, request):
     return response.status_code, await read(response)
 
 
-async def eventually(condition, within=5.0):
+async def eventually(condition, within=2.0):  # well below the pool's own idle_expiry
     async with asyncio.timeout(within):
         while not condition():
             await asyncio.sleep(0.005)
@@ -422,6 +422,24 @@ class TestBackPressure:
         async with start_peer([step.READ_HEAD, refusal, step.STALL]) as peer:
             status, body = await fetch(transport, ask(peer.url, bytes(32 << 20)))
             assert (status, body) == (413, b"big")
+            await eventually(lambda: transport.connections == 0)
+
+    async def test_after_a_refusal_the_rest_of_the_request_stays_unsent(
+        self, transport, start_peer, step
+    ):
+        refusal = b"HTTP/1.1 413 Content Too Large\r\ncontent-length: 3\r\n\r\nbi"
+        async with start_peer([step.READ_HEAD, refusal, step.STALL]) as peer:
+            response = await transport.handle_async_request(ask(peer.url, bytes(32 << 20)))
+            (pool,) = transport._pools.values()
+            (connection,) = pool._open
+            assert connection._transport.get_write_buffer_size() < 1 << 20
+            await response.stream.aclose()
+            await eventually(lambda: transport.connections == 0)
+
+    async def test_a_peer_that_will_not_answer_is_sent_no_more(self, transport, start_peer, step):
+        async with start_peer([step.READ_HEAD, step.EOF, step.STALL]) as peer:
+            with pytest.raises(httpx.ReadError, match="without an answer"):
+                await transport.handle_async_request(ask(peer.url, bytes(32 << 20)))
             await eventually(lambda: transport.connections == 0)
 
     async def test_an_interim_answer_does_not_stop_the_request(self, transport, start_peer, step):
