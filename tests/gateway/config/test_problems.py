@@ -47,3 +47,14 @@ def test_a_report_raises_in_the_order_of_lines_and_tells_nothing_twice() -> None
     ]
     assert report.within(("b",))
     assert not report.within(("c",))
+
+
+def test_a_flood_of_problems_is_told_in_part_and_counted() -> None:
+    report = Report("r.yaml")
+    for line in range(1, 1001):
+        report.add_at((f"key{line}",), line, 1, "is wrong", report.suggest("key", ["key"]))
+    with pytest.raises(ConfigErrors) as caught:
+        report.raise_any()
+    told = str(caught.value).splitlines()
+    assert len(told) == 201
+    assert told[-1] == "r.yaml: and 800 more problems"
