@@ -22,6 +22,7 @@ from bench.cases import Case
 
 _INTERVAL = 0.001
 _SHOWN = 25
+_FOLDERS = 15
 
 
 class Profile(msgspec.Struct):
@@ -52,6 +53,12 @@ def tell_profile(path: Path, case: Case, cpu_us: float) -> None:
         total = profile.total[function]
         shares = f"{own / samples * cpu_us:8.2f} {total / samples * cpu_us:8.2f}"
         print(f"{shares}  {function}", file=sys.stderr)
+    folders: Counter[str] = Counter()
+    for function, own in profile.own.items():
+        folders[function.partition("/")[0]] += own
+    print(f"own us per {case.unit} by folder:", file=sys.stderr)
+    for folder, own in folders.most_common(_FOLDERS):
+        print(f"{own / samples * cpu_us:8.2f}  {folder}", file=sys.stderr)
 
 
 class _Sampler:
