@@ -20,7 +20,7 @@ QUESTIONS = [
     "Hello!",
 ]
 LONG = {"messages": [{"role": "user", "content": "x"}], "ignore_eos": True, "max_tokens": 4000}
-WARM = {"temperature": 1.2, "max_tokens": 40, "ignore_eos": True}
+WARM = {"temperature": 2, "max_tokens": 40, "ignore_eos": True}
 TOOLS = [
     {
         "type": "function",
