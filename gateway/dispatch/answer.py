@@ -170,15 +170,15 @@ async def _open_json(attempt: Attempt, reply: Reply) -> Answer:
         return Answer(attempt, reply, body, whole=False)
     try:
         told = read_answer(body)
-    except MalformedAnswerError as error:
+        if told.model is not None and told.model != attempt.reported_model:
+            body = with_model(body, attempt.reported_model)
+    except (MalformedAnswerError, UnicodeDecodeError) as error:
         attempt.fail(judge_protocol(str(error), attempt.replica.id))
     if told.broken_off:
         attempt.fail(judge_stream(EngineError("gave up on the answer"), attempt.replica.id))
     record = attempt.ask.record
     if told.usage is not None:
         record.input_tokens, record.output_tokens = told.usage.prompt, told.usage.completion
-    if told.model is not None and told.model != attempt.reported_model:
-        body = with_model(body, attempt.reported_model)
     attempt.complete()
     await attempt.close()  # the engine is free before a slow client has read its answer
     return Answer(attempt, reply, body, whole=True)

@@ -25,6 +25,7 @@ from gateway.dispatch.verdict import (
     judge_timeout,
 )
 from gateway.dispatch.watchdog import WaitTooLongError
+from gateway.errors import BadRequest
 from gateway.routing.replica import Replica
 from gateway.routing.table import Route, Variant
 from gateway.telemetry import names
@@ -90,10 +91,9 @@ class Attempt:
     async def send(self) -> Reply:
         """Ask the replica; returns when its status is known. Raises `AttemptFailedError`."""
         ask = self.ask
-        same_name = self._upstream == ask.model
         request = Request(
             endpoint=ask.endpoint,
-            body=ask.body if same_name else with_model(ask.body, self._upstream),
+            body=self._body(),
             headers=self._span.propagate(ask.engine_headers),
             stream=ask.stream,
             connect_timeout=self.route.timeouts.connect,
@@ -131,6 +131,17 @@ class Attempt:
         self._settle()
         if self.reply is not None:
             await self.reply.body.aclose()
+
+    def _body(self) -> bytes:
+        ask = self.ask
+        if self._upstream == ask.model:
+            return ask.body
+        try:
+            return with_model(ask.body, self._upstream)
+        except UnicodeDecodeError as error:
+            raise BadRequest(
+                f"the request body is not valid JSON: {error}", code="invalid_json"
+            ) from None
 
     def _settle(self) -> None:
         now = time.monotonic()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from gateway.wire.malformed import MALFORMED
 from gateway.wire.peek import Peek
 
 _ENOUGH = 16 << 10
@@ -39,5 +40,5 @@ def _opening(turns: bytes) -> list[bytes]:
 def _role(turn: bytes) -> str:
     try:
         return _decode_role(turn).role
-    except msgspec.DecodeError:
+    except MALFORMED:
         return ""

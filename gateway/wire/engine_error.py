@@ -11,6 +11,8 @@ from typing import Any
 
 import msgspec
 
+from gateway.wire.malformed import MALFORMED
+
 CONTEXT_LENGTH_EXCEEDED = "context_length_exceeded"
 
 _CONTEXT_TYPES = ("exceed_context_size_error", CONTEXT_LENGTH_EXCEEDED)
@@ -32,7 +34,7 @@ def parse_error(status: int | None, body: bytes) -> EngineError:
     """The error in `body`; where nothing can be read, the beginning of the body stands for it."""
     try:
         said = msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except MALFORMED:
         text = body[:300].decode("utf-8", "replace").strip()
         return EngineError(text or "the engine gave no reason", status=status)
     return _from_fields(status, _unwrap(said))
@@ -42,7 +44,7 @@ def is_error_object(body: bytes) -> bool:
     """Whether `body` is an error in the shape that OpenAI's clients understand."""
     try:
         said = msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except MALFORMED:
         return False
     return _unwrap(said) is not said
 

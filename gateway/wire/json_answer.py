@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from gateway.wire.finish import BROKEN_OFF
+from gateway.wire.malformed import MALFORMED
 from gateway.wire.usage import Usage
 
 
@@ -36,5 +37,5 @@ def read_answer(body: bytes) -> JsonAnswer:
     """The routing fields of `body`. Raises `MalformedAnswerError` where it is torn or not JSON."""
     try:
         return _decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except MALFORMED as error:
         raise MalformedAnswerError(f"the answer is not the JSON it should be: {error}") from None

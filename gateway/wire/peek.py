@@ -10,6 +10,7 @@ import msgspec
 
 from backends.base import Endpoint
 from gateway.errors import BadRequest
+from gateway.wire.malformed import MALFORMED
 
 _EMPTY = msgspec.Raw()
 
@@ -47,7 +48,7 @@ def peek(endpoint: Endpoint, body: bytes) -> Peek:
         peeked = _decode(body)
     except msgspec.ValidationError as error:
         raise _wrong_type(error) from None
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except MALFORMED as error:
         raise _not_json(body, error) from None
     if not peeked.model:
         raise BadRequest(

@@ -9,7 +9,11 @@ _encode = msgspec.json.encode
 
 
 def with_model(body: bytes, model: str) -> bytes:
-    """`body`, a JSON object, with its top-level `model` set; other values byte for byte."""
+    """`body`, a JSON object, with its top-level `model` set; other values byte for byte.
+
+    Raises `UnicodeDecodeError` where the name of a field is not UTF-8: those who only read a few
+    fields skip over it.
+    """
     fields = _decode_fields(body)
     fields["model"] = msgspec.Raw(_encode(model))
     return _encode(fields)

@@ -22,6 +22,7 @@ from backends.base import Endpoint
 from backends.sse import events
 from gateway.wire.engine_error import EngineError, parse_error
 from gateway.wire.finish import BROKEN_OFF
+from gateway.wire.malformed import MALFORMED
 from gateway.wire.usage import Usage
 
 
@@ -54,7 +55,7 @@ class StreamWatch(ABC):
         for name, data, end in events(block):
             try:
                 self._event(name, data)
-            except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            except MALFORMED as error:
                 self.failure = EngineError(f"sent a malformed event: {error}")
             if self.failure is not None:
                 return good
