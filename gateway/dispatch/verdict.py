@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from email.utils import parsedate_to_datetime
+from math import isnan
 
 import msgspec
 
@@ -158,7 +159,8 @@ def retry_after(headers: Sequence[Header], wall_clock: float) -> float | None:
 
 def _seconds(text: str, wall_clock: float) -> float | None:
     try:
-        return float(text)
+        wait = float(text)
+        return None if isnan(wait) else wait
     except ValueError:
         pass
     try:
