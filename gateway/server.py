@@ -1,7 +1,8 @@
-"""The listening side: uvicorn, with limits on what a client may do before a handler sees it.
+"""The listening side: uvicorn, with limits on what a client may do beside a handler's back.
 
-uvicorn bounds neither the size of a request's head nor the time it takes to come; both are
-memory and sockets that a stranger may hold. What it refuses is told in the API's error shape.
+uvicorn bounds neither the size of a request's head nor the time it takes to come, nor how long
+a client may leave its answer unread; all three are memory and sockets that a stranger may hold.
+What is refused is told in the API's error shape.
 """
 
 from __future__ import annotations
@@ -11,14 +12,20 @@ import logging
 import os
 import signal
 import socket
+from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
 import httptools
 import uvicorn
 from litestar.types import ASGIApp
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import (
+    STATUS_LINE,
+    HttpToolsProtocol,
+    RequestResponseCycle,
+)
 
+from gateway.api.client_watch import CONNECTION
 from gateway.config.structs import Limits
 from gateway.config.structs import Server as ServerConfig
 from gateway.control.drain import Drain, Phase
@@ -34,6 +41,8 @@ from gateway.errors import (
 logger = logging.getLogger(__name__)
 
 _BACKLOG = 2048
+_IN_LINE = 8
+"""Pipelined requests that may wait on a connection before it is no longer read from."""
 _LAST_RESORT = 3.0
 """Seconds after a second signal until the process ends, whatever still runs."""
 
@@ -72,9 +81,26 @@ class _BoundedProtocol(HttpToolsProtocol):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._in_head = True
+        """Whether the next byte belongs to a head, or to what may stand before one."""
         self._head_size = 0
         self._head_timer: asyncio.TimerHandle | None = None
         self._refusal: GatewayError | None = None
+        self._answering: RequestResponseCycle | None = None
+        self._unread = 0
+        self._unread_timer: asyncio.TimerHandle | None = None
+        self._on_lost: Callable[[], None] | None = None
+        self._lost = False
+
+    def on_lost(self, callback: Callable[[], None] | None) -> None:
+        """See `gateway.api.client_watch.ClientConnection`."""
+        self._on_lost = callback
+        if callback is None:
+            return
+        if self._lost:
+            callback()
+        else:
+            # uvicorn stops reading behind a large body; a peer that leaves is then not noticed.
+            self.flow.resume_reading()
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -82,23 +108,34 @@ class _BoundedProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_head_timer()
+        self._stop_unread_timer()
         super().connection_lost(exc)
+        # uvicorn tells the request that came last, which may still be waiting in line.
+        answering = self._answering
+        if answering is not None and not answering.response_complete:
+            answering.disconnected = True
+            answering.message_event.set()
+        self._lost = True
+        if self._on_lost is not None:
+            self._on_lost()
 
     def data_received(self, data: bytes) -> None:
         size = len(data)
         if self._in_head:
             self._head_size += size
         super().data_received(data)
+        if self.transport.is_closing():
+            return
         # A head that came in one small piece needs no counting; one still open does.
-        if self._in_head and self._head_size and not self.transport.is_closing():
-            if self._head_size > self._limits.headers:
-                self._refuse(self._too_large())
-            elif self._head_timer is None:
-                self._start_head_timer()
+        if self._in_head and self._head_size > self._limits.headers:
+            self._refuse(self._too_large())
+        elif self._head_timer is None and self._waits_for_head():
+            self._start_head_timer()
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self._in_head = True
+        self.scope[CONNECTION] = self  # type: ignore[literal-required]
+        self._head_size = self._head_size or 1
 
     def on_headers_complete(self) -> None:
         self._in_head = False
@@ -108,6 +145,24 @@ class _BoundedProtocol(HttpToolsProtocol):
             self._refusal = self._too_large()
             raise httptools.HttpParserError("the head is too large")
         super().on_headers_complete()
+        if self.pipeline and len(self.pipeline) <= _IN_LINE:
+            self.flow.resume_reading()  # who does not read does not notice a client that leaves
+
+    def on_message_complete(self) -> None:
+        super().on_message_complete()
+        self._in_head = True
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._start_unread_timer()
+
+    def resume_writing(self) -> None:
+        self._stop_unread_timer()
+        super().resume_writing()
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        self._answering = cycle
+        super()._start_asgi_task(cycle, app)
 
     def send_400_response(self, msg: str) -> None:
         self._respond(self._refusal or BadRequest(f"this is not valid HTTP: {msg}"))
@@ -126,6 +181,10 @@ class _BoundedProtocol(HttpToolsProtocol):
         self._respond(error)
 
     def _respond(self, error: GatewayError) -> None:
+        answering = self._answering
+        if answering and answering.response_started and not answering.response_complete:
+            self.transport.close()  # in the middle of an answer this would be read as part of it
+            return
         body = render_body(error, Dialect.OPENAI)
         self.transport.write(
             STATUS_LINE[error.status]
@@ -134,6 +193,12 @@ class _BoundedProtocol(HttpToolsProtocol):
             + body
         )
         self.transport.close()
+
+    def _waits_for_head(self) -> bool:
+        """Whether a head has begun to come, or a body that nobody reads any more."""
+        if self._in_head:
+            return self._head_size > 0
+        return self._answering is not None and self._answering.response_complete
 
     def _start_head_timer(self) -> None:
         self._head_timer = self.loop.call_later(self._limits.header_timeout, self._head_too_slow)
@@ -153,6 +218,22 @@ class _BoundedProtocol(HttpToolsProtocol):
         self._refuse(
             RequestTimeout(f"no complete request came in {self._limits.header_timeout:g} s")
         )
+
+    def _start_unread_timer(self) -> None:
+        self._unread = self.transport.get_write_buffer_size()
+        self._unread_timer = self.loop.call_later(self._limits.write_timeout, self._left_unread)
+
+    def _stop_unread_timer(self) -> None:
+        if self._unread_timer is not None:
+            self._unread_timer.cancel()
+            self._unread_timer = None
+
+    def _left_unread(self) -> None:
+        # Nothing is written while writing is paused: any less is what the client has taken.
+        if self.transport.get_write_buffer_size() < self._unread:
+            self._start_unread_timer()
+        else:
+            self.transport.abort()
 
 
 class GatewayServer(uvicorn.Server):

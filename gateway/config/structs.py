@@ -56,6 +56,8 @@ class Limits(Struct, frozen=True, kw_only=True):
     """How long a client may take to send a request's head."""
     body_timeout: Timeout = Timeout(60)
     """How long a client may be silent while it sends a body."""
+    write_timeout: Timeout = Timeout(60)
+    """How long a client may take nothing of an answer that waits for it."""
 
 
 class Drain(Struct, frozen=True, kw_only=True):
