@@ -7,7 +7,7 @@ import contextlib
 import json
 import socket
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ class Running:
     client: httpx.AsyncClient
     path: Path
     """Its routing.yaml."""
+    raw: list[RawClient] = field(default_factory=list)
 
     async def chat(self, stream: bool = False, **fields: Any) -> httpx.Response:
         """Ask for a chat completion and take the whole answer."""
@@ -36,13 +37,20 @@ class Running:
     async def connect(self) -> RawClient:
         """A connection to write bytes to."""
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port, limit=1 << 20)
-        return RawClient(reader, writer)
+        self.raw.append(RawClient(reader, writer))
+        return self.raw[-1]
 
     async def send(self, data: bytes, within: float = 5.0) -> bytes:
         """Write `data` to a connection of its own; all that comes back until it is closed."""
-        async with contextlib.aclosing(await self.connect()) as raw:
-            await raw.write(data)
-            return await raw.rest(within)
+        raw = await self.connect()
+        await raw.write(data)
+        return await raw.rest(within)
+
+    async def exchange(self, data: bytes, within: float = 5.0) -> tuple[int, bytes, bytes]:
+        """Write `data` to a connection of its own; status, head and body of the answer."""
+        raw = await self.connect()
+        await raw.write(data)
+        return await raw.response(within)
 
 
 class RawClient:
@@ -82,7 +90,7 @@ class RawClient:
         self.writer.transport.abort()
 
     async def aclose(self) -> None:
-        self.writer.close()
+        self.reset()
         with contextlib.suppress(OSError):
             await self.writer.wait_closed()
 
@@ -155,7 +163,12 @@ async def serving(
             timeout=10,
             limits=limits,
         ) as client:
-            yield Running(gateway, port, client, path)
+            running = Running(gateway, port, client, path)
+            try:
+                yield running
+            finally:
+                for raw in running.raw:
+                    await raw.aclose()
     finally:
         await _end(gateway, serve, bound)
     await _nothing_left(before)
