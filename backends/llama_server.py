@@ -4,17 +4,50 @@ It takes any model name and answers with the one it has loaded. `/v1/embeddings`
 `/v1/rerank` answer 501 unless it was started with `--embeddings` or `--reranking`; that is
 passed on. `/health` needs no key and says 503 while the model is loading.
 
-It notices at each piece of a stream that the caller has left, but before the first piece, and
-for an answer in one piece, only after a second in which no request on the whole server had a
-result (`recv_with_timeout` in its `server-queue.cpp`): on a busy server, perhaps never.
+It looks whether the caller has left after each piece of a stream, and otherwise only after a
+second in which no request on the whole server had a result (`recv_with_timeout` in its
+`server-queue.cpp`): on a busy server, perhaps never. Therefore it is always asked for a stream,
+with a piece for each part of the prompt (`return_progress`), and for a client that wants none
+the one answer is assembled here. A request that has not been given a slot yet has no pieces: it
+stays in the queue, and is dropped when its first part of a prompt would be worked on.
+
+The assembled answer has the fields of the engine's own, except where the stream lacks them:
+
+- responses: `completed_at` is `created_at`, which the engine itself fills in alike, and the
+  `status` of a reasoning item is that of the response;
+- `logprobs` end with the last token that has text (the engine's own list the end-of-text token
+  too), and tokens that show up in no delta, the frame around a tool call, have none;
+- `__verbose` (a server started for debugging) tells no text, because the stream's does not.
 """
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import AsyncIterator
+from typing import Any, ClassVar
 
-from backends.base import Backend, Readiness
+import msgspec
+
+from backends.assemble import Assembler, BrokenStreamError, EngineSaysError, assembler_for
+from backends.base import (
+    Backend,
+    BackendError,
+    ByteStream,
+    Cause,
+    Endpoint,
+    Readiness,
+    Reply,
+    Request,
+    RequestRefused,
+    Stage,
+)
 from backends.openai_http import HttpOptions, OpenAIHttpBackend
+from backends.sse import EventCutter, EventTooLargeError
+
+_TRUE = msgspec.Raw(b"true")
+_WITH_USAGE = msgspec.Raw(b'{"include_usage":true}')
+_decode_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_decode_count = msgspec.json.Decoder(int).decode
+_encode = msgspec.json.encode
 
 
 class LlamaServerOptions(HttpOptions, frozen=True, kw_only=True, tag="llama_server"):
@@ -33,6 +66,19 @@ class LlamaServerBackend(OpenAIHttpBackend):
     """It names a server-side stream that outlives its connection, so a cancel would not reach
     the engine, and one client could attach to another's stream."""
 
+    async def send(self, address: str, request: Request) -> Reply:
+        """Ask the replica at `address`, for a stream whatever the client wants."""
+        asked = None if request.stream else _as_stream(request)
+        if asked is None:
+            return await super().send(address, request)
+        streamed, assembler = asked
+        reply = await super().send(address, streamed)
+        if reply.status != 200:
+            return reply
+        headers = [header for header in reply.headers if header[0] not in _OF_STREAMS]
+        headers.append((b"content-type", b"application/json"))
+        return Reply(200, headers, _Whole(address, request.endpoint, reply.body, assembler))
+
     async def _check(self, address: str) -> Readiness:
         status, _ = await self.get(address, "/health")
         if status == 503:
@@ -40,3 +86,88 @@ class LlamaServerBackend(OpenAIHttpBackend):
         if status != 200:
             return Readiness(False, f"/health answers HTTP {status}")
         return await super()._check(address)
+
+
+_OF_STREAMS = frozenset((b"content-type", b"content-length", b"cache-control"))
+"""Headers of a stream that say nothing true of the answer made from it."""
+
+
+def _as_stream(request: Request) -> tuple[Request, Assembler] | None:
+    """`request` for a stream and what assembles that; None where only the engine can answer."""
+    try:
+        fields = _decode_fields(request.body)
+        choices = _decode_count(fields["n"]) if "n" in fields else 1
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return None  # the engine has the words for what is wrong with it
+    assembler = assembler_for(request.endpoint, choices)
+    if assembler is None:
+        return None
+    fields["stream"] = fields["return_progress"] = _TRUE
+    if request.endpoint in (Endpoint.CHAT, Endpoint.COMPLETIONS):
+        fields["stream_options"] = _WITH_USAGE
+    body = _encode(fields)
+    return msgspec.structs.replace(request, body=body, stream=True), assembler
+
+
+class _Whole:
+    """A stream as an answer in one piece: the first piece comes when the stream has ended."""
+
+    def __init__(
+        self, address: str, endpoint: Endpoint, stream: ByteStream, assembler: Assembler
+    ) -> None:
+        self._address = address
+        self._endpoint = endpoint
+        self._stream = stream
+        self._assembler = assembler
+        self._over = False
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        if self._over:
+            raise StopAsyncIteration
+        self._over = True
+        try:
+            answer = await self._gather()
+        except EngineSaysError as said:
+            raise self._translate(said) from said
+        except EventTooLargeError as error:
+            raise self._broken("an event is longer than 16 MiB") from error
+        except BrokenStreamError as error:
+            raise self._broken(str(error)) from error
+        return _encode(_unstreamed(self._endpoint, answer))
+
+    async def aclose(self) -> None:
+        self._over = True
+        await self._stream.aclose()
+
+    async def _gather(self) -> dict[str, Any]:
+        cutter, assembler = EventCutter(), self._assembler
+        async for piece in self._stream:
+            if block := cutter.feed(piece):
+                assembler.feed(block)
+        if cutter.rest.strip():
+            assembler.feed(cutter.rest + b"\n\n")
+        return assembler.answer()
+
+    def _translate(self, said: EngineSaysError) -> BackendError:
+        status = said.status
+        if status is not None and 400 <= status < 500 and status not in (408, 429):
+            context = said.kind == "exceed_context_size_error"
+            code = "context_length_exceeded" if context else said.code
+            return RequestRefused(status, said.message, param=said.param, code=code)
+        return BackendError(Stage.STREAMING, Cause.ENGINE, f"{self._address}: {said.message}")
+
+    def _broken(self, reason: str) -> BackendError:
+        return BackendError(Stage.STREAMING, Cause.PROTOCOL, f"{self._address}: {reason}")
+
+
+def _unstreamed(endpoint: Endpoint, answer: dict[str, Any]) -> dict[str, Any]:
+    """`answer` with what llama-server tells in streams only, or only without them, put right."""
+    answer.pop("prompt_progress", None)
+    if endpoint is Endpoint.RESPONSES:
+        answer.setdefault("completed_at", answer.get("created_at"))
+        for item in answer.get("output") or ():
+            item.setdefault("status", answer.get("status"))
+    return answer
