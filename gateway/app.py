@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from random import Random
 
-from litestar import Litestar
+from litestar.types import ASGIApp
 
 from backends.base import Endpoint
 from gateway import __version__
@@ -99,7 +99,7 @@ class Gateway:
             self._access_log.stop()
         self._tracing.stop()
 
-    def _api(self) -> Litestar:
+    def _api(self) -> ASGIApp:
         authenticator = Authenticator()
         inference = {
             endpoint: Inference(

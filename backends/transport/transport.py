@@ -48,20 +48,39 @@ class Transport(httpx.AsyncBaseTransport):
         engine's work. Cancelling does the same. Raises `httpx.TransportError`.
         """
         head, body = _encode(request)
-        timeouts: Mapping[str, float | None] = request.extensions.get("timeout") or _NO_TIMEOUTS
-        pool = self._pool(request)
+        exchange = await self.exchange(
+            self.pool(request.url, request.extensions.get("uds")),
+            head,
+            body,
+            request.extensions.get("timeout") or _NO_TIMEOUTS,
+            bodiless=request.method == "HEAD",
+        )
+        return httpx.Response(exchange.status, headers=exchange.headers, stream=exchange)
+
+    async def exchange(
+        self,
+        pool: Pool,
+        head: bytes,
+        body: bytes,
+        timeouts: Mapping[str, float | None],
+        *,
+        bodiless: bool = False,
+    ) -> Exchange:
+        """The same below httpx's types, for who sends the same head a thousand times a second.
+
+        `head` is a request's head as it goes on the wire, checked with `check_head`.
+        """
         connection = pool.take()
         if connection is None:
             connection = await pool.acquire(timeouts.get("connect"), timeouts.get("pool"))
         reused = connection.used
         try:
-            exchange = await _exchange(connection, request, head, body, timeouts)
+            return await _exchange(connection, head, body, timeouts, bodiless)
         except UnansweredError as error:
             if not reused:
                 raise
             connection = await _reconnect(pool, timeouts, error)
-            exchange = await _exchange(connection, request, head, body, timeouts)
-        return httpx.Response(exchange.status, headers=exchange.headers, stream=exchange)
+        return await _exchange(connection, head, body, timeouts, bodiless)
 
     async def aclose(self) -> None:
         """Close every connection; answers still open are cut."""
@@ -78,9 +97,11 @@ class Transport(httpx.AsyncBaseTransport):
         """How many of them wait for a request."""
         return sum(pool.idle for pool in self._pools.values())
 
-    def _pool(self, request: httpx.Request) -> Pool:
-        url = request.url
-        path: str | None = request.extensions.get("uds")
+    def pool(self, url: httpx.URL, path: str | None = None) -> Pool:
+        """The connections to the origin of `url`, or to the Unix socket at `path`.
+
+        Raises `httpx.UnsupportedProtocol`.
+        """
         key = (path, url.raw_scheme, url.raw_host, url.port)
         pool = self._pools.get(key)
         if pool is None:
@@ -109,15 +130,15 @@ class Transport(httpx.AsyncBaseTransport):
 
 async def _exchange(
     connection: Connection,
-    request: httpx.Request,
     head: bytes,
     body: bytes,
     timeouts: Mapping[str, float | None],
+    bodiless: bool,
 ) -> Exchange:
     return await connection.exchange(
         head,
         body,
-        bodiless=request.method == "HEAD",
+        bodiless=bodiless,
         write_timeout=timeouts.get("write"),
         read_timeout=timeouts.get("read"),
     )
@@ -143,7 +164,15 @@ def _encode(request: httpx.Request) -> tuple[bytes, bytes]:
         parts += (name, b": ", value, b"\r\n")
     parts.append(b"\r\n")
     head = b"".join(parts)
-    lines = len(raw) + 2
+    check_head(head, len(raw))
+    return head, b"".join(request.stream)
+
+
+def check_head(head: bytes, headers: int) -> None:
+    """Make sure that a head has so many headers, and that none of them brings its own lines.
+
+    Raises `httpx.LocalProtocolError`.
+    """
+    lines = headers + 2
     if head.count(b"\n") != lines or head.count(b"\r") != lines or b"\0" in head:
         raise httpx.LocalProtocolError("a header of the request has a line break or NUL in it")
-    return head, b"".join(request.stream)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import secrets
 from collections.abc import Sequence
 from typing import cast
@@ -78,6 +79,9 @@ _NOT_TO_CLIENTS = frozenset(
 )
 
 _LONGEST_REQUEST_ID = 128
+_PROCESS = secrets.token_hex(6)
+_count = itertools.count(1)
+"""A fresh id is unique without being secret: a random number per process, then a count."""
 
 
 def of(scope: Scope) -> Headers:
@@ -98,7 +102,7 @@ def request_id(headers: Headers) -> str:
     given = find(headers, b"x-request-id")
     if given and len(given) <= _LONGEST_REQUEST_ID and _is_printable(given):
         return given.decode("ascii")
-    return f"req_{secrets.token_hex(12)}"
+    return f"req_{_PROCESS}{next(_count):010x}"
 
 
 def for_engine(headers: Headers, request_id: str) -> list[Header]:

@@ -80,7 +80,7 @@ class Inference:
         span = self._tracing.request(record, headers)
         try:
             with self._metrics.requests_in_flight(self._endpoint):
-                await self._serve(Exchange(send, record, self._dialect), receive, headers, span)
+                await self._serve(Exchange(send, record, self._dialect), scope, receive, span)
         finally:
             record.ended_at = time.monotonic()
             self._metrics.request_finished(record)
@@ -89,24 +89,18 @@ class Inference:
                 self._access_log.write(record)
 
     async def _serve(
-        self, exchange: Exchange, receive: Receive, headers: fields.Headers, span: RequestSpan
+        self, exchange: Exchange, scope: Scope, receive: Receive, span: RequestSpan
     ) -> None:
-        """Answer, and turn whatever goes wrong into what the client is told."""
+        """Answer, until the client leaves or the gateway must."""
         task = asyncio.current_task()
         assert task is not None
         watchdog = Watchdog()
-        client = ClientWatch(receive, task)
+        client = ClientWatch(scope, task)
         try:
             with self._drain.admit(task), self._state.use() as snapshot:
-                ask = await self._read(exchange.record, snapshot, receive, headers, span, watchdog)
+                ask = await self._read(snapshot, exchange.record, scope, receive, span, watchdog)
                 client.start()
                 await self._answer(ask, exchange, client)
-        except GatewayError as error:
-            await exchange.fail(error)
-        except AttemptFailedError as broken:
-            await exchange.fail(broken.failure.error, cause=broken.failure.cause)
-        except ClientGoneError:
-            _note_gone(exchange.record)
         except asyncio.CancelledError:
             if client.gone:
                 task.uncancel()
@@ -116,23 +110,37 @@ class Inference:
                 await exchange.fail(shutting_down())
             else:
                 raise
-        except Exception:
-            logger.exception("request %s hit a bug of the gateway", exchange.record.request_id)
-            await exchange.fail(InternalError(exchange.record.request_id))
+        except ClientGoneError:
+            _note_gone(exchange.record)
+        except Exception as error:
+            await self._fail(exchange, error)
         finally:
             client.stop()
             watchdog.close()
 
+    async def _fail(self, exchange: Exchange, error: Exception) -> None:
+        """Tell the client what went wrong."""
+        match error:
+            case GatewayError():
+                await exchange.fail(error)
+            case AttemptFailedError(failure=failure):
+                await exchange.fail(failure.error, cause=failure.cause)
+            case _:
+                request_id = exchange.record.request_id
+                logger.error("request %s hit a bug of the gateway", request_id, exc_info=error)
+                await exchange.fail(InternalError(request_id))
+
     async def _read(
         self,
-        record: RequestRecord,
         snapshot: Snapshot,
+        record: RequestRecord,
+        scope: Scope,
         receive: Receive,
-        headers: fields.Headers,
         span: RequestSpan,
         watchdog: Watchdog,
     ) -> Ask:
         """Everything that is known before anybody is asked. Raises `GatewayError`."""
+        headers = fields.of(scope)
         principal = self._authenticator.identify(snapshot.config.keys, headers)
         if principal is not None:
             record.principal = principal.name
@@ -161,8 +169,10 @@ class Inference:
     async def _answer(self, ask: Ask, exchange: Exchange, client: ClientWatch) -> None:
         answer = await self._attempts.answer(ask)
         try:
-            await relay(answer, exchange, client)
+            await relay(answer, exchange)
         finally:
+            # From here on there is nothing left that a leaving client would cancel.
+            client.stop()
             await answer.close()
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 
-from gateway.api.client_watch import ClientWatch
 from gateway.api.exchange import Exchange
 from gateway.api.headers import for_client
 from gateway.dispatch.answer import Answer
@@ -16,7 +15,7 @@ _FOR_STREAMS = [
 ]
 
 
-async def relay(answer: Answer, exchange: Exchange, client: ClientWatch) -> None:
+async def relay(answer: Answer, exchange: Exchange) -> None:
     """Send `answer`; raises `AttemptFailedError` where the engine breaks off.
 
     Each piece is waited for until the client's socket takes it, and only then is the next one
@@ -27,7 +26,6 @@ async def relay(answer: Answer, exchange: Exchange, client: ClientWatch) -> None
         headers.append((b"content-length", b"%d" % len(answer.whole)))
         await exchange.start(answer.status, headers)
         await exchange.finish(answer.whole)
-        client.stop()
         return
     if answer.is_stream:
         exchange.record.first_token_at = time.monotonic()
@@ -40,4 +38,3 @@ async def relay(answer: Answer, exchange: Exchange, client: ClientWatch) -> None
     # The engine is free, and the counts are back, before the client can see the end.
     await answer.close()
     await exchange.finish()
-    client.stop()

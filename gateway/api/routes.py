@@ -10,7 +10,7 @@ from litestar import Litestar, MediaType, Request, Response, get, post
 from litestar.handlers import HTTPRouteHandler
 from litestar.openapi import OpenAPIConfig
 from litestar.params import FromPath
-from litestar.types import ASGIApp
+from litestar.types import ASGIApp, Receive, Scope, Send
 
 from backends.base import Endpoint
 from gateway import __version__
@@ -42,7 +42,7 @@ def build_api(
     state: State,
     drain: Drain,
     metrics: Metrics,
-) -> Litestar:
+) -> ASGIApp:
     """The application. `inference` answers the endpoints; the rest is answered here."""
 
     def principal(request: Request) -> Principal | None:  # type: ignore[type-arg]
@@ -69,7 +69,7 @@ def build_api(
     def exposition() -> Response[bytes]:
         return Response(metrics.render(), headers={"content-type": CONTENT_TYPE})
 
-    return Litestar(
+    framework = Litestar(
         route_handlers=[
             *(_inference_route(path, inference[end]) for path, end in INFERENCE_ROUTES.items()),
             models,
@@ -83,6 +83,25 @@ def build_api(
         # Litestar's default would have httpx log every request.
         logging_config=None,
     )
+    return _front_door({path: inference[end] for path, end in INFERENCE_ROUTES.items()}, framework)
+
+
+def _front_door(shortcuts: Mapping[str, ASGIApp], framework: ASGIApp) -> ASGIApp:
+    """Lead the inference requests past the framework, to the very apps that its routes lead to.
+
+    Its routing, request object, exit stack and wrapped `send` cost 30 CPU-µs a request, a fifth
+    of all that the gateway may; everything else, other methods on these paths among it, takes
+    the long way.
+    """
+
+    async def front_door(scope: Scope, receive: Receive, send: Send) -> None:
+        shortcut = shortcuts.get(scope["path"])
+        if shortcut is not None and scope.get("method") == "POST":
+            await shortcut(scope, receive, send)
+        else:
+            await framework(scope, receive, send)
+
+    return front_door
 
 
 def _inference_route(path: str, app: ASGIApp) -> HTTPRouteHandler:

@@ -171,7 +171,7 @@ async def _open_json(attempt: Attempt, reply: Reply) -> Answer:
     try:
         told = read_answer(body)
         if told.model is not None and told.model != attempt.reported_model:
-            body = with_model(body, attempt.reported_model)
+            body = with_model(body, told.model, attempt.reported_model)
     except (MalformedAnswerError, UnicodeDecodeError) as error:
         attempt.fail(judge_protocol(str(error), attempt.replica.id))
     if told.broken_off:

@@ -137,7 +137,7 @@ class Attempt:
         if self._upstream == ask.model:
             return ask.body
         try:
-            return with_model(ask.body, self._upstream)
+            return with_model(ask.body, ask.model, self._upstream)
         except UnicodeDecodeError as error:
             raise BadRequest(
                 f"the request body is not valid JSON: {error}", code="invalid_json"

@@ -8,12 +8,42 @@ _decode_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _encode = msgspec.json.encode
 
 
-def with_model(body: bytes, model: str) -> bytes:
-    """`body`, a JSON object, with its top-level `model` set; other values byte for byte.
+_KEY = b'"model"'
+_SPACES = frozenset((b" ", b"\t", b"\r", b"\n"))
+
+
+def with_model(body: bytes, old: str, new: str) -> bytes:
+    """`body`, a JSON object whose `model` is `old`, with `new` there; all else byte for byte.
+
+    Where the key's bytes stand in the body once, they are the key: inside a JSON string every
+    quote is escaped. Then the value is cut out and the rest never looked at, at a tenth of the
+    cost of reading and writing the object.
 
     Raises `UnicodeDecodeError` where the name of a field is not UTF-8: those who only read a few
     fields skip over it.
     """
+    at = body.find(_KEY)
+    if at >= 0 and body.find(_KEY, at + 1) < 0:
+        value = _encode(old)
+        start = _value_after(body, at + len(_KEY))
+        if start and body.startswith(value, start):
+            return b"%s%s%s" % (body[:start], _encode(new), body[start + len(value) :])
+    return _rebuilt(body, new)
+
+
+def _value_after(body: bytes, at: int) -> int:
+    """Where the value of the key that ends at `at` begins; 0 where no colon makes it a key."""
+    at = _skip_spaces(body, at)
+    return _skip_spaces(body, at + 1) if body[at : at + 1] == b":" else 0
+
+
+def _skip_spaces(body: bytes, at: int) -> int:
+    while body[at : at + 1] in _SPACES:
+        at += 1
+    return at
+
+
+def _rebuilt(body: bytes, model: str) -> bytes:
     fields = _decode_fields(body)
     fields["model"] = msgspec.Raw(_encode(model))
     return _encode(fields)
