@@ -8,14 +8,19 @@ import contextlib
 import logging
 import os
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 
 from gateway import config
+from gateway.cli import greeting
+from gateway.config.checks import is_loopback
 from gateway.config.structs import Config
 from gateway.control.engines import StartError
+
+logger = logging.getLogger(__name__)
 
 WRONG = 2
 """The exit code for a file with mistakes."""
@@ -53,6 +58,14 @@ def run(args: argparse.Namespace) -> int:
     except config.ConfigErrors as errors:
         print(errors, file=sys.stderr)
         return WRONG
+    server = checked.server
+    if not (checked.keys or server.insecure or is_loopback(server.host)):
+        print(
+            f"--host {server.host} can be reached from other machines, and {args.file} has no "
+            "keys: add `keys:`, or `server: {insecure: true}` if others guard the way here",
+            file=sys.stderr,
+        )
+        return WRONG
     return _serve(args.file, checked)
 
 
@@ -67,10 +80,20 @@ def _serve(path: Path, checked: Config) -> int:
         print(error, file=sys.stderr)
         return FAILED
 
+    started = time.monotonic()
+
+    def announce() -> None:
+        host, port = bound.getsockname()[:2]
+        for line in greeting.ready(checked, host, port, time.monotonic() - started):
+            logger.info(line)
+
     async def serve() -> None:
-        await Gateway(path, checked, os.environ).run(
-            bound, lambda: _announce(checked, *bound.getsockname()[:2])
-        )
+        await Gateway(path, checked, os.environ).run(bound, announce)
+
+    for line in greeting.loading(checked):
+        logger.info(line)
+    if not checked.keys:
+        logger.warning("no `keys` are set: whoever reaches this address may ask")
 
     with contextlib.closing(bound), asyncio.Runner(loop_factory=_loop_factory()) as runner:
         try:
@@ -97,16 +120,3 @@ def _with_address(checked: Config, host: str | None, port: int | None) -> Config
         port=server.port if port is None else port,
     )
     return msgspec.structs.replace(checked, server=changed)
-
-
-def _announce(checked: Config, host: str, port: int) -> None:
-    shown = f"[{host}]" if ":" in host else host
-    names = ", ".join(name for name, model in checked.models.items() if model.public)
-    lines = [
-        f"ready: base_url=http://{shown}:{port}/v1",
-        f"models: {names}",
-    ]
-    if not checked.keys:
-        lines.append("no `keys` are set: whoever reaches this address may ask")
-    for line in lines:
-        logging.getLogger("gateway").info(line)
