@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -118,9 +119,8 @@ def start_gateway(children: Children, tmp_path: Path) -> Iterator[StartGateway]:
     """Start gateways of one's own from the text of a routing.yaml; ready when returned."""
     started: list[GatewayProcess] = []
 
-    def start(text: str, *, wait: bool = True, env: dict[str, str] | None = None) -> GatewayProcess:
-        folder = tmp_path / f"gateway-{len(started)}"
-        gateway = GatewayProcess(children, folder, text, env=env)
+    def start(text: str, *, wait: bool = True, **options: Any) -> GatewayProcess:
+        gateway = GatewayProcess(children, tmp_path / f"gateway-{len(started)}", text, **options)
         started.append(gateway)
         if wait:
             gateway.wait_ready()

@@ -8,7 +8,7 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,13 +35,15 @@ class GatewayProcess:
         text: str,
         *,
         env: Mapping[str, str] | None = None,
+        args: Sequence[str] = (),
+        file: str = "routing.yaml",
     ) -> None:
-        """Start it; `text` must say `port: 0` or leave `server` out. Not ready yet."""
+        """Start it; later `args` win. `file` may be another than the one written. Not ready yet."""
         folder.mkdir(parents=True, exist_ok=True)
         self._children = children
         self.file = folder / "routing.yaml"
         self.file.write_text(text, encoding="utf-8")
-        argv = [sys.executable, "-m", "gateway", "serve", self.file, "--port", "0"]
+        argv = [sys.executable, "-m", "gateway", "serve", folder / file, "--port", "0", *args]
         where = {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
         self.child = Child("gateway", argv, folder, env={**os.environ, **where, **(env or {})})
         children.add(self.child)
