@@ -73,11 +73,13 @@ class LlamaServerBackend(OpenAIHttpBackend):
             return await super().send(address, request)
         streamed, assembler = asked
         reply = await super().send(address, streamed)
-        if reply.status != 200:
-            return reply
+        if (b"content-type", b"text/event-stream") not in reply.headers:
+            return reply  # an error, in the engine's own words
         headers = [header for header in reply.headers if header[0] not in _OF_STREAMS]
         headers.append((b"content-type", b"application/json"))
-        return Reply(200, headers, _Whole(address, request.endpoint, reply.body, assembler))
+        return Reply(
+            reply.status, headers, _Whole(address, request.endpoint, reply.body, assembler)
+        )
 
     async def _check(self, address: str) -> Readiness:
         status, _ = await self.get(address, "/health")

@@ -172,7 +172,7 @@ class ChoicesAssembler(Assembler):
             self._done = True
             return
         fields = _decode_event(data)
-        if fields.get("error", _NULL) != _NULL:
+        if fields.pop("error", _NULL) != _NULL:
             raise read_error(data)
         choices = fields.pop("choices", None)
         for piece in _decode_choices(choices) if choices is not None else ():

@@ -6,13 +6,15 @@ import json
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
-from backends.base import BackendError, Endpoint, Request, Stage
+from backends.base import BackendError, Cause, Endpoint, Request, RequestRefused, Stage
 from backends.llama_server import LlamaServerOptions
+from backends.openai_http import OpenAIOptions
 
 ROOT = Path(__file__).resolve().parents[2]
 MODEL = ROOT / "models" / "tiny-tale" / "tiny-tale-f32.gguf"
@@ -58,6 +60,129 @@ async def test_a_client_cannot_detach_its_stream_from_its_connection(start_peer,
     assert b"x-request-id: r1" in peer.requests[0]
 
 
+# -- one answer from a stream --------------------------------------------------------------------
+
+
+def events(*data, end=b"data: [DONE]\n\n"):
+    body = b"".join(b"data: " + json.dumps(one).encode() + b"\n\n" for one in data) + end
+    return (
+        b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+        b"%x\r\n%s\r\n" % (len(body), body)
+    )
+
+
+def said(content, finish=None):
+    return {
+        "choices": [{"index": 0, "delta": {"content": content}, "finish_reason": finish}],
+        "object": "chat.completion.chunk",
+        "prompt_progress": {"total": 1},
+    }
+
+
+LAST_CHUNK = b"0\r\n\r\n"
+
+
+async def ask(peer, body=b"{}", endpoint=Endpoint.CHAT):
+    backend = opened(peer.url)
+    try:
+        reply = await backend.send(peer.url, Request(endpoint=endpoint, body=body))
+        try:
+            return reply, b"".join([piece async for piece in reply.body])
+        finally:
+            await reply.body.aclose()
+    finally:
+        await backend.stop()
+
+
+async def test_it_is_asked_for_a_stream_and_gives_one_answer(start_peer, step):
+    script = [step.READ, events(said("Hel"), said("lo", "stop")) + LAST_CHUNK, step.HANG]
+    async with start_peer(script) as peer:
+        reply, body = await ask(peer, b'{"stream":false,"x": 1.00,"n":1}')
+    assert reply.status == 200
+    assert dict(reply.headers)[b"content-type"] == b"application/json"
+    choice = {"index": 0, "finish_reason": "stop"}
+    message = {"role": "assistant", "content": "Hello"}
+    assert json.loads(body) == {
+        "choices": [{**choice, "message": message}],
+        "object": "chat.completion",
+    }
+    sent = peer.requests[0].partition(b"\r\n\r\n")[2]
+    assert sent == (
+        b'{"stream":true,"x":1.00,"n":1,"return_progress":true,'
+        b'"stream_options":{"include_usage":true}}'
+    )
+
+
+@pytest.mark.parametrize("endpoint", [Endpoint.EMBEDDINGS, Endpoint.COUNT_TOKENS, Endpoint.RERANK])
+async def test_other_endpoints_are_asked_as_the_client_asks(start_peer, step, endpoint):
+    async with start_peer([step.READ, answer(200), step.HANG]) as peer:
+        _, body = await ask(peer, b'{"x": 1}', endpoint)
+    assert body == b"{}"
+    assert peer.requests[0].endswith(b'\r\n\r\n{"x": 1}')
+
+
+@pytest.mark.parametrize("body", [b"[]", b"{", b'{"n":"two"}', b"\xff"])
+async def test_the_engine_says_what_is_wrong_with_a_body(start_peer, step, body):
+    async with start_peer([step.READ, answer(400, b"no"), step.HANG]) as peer:
+        reply, told = await ask(peer, body)
+    assert (reply.status, told) == (400, b"no")
+    assert peer.requests[0].endswith(b"\r\n\r\n" + body)
+
+
+@pytest.mark.parametrize("status", [200, 400, 503])
+async def test_what_is_no_stream_is_passed_on(start_peer, step, status):
+    async with start_peer([step.READ, answer(status, b'{"error":1}'), step.HANG]) as peer:
+        reply, told = await ask(peer)
+    assert (reply.status, told) == (status, b'{"error":1}')
+
+
+CUT_OFF = [said("Hel"), said("lo")]
+
+
+@pytest.mark.parametrize(
+    ("stream", "cause", "reason"),
+    [
+        (events(*CUT_OFF) + LAST_CHUNK, Cause.PROTOCOL, "without a finish reason"),
+        (events(*CUT_OFF, end=b"") + LAST_CHUNK, Cause.PROTOCOL, "without a finish reason"),
+        (events(said("x"), end=b'data: {"cho') + LAST_CHUNK, Cause.PROTOCOL, "malformed"),
+        (events(*CUT_OFF), Cause.RESET, "127.0.0.1"),
+        (events({"error": {"message": "boom", "code": 500}}), Cause.ENGINE, "boom"),
+        (events({"error": {"message": "busy", "code": 429}}), Cause.ENGINE, "busy"),
+    ],
+)
+async def test_a_stream_that_breaks_off_is_no_answer(start_peer, step, stream, cause, reason):
+    async with start_peer([step.READ, stream, step.CLOSE]) as peer:
+        with pytest.raises(BackendError, match=reason) as caught:
+            await ask(peer)
+    assert (caught.value.stage, caught.value.cause) == (Stage.STREAMING, cause)
+
+
+async def test_an_error_that_is_the_clients_own_stays_so(start_peer, step):
+    error = {"message": "too long", "code": 400, "type": "exceed_context_size_error"}
+    async with start_peer([step.READ, events({"error": error}), step.HANG]) as peer:
+        with pytest.raises(RequestRefused, match="too long") as caught:
+            await ask(peer)
+    assert (caught.value.status, caught.value.code) == (400, "context_length_exceeded")
+
+
+async def test_closing_an_answer_that_is_not_there_yet_closes_the_connection(start_peer, step):
+    async with start_peer([step.READ, events(said("x"), end=b""), step.HANG]) as peer:
+        backend = opened(peer.url)
+        reply = await backend.send(peer.url, Request(endpoint=Endpoint.CHAT, body=b"{}"))
+        waiting = asyncio.ensure_future(anext(aiter(reply.body)))
+        await asyncio.sleep(0.05)
+        assert not waiting.done()
+        waiting.cancel()
+        await reply.body.aclose()
+        await asyncio.wait_for(peer.hung_up.wait(), 5)
+        with pytest.raises(StopAsyncIteration):
+            await anext(aiter(reply.body))
+        await backend.stop()
+
+
+# -- the real engine -----------------------------------------------------------------------------
+
+
 @contextlib.asynccontextmanager
 async def llama_server(port: int) -> AsyncIterator[asyncio.subprocess.Process]:
     found = subprocess.run(
@@ -69,6 +194,7 @@ async def llama_server(port: int) -> AsyncIterator[asyncio.subprocess.Process]:
     process = await asyncio.create_subprocess_exec(
         found.stdout.strip(), "-m", str(MODEL), "--host", "127.0.0.1", "--port", str(port),
         "-np", "2", "-c", "8192", "-t", "1", "--slots", "--context-shift", "--log-disable",
+        "--threads-http", "16", "--jinja", "--metrics", "--offline", "--no-ui",
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     try:
@@ -136,16 +262,6 @@ async def test_a_real_llama_server():
             while await busy_slots(backend, address):
                 await asyncio.sleep(0.01)
 
-        # Nor does it write on for one that is given up before its first byte. It looks for that
-        # once in a second without any result, and an answer from /slots is one: do not disturb.
-        with pytest.raises(TimeoutError):
-            await asyncio.wait_for(
-                backend.send(address, story(max_tokens=10**9, ignore_eos=True)), 0.3
-            )
-        async with asyncio.timeout(20):
-            while await busy_slots(backend, address):
-                await asyncio.sleep(2)
-
         reply = await backend.send(address, endless)
         await anext(aiter(reply.body))
         process.kill()
@@ -160,3 +276,182 @@ async def test_a_real_llama_server():
         await reply.body.aclose()
         assert reply.status == 200
     await backend.stop()
+
+
+def question(text, **fields):
+    return {"messages": [{"role": "user", "content": text}], "temperature": 0, "seed": 1, **fields}
+
+
+CITY = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
+WEATHER = {"name": "get_weather", "description": "Get the weather in a city."}
+IN_PARIS = "What is the weather in Paris?"
+SPAIN = question("What is the capital of Spain?", max_tokens=12, cache_prompt=False)
+SCHEMA = {"name": "city", "schema": {**CITY, "additionalProperties": False}}
+TOOL = {"type": "function", "function": {**WEATHER, "parameters": CITY}}
+SAME = {
+    "chat": (Endpoint.CHAT, SPAIN),
+    "cut off": (Endpoint.CHAT, {**SPAIN, "max_tokens": 2}),
+    "silent": (Endpoint.CHAT, {**SPAIN, "logit_bias": [], "stop": ["The"]}),
+    "two choices": (Endpoint.CHAT, {**SPAIN, "n": 2}),
+    "log probabilities": (
+        Endpoint.CHAT,
+        {**SPAIN, "max_tokens": 3, "logprobs": True, "top_logprobs": 2},
+    ),
+    "timings": (Endpoint.CHAT, {**SPAIN, "timings_per_token": True, "return_progress": True}),
+    "tool": (
+        Endpoint.CHAT,
+        question(IN_PARIS, tools=[TOOL], tool_choice="required", max_tokens=60),
+    ),
+    "schema": (
+        Endpoint.CHAT,
+        {
+            **SPAIN,
+            "max_tokens": 40,
+            "response_format": {"type": "json_schema", "json_schema": SCHEMA},
+        },
+    ),
+    "completion": (Endpoint.COMPLETIONS, {"prompt": "Once upon", "max_tokens": 5, "seed": 1}),
+    "two completions": (
+        Endpoint.COMPLETIONS,
+        {"prompt": "Once upon", "max_tokens": 3, "temperature": 0, "n": 2, "logprobs": 2},
+    ),
+    "two prompts": (
+        Endpoint.COMPLETIONS,
+        {"prompt": ["Once upon", "The capital of"], "max_tokens": 3, "temperature": 0},
+    ),
+    "responses": (
+        Endpoint.RESPONSES,
+        {"input": "What is 3 + 4?", "temperature": 0, "max_output_tokens": 20},
+    ),
+    "responses tool": (
+        Endpoint.RESPONSES,
+        {
+            "input": IN_PARIS,
+            "temperature": 0,
+            "max_output_tokens": 60,
+            "tools": [{"type": "function", **WEATHER, "parameters": CITY}],
+            "tool_choice": "required",
+        },
+    ),
+    "messages": (Endpoint.MESSAGES, question("What is 3 + 4?", max_tokens=20)),
+    "messages stop": (
+        Endpoint.MESSAGES,
+        question("What is 3 + 4?", max_tokens=20, stop_sequences=["="]),
+    ),
+    "messages tool": (
+        Endpoint.MESSAGES,
+        question(
+            IN_PARIS,
+            max_tokens=60,
+            tools=[{"name": "get_weather", "input_schema": CITY}],
+            tool_choice={"type": "any"},
+        ),
+    ),
+    "refused": (Endpoint.CHAT, {**SPAIN, "n": 99}),
+    "too long": (Endpoint.CHAT, question("a b c d " * 3000)),
+}
+VARY = {"id", "call_id", "created", "created_at", "completed_at", "timings"}
+CACHED = {"cached_tokens", "cache_read_input_tokens", "input_tokens"}
+
+
+def comparable(value, name=""):
+    """`value` without what differs from one answer to the next anyway."""
+    if name in VARY | CACHED:
+        return sorted(value) if isinstance(value, dict) else type(value).__name__
+    match value:
+        case dict():
+            return {key: comparable(below, key) for key, below in value.items()}
+        case list():
+            return [comparable(below) for below in value]
+        case float():
+            return round(value, 2)
+    return value
+
+
+async def whole(backend, address, endpoint, body):
+    request = Request(endpoint=endpoint, body=json.dumps(body).encode())
+    reply = await backend.send(address, request)
+    try:
+        return [reply.status, json.loads(b"".join([piece async for piece in reply.body]))]
+    finally:
+        await reply.body.aclose()
+
+
+@pytest.mark.engine
+async def test_an_assembled_answer_is_the_engines_own():
+    port = free_port()
+    address = f"http://127.0.0.1:{port}"
+    backend = opened(address)
+    direct = OpenAIOptions(replicas=(address,)).open("direct")
+    async with llama_server(port):
+        await until_ready(backend, address)
+        for name, (endpoint, body) in SAME.items():
+            expected = await whole(direct, address, endpoint, body)
+            got = await whole(backend, address, endpoint, body)
+            assert (name, comparable(got)) == (name, comparable(expected))
+    await backend.stop()
+    await direct.stop()
+
+
+async def within(seconds, condition):
+    """Milliseconds until `condition` holds."""
+    started = time.monotonic()
+    async with asyncio.timeout(seconds):
+        while not await condition():
+            await asyncio.sleep(0.002)
+    return (time.monotonic() - started) * 1000
+
+
+@pytest.mark.engine
+async def test_leaving_frees_a_real_llama_server_that_is_busy():
+    port = free_port()
+    address = f"http://127.0.0.1:{port}"
+    backend = opened(address)
+    endless = {"max_tokens": 10**9, "ignore_eos": True}
+
+    async def are_busy(slots):
+        return await busy_slots(backend, address) == slots
+
+    async def waiting():
+        _, body = await backend.get(address, "/metrics")
+        return b"llamacpp:requests_deferred 1" in body
+
+    async with llama_server(port):
+        await until_ready(backend, address)
+        other = await backend.send(address, story(stream=True, **endless))
+        reading = asyncio.create_task(drain(other))
+        await within(5, lambda: are_busy(1))
+
+        leaving = asyncio.create_task(
+            whole(backend, address, Endpoint.CHAT, question("Hello", **endless))
+        )
+        await within(5, lambda: are_busy(2))
+        await asyncio.sleep(0.1)
+        leaving.cancel()
+        took = await within(1, lambda: are_busy(1))
+        print(f"a slot that was generating was free after {took:.0f} ms")
+
+        # Both slots taken: the next one waits in the engine's queue, and never gets to write.
+        second = await backend.send(address, story(stream=True, **endless))
+        also_reading = asyncio.create_task(drain(second))
+        leaving = asyncio.create_task(
+            whole(backend, address, Endpoint.CHAT, question("Hello", **endless))
+        )
+        await within(5, waiting)
+        leaving.cancel()
+        also_reading.cancel()
+        took = await within(1, lambda: are_busy(1))
+        print(f"with one that had left the queue, a slot was free after {took:.0f} ms")
+        assert not await waiting()
+        assert not reading.done()
+        reading.cancel()
+        await within(1, lambda: are_busy(0))
+    await backend.stop()
+
+
+async def drain(reply):
+    try:
+        async for _ in reply.body:
+            pass
+    finally:
+        await reply.body.aclose()
