@@ -25,6 +25,7 @@ from gateway.control.health import HealthMonitor
 from gateway.control.reload import Reloader
 from gateway.control.state import State
 from gateway.dispatch.attempts import Attempts
+from gateway.dispatch.watchdog import Watchdogs
 from gateway.routing.retry_budget import RetryBudget
 from gateway.server import GatewayServer
 from gateway.telemetry.access_log import AccessLog
@@ -35,8 +36,13 @@ from gateway.telemetry.tracing import Tracing
 class Gateway:
     """One gateway: everything it is made of, from its start to its end."""
 
-    def __init__(self, path: Path, config: Config, env: Mapping[str, str]) -> None:
-        """`path` is where `config` was read from, with the variables in `env`."""
+    def __init__(
+        self, path: Path, config: Config, env: Mapping[str, str], *, host: str | None = None
+    ) -> None:
+        """`path` is where `config` was read from, with the variables in `env`.
+
+        `host` is what it listens on, where that is not what the file says.
+        """
         self._engines = Engines()
         self._plan = self._engines.plan(config)
         self._state = State(self._engines.commit(self._plan))
@@ -51,6 +57,7 @@ class Gateway:
         self._reloader = Reloader(
             path,
             env,
+            host=config.server.host if host is None else host,
             state=self._state,
             engines=self._engines,
             health=self._health,
@@ -101,6 +108,7 @@ class Gateway:
 
     def _api(self) -> ASGIApp:
         authenticator = Authenticator()
+        watchdogs = Watchdogs()
         inference = {
             endpoint: Inference(
                 endpoint,
@@ -108,6 +116,7 @@ class Gateway:
                 state=self._state,
                 attempts=self._attempts,
                 drain=self._drain,
+                watchdogs=watchdogs,
                 metrics=self._metrics,
                 tracing=self._tracing,
                 access_log=self._access_log,

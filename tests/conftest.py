@@ -25,10 +25,12 @@ StartGateway = Callable[..., GatewayProcess]
 
 
 def _wants(item: pytest.Item, engine: str, *fixtures: str) -> bool:
-    """Whether a test uses one of `fixtures`, or `engine` is one of its parameters."""
+    """Whether a test uses one of `fixtures`, or has `engine` for its engine."""
     callspec = getattr(item, "callspec", None)
-    parameters = callspec.params.values() if callspec is not None else ()
-    return engine in parameters or bool({*fixtures} & {*getattr(item, "fixturenames", ())})
+    chosen = callspec.params if callspec is not None else {}
+    if engine in (chosen.get("engine"), chosen.get("http_engine")):
+        return True
+    return not {*fixtures}.isdisjoint(getattr(item, "fixturenames", ()))
 
 
 def _wants_vllm(item: pytest.Item) -> bool:

@@ -12,11 +12,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import msgspec
-
 from gateway import config
 from gateway.cli import greeting
-from gateway.config.checks import is_loopback
+from gateway.config.checks import is_open_to_others
 from gateway.config.structs import Config
 from gateway.control.engines import StartError
 
@@ -54,28 +52,30 @@ def run(args: argparse.Namespace) -> int:
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
     logging.getLogger("httpx").setLevel(logging.WARNING)
     try:
-        checked = _with_address(config.load(args.file, os.environ), args.host, args.port)
+        checked = config.load(args.file, os.environ)
     except config.ConfigErrors as errors:
         print(errors, file=sys.stderr)
         return WRONG
     server = checked.server
-    if not (checked.keys or server.insecure or is_loopback(server.host)):
+    host = server.host if args.host is None else args.host
+    port = server.port if args.port is None else args.port
+    if is_open_to_others(checked, host):
         print(
-            f"--host {server.host} can be reached from other machines, and {args.file} has no "
+            f"--host {host} can be reached from other machines, and {args.file} has no "
             "keys: add `keys:`, or `server: {insecure: true}` if others guard the way here",
             file=sys.stderr,
         )
         return WRONG
-    return _serve(args.file, checked)
+    return _serve(args.file, checked, host, port)
 
 
-def _serve(path: Path, checked: Config) -> int:
+def _serve(path: Path, checked: Config, host: str, port: int) -> int:
     # The web framework is half a second of imports: `gateway --help` does without.
     from gateway.app import Gateway  # noqa: PLC0415
     from gateway.server import ListenError, listen  # noqa: PLC0415
 
     try:
-        bound = listen(checked.server.host, checked.server.port)
+        bound = listen(host, port)
     except ListenError as error:
         print(error, file=sys.stderr)
         return FAILED
@@ -88,7 +88,7 @@ def _serve(path: Path, checked: Config) -> int:
             logger.info(line)
 
     async def serve() -> None:
-        await Gateway(path, checked, os.environ).run(bound, announce)
+        await Gateway(path, checked, os.environ, host=host).run(bound, announce)
 
     for line in greeting.loading(checked):
         logger.info(line)
@@ -110,13 +110,3 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     except ImportError:  # there is none for Windows
         return None
     return uvloop.new_event_loop
-
-
-def _with_address(checked: Config, host: str | None, port: int | None) -> Config:
-    server = checked.server
-    changed = msgspec.structs.replace(
-        server,
-        host=server.host if host is None else host,
-        port=server.port if port is None else port,
-    )
-    return msgspec.structs.replace(checked, server=changed)

@@ -196,13 +196,18 @@ def _names_a_model(wanted: str, index: NameIndex[str], config: Config) -> bool:
 
 def _listening(config: Config, report: Report) -> None:
     server = config.server
-    if config.keys or report.written(("keys",)) or server.insecure or is_loopback(server.host):
+    if report.written(("keys",)) or not is_open_to_others(config, server.host):
         return
     report.add(
         ("server", "host"),
         f'"{server.host}" can be reached from other machines, and there are no keys',
         "add `keys:`, listen on 127.0.0.1, or say `insecure: true` if others guard the way here",
     )
+
+
+def is_open_to_others(config: Config, host: str) -> bool:
+    """Whether a gateway that listens on `host` would answer anybody on other machines."""
+    return not (config.keys or config.server.insecure or is_loopback(host))
 
 
 def is_loopback(host: str) -> bool:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from gateway.config import Config, ConfigErrors, load
+from gateway.config.checks import is_open_to_others
 from gateway.control.engines import Engines, Plan, StartError
 from gateway.control.health import HealthMonitor
 from gateway.control.state import Snapshot, State
@@ -33,14 +34,17 @@ class Reloader:
         path: Path,
         env: Mapping[str, str],
         *,
+        host: str,
         state: State,
         engines: Engines,
         health: HealthMonitor,
         on_swap: Callable[[Config], None],
         look_every: float = LOOK_EVERY,
     ) -> None:
+        """`host` is what the gateway listens on, whatever the file comes to say."""
         self._path = path
         self._env = env
+        self._host = host
         self._state = state
         self._engines = engines
         self._health = health
@@ -79,6 +83,14 @@ class Reloader:
         if config == self._state.snapshot.config:
             logger.info("%s says nothing new", self._path)
             return True
+        if is_open_to_others(config, self._host):
+            logger.error(
+                "%s is not taken over; what was in force stays: it has no keys any more, but the "
+                "gateway listens on %s, which other machines can reach",
+                self._path,
+                self._host,
+            )
+            return False
         plan = self._engines.plan(config)
         try:
             await self._engines.start(plan)

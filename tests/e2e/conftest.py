@@ -53,18 +53,17 @@ class AsyncSdk:
 
 @pytest.fixture(scope="session")
 def house(
-    children: Children, pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest, children: Children, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[GatewayProcess]:
     """A gateway with every engine there is; models are called as the engines are."""
     backends = [f"  {MLX}: {{use: mlx, model: {MODEL_DIR}}}"]
     folder = tmp_path_factory.mktemp("house")
     if ENGINES[LLAMA_SERVER].find():
-        llama = engines.start_llama_server(children, folder)
+        llama = request.getfixturevalue("llama_server")
         backends.append(
             f"  {LLAMA_SERVER}: {{use: llama_server, replicas: ['{llama.url}'], model: {MODEL}}}"
         )
-        llama.wait_ready()
-    vllm = pytestconfig.stash.get(VLLM_SERVER, None)
+    vllm = request.config.stash.get(VLLM_SERVER, None)
     if vllm is not None:
         backends.append(f"  {VLLM}: {{use: vllm, replicas: ['{vllm.url}'], model: {MODEL}}}")
     names = [line.split(":")[0].strip() for line in backends]

@@ -129,3 +129,17 @@ def test_a_model_that_is_gone_is_gone(gateway, two_llamas):
     gateway.wait_log("is in force")
     with gateway.openai() as client, pytest.raises(openai.NotFoundError):
         client.chat.completions.create(model="tiny-tale", messages=ASK)
+
+
+def test_keys_cannot_be_taken_away_from_a_gateway_that_others_can_reach(start_gateway):
+    """The new file alone would be fine; but the socket is where it was."""
+    engine = "backends: {gone: {use: openai, replicas: ['http://127.0.0.1:9']}}\n"
+    models = "models: {gone: {backend: gone}}\n"
+    keys = "keys: {alice: {value: 'sk-alice-and-more'}}\n"
+    gateway = start_gateway(engine + models + keys, args=["--host", "0.0.0.0"])
+    gateway.host = "127.0.0.1"
+    assert gateway.request("GET", "/v1/models")[0] == 401
+    gateway.rewrite(engine + models)
+    gateway.hangup()
+    gateway.wait_log("it has no keys any more")
+    assert gateway.request("GET", "/v1/models")[0] == 401

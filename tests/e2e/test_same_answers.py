@@ -60,7 +60,7 @@ LIMIT = 400
 
 
 @pytest.fixture
-def all_engines(request, house):
+def all_engines(request, house, llama_server, vllm_server):
     for name in ENGINES:
         prepare(request, house, name)
 
