@@ -130,10 +130,10 @@ def for_client(headers: Headers) -> list[Header]:
 
 def _listed_in_connection(headers: Headers) -> frozenset[bytes]:
     """Headers that `Connection` names are for this hop only, whatever they are."""
-    value = find(headers, b"connection")
-    if value is None or value in (b"keep-alive", b"close"):
+    listed = [value for name, value in headers if name == b"connection"]
+    if not listed or listed in ([b"keep-alive"], [b"close"]):
         return frozenset()
-    return frozenset(name.strip().lower() for name in value.split(b","))
+    return frozenset(name.strip().lower() for value in listed for name in value.split(b","))
 
 
 def _is_printable(value: bytes) -> bool:
