@@ -5,6 +5,8 @@ Everything else in a request passes through untouched, so the schema is open.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from litestar.openapi.spec import (
     OpenAPIMediaType,
     OpenAPIResponse,
@@ -42,6 +44,7 @@ _STREAMING = (Endpoint.CHAT, Endpoint.COMPLETIONS, Endpoint.RESPONSES, Endpoint.
 def operation_for(endpoint: Endpoint) -> type[Operation]:
     """The OpenAPI operation of `endpoint`, as the class that Litestar asks for."""
 
+    @dataclass
     class InferenceOperation(Operation):
         def __post_init__(self) -> None:
             self.summary = _SUMMARIES[endpoint]
