@@ -6,6 +6,8 @@ cost is that of scanning the bytes once, whatever the client sent along.
 
 from __future__ import annotations
 
+import re
+
 import msgspec
 
 from backends.base import Endpoint
@@ -39,7 +41,7 @@ _CONTENT_FIELD = {
 }
 """The field without which a request to the endpoint means nothing, where there is just one."""
 
-_EMPTY_LISTS = (b"[]", b"null")
+_is_empty = re.compile(rb"(\[\s*\]|null)\Z").match
 
 
 def peek(endpoint: Endpoint, body: bytes) -> Peek:
@@ -79,8 +81,7 @@ def _require_content(field: str, raw: bytes) -> None:
             param="messages",
             code="invalid_type",
         )
-    # Only a short value can be an empty list: no copy of a long conversation is stripped.
-    if len(raw) < 16 and b"".join(raw.split()) in _EMPTY_LISTS:
+    if _is_empty(raw):
         raise BadRequest(
             f"`{field}` is empty: it needs at least one item", param=field, code="empty_array"
         )
