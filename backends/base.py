@@ -73,7 +73,9 @@ class BackendError(Exception):
 
 
 class RequestRefused(BackendError):
-    """An in-process engine says no to a request: the client's fault, so never retried.
+    """An engine says no to a request, and an adapter knows it: the client's own fault.
+
+    Never retried, apart from 429, with which a full engine says no.
 
     `status` is the HTTP status (4xx or 501), `param` the field at fault, `code` OpenAI's
     machine-readable code, if there is one.

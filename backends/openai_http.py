@@ -326,6 +326,9 @@ class _Body:
 
 def _end_to_end(address: str, raw: list[Header]) -> list[Header]:
     """The headers of an answer that are meant for whoever asked (RFC 9110, 7.6.1)."""
+    names = [name for name, _ in raw]
+    if b"connection" not in names and b"content-encoding" not in names:
+        return [header for header in raw if header[0] not in _HOP_BY_HOP]
     dropped: frozenset[bytes] | set[bytes] = _HOP_BY_HOP
     for name, value in raw:
         if name == b"connection":

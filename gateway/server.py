@@ -14,7 +14,7 @@ import signal
 import socket
 from collections.abc import Callable
 from types import FrameType
-from typing import Any
+from typing import Any, cast
 
 import httptools
 import uvicorn
@@ -37,6 +37,7 @@ from gateway.errors import (
     RequestTimeout,
     render_body,
 )
+from gateway.held_head import HeldHead
 
 logger = logging.getLogger(__name__)
 
@@ -103,7 +104,7 @@ class _BoundedProtocol(HttpToolsProtocol):
             self.flow.resume_reading()
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
+        super().connection_made(HeldHead(transport))
         self._start_head_timer()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -151,6 +152,10 @@ class _BoundedProtocol(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         super().on_message_complete()
         self._in_head = True
+
+    def on_response_complete(self) -> None:
+        cast(HeldHead, self.transport).flush()
+        super().on_response_complete()
 
     def pause_writing(self) -> None:
         super().pause_writing()

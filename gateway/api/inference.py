@@ -24,7 +24,7 @@ from gateway.control.state import Snapshot, State
 from gateway.dispatch.ask import Ask
 from gateway.dispatch.attempt import AttemptFailedError
 from gateway.dispatch.attempts import Attempts
-from gateway.dispatch.watchdog import Watchdog
+from gateway.dispatch.watchdog import Watchdog, Watchdogs
 from gateway.errors import Dialect, GatewayError, InternalError
 from gateway.telemetry.access_log import AccessLog
 from gateway.telemetry.metrics import Metrics
@@ -55,6 +55,7 @@ class Inference:
         state: State,
         attempts: Attempts,
         drain: Drain,
+        watchdogs: Watchdogs,
         metrics: Metrics,
         tracing: Tracing,
         access_log: AccessLog | None,
@@ -65,6 +66,7 @@ class Inference:
         self._state = state
         self._attempts = attempts
         self._drain = drain
+        self._watchdogs = watchdogs
         self._metrics = metrics
         self._tracing = tracing
         self._access_log = access_log
@@ -94,13 +96,14 @@ class Inference:
         """Answer, until the client leaves or the gateway must."""
         task = asyncio.current_task()
         assert task is not None
-        watchdog = Watchdog()
+        watchdog = self._watchdogs.watch(task)
         client = ClientWatch(scope, task)
+        snapshot = self._state.enter()
         try:
-            with self._drain.admit(task), self._state.use() as snapshot:
-                ask = await self._read(snapshot, exchange.record, scope, receive, span, watchdog)
-                client.start()
-                await self._answer(ask, exchange, client)
+            self._drain.admit(task)
+            ask = await self._read(snapshot, exchange.record, scope, receive, span, watchdog)
+            client.start()
+            await self._answer(ask, exchange, client)
         except asyncio.CancelledError:
             if client.gone:
                 task.uncancel()
@@ -117,6 +120,8 @@ class Inference:
         finally:
             client.stop()
             watchdog.close()
+            self._state.leave(snapshot)
+            self._drain.done(task)
 
     async def _fail(self, exchange: Exchange, error: Exception) -> None:
         """Tell the client what went wrong."""

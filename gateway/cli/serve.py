@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import gc
 import logging
 import os
 import sys
@@ -83,6 +84,7 @@ def _serve(path: Path, checked: Config, host: str, port: int) -> int:
     started = time.monotonic()
 
     def announce() -> None:
+        _calm_collector()
         host, port = bound.getsockname()[:2]
         for line in greeting.ready(checked, host, port, time.monotonic() - started):
             logger.info(line)
@@ -102,6 +104,17 @@ def _serve(path: Path, checked: Config, host: str, port: int) -> int:
             print(error, file=sys.stderr)
             return FAILED
     return 0
+
+
+def _calm_collector() -> None:
+    """Have the garbage collector look less often, and never at what was there from the start.
+
+    A request makes some hundred short-lived objects, none of them in a cycle: with Python's own
+    thresholds an eighth of its CPU time goes into looking for cycles among them.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 50)
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

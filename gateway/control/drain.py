@@ -13,7 +13,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Iterator
 from enum import StrEnum
 from typing import Any
 
@@ -50,19 +49,21 @@ class Drain:
         """Requests that have been taken and not yet answered."""
         return len(self._tasks)
 
-    @contextlib.contextmanager
-    def admit(self, task: asyncio.Task[Any]) -> Iterator[None]:
-        """Take a request, answered by `task`; raises `Unavailable` where none is taken any more."""
+    def admit(self, task: asyncio.Task[Any]) -> None:
+        """Take a request, answered by `task`, which must be `done` whatever happens.
+
+        Raises `Unavailable` where none is taken any more.
+        """
         if self.phase in (Phase.DRAINING, Phase.CUT):
             raise shutting_down()
         self._tasks.add(task)
         self._idle.clear()
-        try:
-            yield
-        finally:
-            self._tasks.discard(task)
-            if not self._tasks:
-                self._idle.set()
+
+    def done(self, task: asyncio.Task[Any]) -> None:
+        """The request of `task` is over. Idempotent."""
+        self._tasks.discard(task)
+        if not self._tasks:
+            self._idle.set()
 
     async def run(self, grace: float, timeout: float) -> None:
         """Go the way out; returns when nothing runs any more. `cut` ends it early."""

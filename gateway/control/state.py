@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import Iterator
 
 import msgspec
 
@@ -29,17 +27,16 @@ class State:
         self._users = {snapshot: 0}
         self._left = asyncio.Event()
 
-    @contextlib.contextmanager
-    def use(self) -> Iterator[Snapshot]:
-        """The snapshot of the moment, kept alive for as long as the block runs."""
-        snapshot = self.snapshot
-        self._users[snapshot] += 1
-        try:
-            yield snapshot
-        finally:
-            self._users[snapshot] -= 1
-            if snapshot is not self.snapshot:
-                self._left.set()
+    def enter(self) -> Snapshot:
+        """The snapshot of the moment, kept alive until whoever enters has to `leave` it."""
+        self._users[self.snapshot] += 1
+        return self.snapshot
+
+    def leave(self, snapshot: Snapshot) -> None:
+        """A snapshot that was entered is no longer seen."""
+        self._users[snapshot] -= 1
+        if snapshot is not self.snapshot:
+            self._left.set()
 
     def swap(self, snapshot: Snapshot) -> Snapshot:
         """Put `snapshot` in force; returns the one before."""

@@ -187,12 +187,22 @@ async def _open_json(attempt: Attempt, reply: Reply) -> Answer:
 async def _gather(attempt: Attempt, limit: int) -> tuple[bytes, bool]:
     """Up to about `limit` bytes of the body, and whether that is all of it."""
     first = await attempt.read()
+    if len(first) == _announced_length(attempt):
+        return first, True  # mostly so, and the end needs no waiting for
     pieces, size = [first], len(first)
     while pieces[-1] and size <= limit:
         piece = await attempt.read()
         pieces.append(piece)
         size += len(piece)
     return b"".join(pieces), not pieces[-1]
+
+
+def _announced_length(attempt: Attempt) -> int:
+    """What the engine says how long its answer is, in bytes; -1 where it does not."""
+    for name, value in attempt.reply.headers if attempt.reply is not None else ():
+        if name == b"content-length" and value.isdigit():
+            return int(value)
+    return -1
 
 
 def _content_type(reply: Reply) -> bytes:

@@ -1,8 +1,9 @@
-"""Bounds the waits of one task, for two attribute writes per wait.
+"""Bounds the waits of the tasks that answer requests, for a few attribute writes per wait.
 
-`asyncio.timeout` makes and cancels a timer each time; a stream waits once per token. Here one
-timer serves a whole request: it is left running between waits and looks, when it fires,
-whether the wait of that moment is really over.
+`asyncio.timeout` makes and cancels a timer each time; a stream waits once per token, and even one
+timer per request is a fiftieth of what a small one costs. Here one timer serves all of them: it
+comes back every `TICK` and looks whose wait is over. A deadline is so met within a `TICK`, which
+is little beside the seconds that timeouts are made of.
 """
 
 from __future__ import annotations
@@ -10,29 +11,61 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable
 from math import inf
-from typing import TypeVar
+from typing import Any, TypeVar
 
 T = TypeVar("T")
+
+TICK = 0.025
+"""Seconds between two looks."""
 
 
 class WaitTooLongError(Exception):
     """A bounded wait was not over in time."""
 
 
-class Watchdog:
-    """Owned by the task that makes it; only that task may wait with it, one wait at a time."""
-
-    __slots__ = ("_cancelling", "_due", "_expired", "_loop", "_task", "_timer")
+class Watchdogs:
+    """The owner of the timer. Belongs to the event loop that first asks it to `watch`."""
 
     def __init__(self) -> None:
-        task = asyncio.current_task()
-        assert task is not None, "a watchdog is made inside the task that it watches"
+        self._awake: set[Watchdog] = set()
+        self._timer: asyncio.TimerHandle | None = None
+
+    def watch(self, task: asyncio.Task[Any]) -> Watchdog:
+        """A watchdog for the waits of `task`, which must `close` it."""
+        loop = asyncio.get_running_loop()
+        watchdog = Watchdog(self, loop, task)
+        self._awake.add(watchdog)
+        if self._timer is None:
+            self._timer = loop.call_later(TICK, self._look, loop)
+        return watchdog
+
+    def dismiss(self, watchdog: Watchdog) -> None:
+        """Forget a watchdog."""
+        self._awake.discard(watchdog)
+
+    def _look(self, loop: asyncio.AbstractEventLoop) -> None:
+        now = loop.time()
+        for watchdog in self._awake:
+            if watchdog.due <= now:
+                watchdog.expire()
+        self._timer = loop.call_later(TICK, self._look, loop) if self._awake else None
+
+
+class Watchdog:
+    """Watches one task, which alone may wait with it, one wait at a time."""
+
+    __slots__ = ("_cancelling", "_expired", "_loop", "_owner", "_task", "due")
+
+    def __init__(
+        self, owner: Watchdogs, loop: asyncio.AbstractEventLoop, task: asyncio.Task[Any]
+    ) -> None:
+        self._owner = owner
+        self._loop = loop
         self._task = task
-        self._loop = asyncio.get_running_loop()
-        self._due = inf
         self._expired = False
         self._cancelling = 0
-        self._timer: asyncio.TimerHandle | None = None
+        self.due = inf
+        """When the wait of the moment is too long; infinity between two waits."""
 
     def now(self) -> float:
         """The loop's time in seconds, which deadlines are given in."""
@@ -40,7 +73,8 @@ class Watchdog:
 
     async def wait(self, awaitable: Awaitable[T], deadline: float) -> T:
         """What `awaitable` gives; cancels it and raises `WaitTooLongError` after `deadline`."""
-        self._arm(deadline)
+        self.due = deadline
+        self._cancelling = self._task.cancelling()
         try:
             return await awaitable
         except asyncio.CancelledError:
@@ -50,31 +84,14 @@ class Watchdog:
                     raise WaitTooLongError from None
             raise
         finally:
-            self._due = inf
+            self.due = inf
 
     def close(self) -> None:
-        """Stop the timer. The watchdog is of no use afterwards."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        """Watch no more."""
+        self._owner.dismiss(self)
 
-    def _arm(self, deadline: float) -> None:
-        self._due = deadline
-        self._cancelling = self._task.cancelling()
-        timer = self._timer
-        if timer is not None:
-            if timer.when() <= deadline:
-                return  # it fires early, sees that, and goes on
-            timer.cancel()
-        self._timer = self._loop.call_at(deadline, self._fire)
-
-    def _fire(self) -> None:
-        self._timer = None
-        if self._due == inf:
-            return  # nobody waits now: the next wait sets a new timer
-        if self._loop.time() < self._due:
-            self._timer = self._loop.call_at(self._due, self._fire)
-            return
-        self._due = inf
+    def expire(self) -> None:
+        """The wait is too long: end it."""
+        self.due = inf
         self._expired = True
         self._task.cancel()

@@ -17,13 +17,10 @@ import msgspec
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
     CollectorRegistry,
-    Counter,
     GCCollector,
-    Histogram,
     Info,
     PlatformCollector,
     ProcessCollector,
-    disable_created_metrics,
     generate_latest,
 )
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -32,6 +29,7 @@ from prometheus_client.registry import Collector
 from backends.base import Endpoint
 from gateway.telemetry import names
 from gateway.telemetry.record import RequestRecord
+from gateway.telemetry.series import Counter, CounterFamily, Histogram, HistogramFamily
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 """What `render` returns."""
@@ -99,9 +97,6 @@ class Metrics:
     """All metrics of one gateway, in a registry of its own."""
 
     def __init__(self, version: str, *, max_series: int = _MAX_SERIES) -> None:
-        # A `_created` series beside every other doubles the exposition and tells nothing that
-        # the process start time does not.
-        disable_created_metrics()  # type: ignore[no-untyped-call]
         self._registry = CollectorRegistry(auto_describe=False)
         self._families = _Families(self._registry)
         self._max_series = max_series
@@ -203,50 +198,42 @@ class _Families:
     """The metric families, and how their children are bound."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        def histogram(
-            name: str, text: str, labels: tuple[str, ...], buckets: tuple[float, ...]
-        ) -> Histogram:
-            return Histogram(name, text, labels, registry=registry, buckets=buckets)
-
-        self._requests = Counter(
-            names.REQUESTS, "Requests answered.", names.REQUEST_LABELS, registry=registry
+        self._requests = CounterFamily(names.REQUESTS, "Requests answered.", names.REQUEST_LABELS)
+        self._attempts = CounterFamily(
+            names.ATTEMPTS_TOTAL, "Tries on a replica, by how they ended.", names.ATTEMPT_LABELS
         )
-        self._attempts = Counter(
-            names.ATTEMPTS_TOTAL,
-            "Tries on a replica, by how they ended.",
-            names.ATTEMPT_LABELS,
-            registry=registry,
-        )
-        self._duration = histogram(
+        self._duration = HistogramFamily(
             names.SERVER_REQUEST_DURATION,
             "From a request's first byte to the answer's last.",
             names.DURATION_LABELS,
             names.DURATION_BUCKETS,
         )
-        self._first_token = histogram(
+        self._first_token = HistogramFamily(
             names.SERVER_TIME_TO_FIRST_TOKEN,
             "From a request's first byte to the first content of its stream.",
             names.OPERATION_LABELS,
             names.FIRST_TOKEN_BUCKETS,
         )
-        self._per_token = histogram(
+        self._per_token = HistogramFamily(
             names.SERVER_TIME_PER_OUTPUT_TOKEN,
             "Between the tokens of a stream, after the first.",
             names.OPERATION_LABELS,
             names.OUTPUT_TOKEN_BUCKETS,
         )
-        self._upstream = histogram(
+        self._upstream = HistogramFamily(
             names.CLIENT_OPERATION_DURATION,
             "From sending a try to a replica to the end of its reply.",
             names.DURATION_LABELS,
             names.DURATION_BUCKETS,
         )
-        self._tokens = histogram(
+        self._tokens = HistogramFamily(
             names.CLIENT_TOKEN_USAGE,
             "Tokens of a request, as the engine counted them.",
             names.TOKEN_LABELS,
             names.TOKEN_BUCKETS,
         )
+        for family in vars(self).values():
+            registry.register(family)
 
     def request(
         self, endpoint: Endpoint, key: tuple[str, str, str], status: str, error: str

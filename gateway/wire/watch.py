@@ -157,7 +157,7 @@ class ChoicesWatch(StreamWatch):
                 self.content = True
                 self._ended.add(choice.index)
         self._count(chunk.usage)
-        if chunk.error and chunk.error != b"null":
+        if bytes(chunk.error) not in (b"", b"null"):
             self.failure = parse_error(None, data)
 
 
@@ -187,6 +187,9 @@ class ResponsesWatch(StreamWatch):
 
     def _event(self, name: bytes, data: bytes) -> None:
         if data == b"[DONE]":
+            return
+        if name == b"error":
+            self.failure = parse_error(None, data)
             return
         event = _decode_response_event(data)
         kind = event.type or name.decode("utf-8", "replace")
@@ -238,6 +241,9 @@ class MessagesWatch(StreamWatch):
 
     def _event(self, name: bytes, data: bytes) -> None:
         if data == b"[DONE]":
+            return
+        if name == b"error":  # llama-server's is flat: no object under `error`
+            self.failure = parse_error(None, data)
             return
         event = _decode_message_event(data)
         kind = event.type or name.decode("utf-8", "replace")
