@@ -11,6 +11,10 @@ with a piece for each part of the prompt (`return_progress`), and for a client t
 the one answer is assembled here. A request that has not been given a slot yet has no pieces: it
 stays in the queue, and is dropped when its first part of a prompt would be worked on.
 
+It answers 500 to some mistakes of the client, such as an image for a model that has no eyes.
+Those are refused as what they are: else they would be tried again, and a few of them would make
+a sound replica look broken.
+
 The assembled answer has the fields of the engine's own, except where the stream lacks them:
 
 - responses: `completed_at` is `created_at`, which the engine itself fills in alike, and the
@@ -22,6 +26,7 @@ The assembled answer has the fields of the engine's own, except where the stream
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator
 from typing import Any, ClassVar
 
@@ -70,9 +75,9 @@ class LlamaServerBackend(OpenAIHttpBackend):
         """Ask the replica at `address`, for a stream whatever the client wants."""
         asked = None if request.stream else _as_stream(request)
         if asked is None:
-            return await super().send(address, request)
+            return await _unless_refused(await super().send(address, request))
         streamed, assembler = asked
-        reply = await super().send(address, streamed)
+        reply = await _unless_refused(await super().send(address, streamed))
         if (b"content-type", b"text/event-stream") not in reply.headers:
             return reply  # an error, in the engine's own words
         headers = [header for header in reply.headers if header[0] not in _OF_STREAMS]
@@ -88,6 +93,73 @@ class LlamaServerBackend(OpenAIHttpBackend):
         if status != 200:
             return Readiness(False, f"/health answers HTTP {status}")
         return await super()._check(address)
+
+
+_MISTAKES = {
+    "messages": re.compile("(image|audio|video) input is not supported|Failed to parse messages"),
+    "tools": re.compile("Failed to parse tools"),
+}
+"""How the messages of a 500 begin that is the client's to mend, by the field at fault."""
+
+_LONGEST_ERROR = 1 << 16
+"""Bytes of a failure that are read to find out whose it is."""
+
+
+async def _unless_refused(reply: Reply) -> Reply:
+    """`reply`, to be read from its beginning; raises `RequestRefused` for a client's mistake."""
+    if reply.status != 500:
+        return reply
+    head = b""
+    try:
+        async for piece in reply.body:
+            head += piece
+            if len(head) > _LONGEST_ERROR:
+                break
+        _refuse_mistakes(head)
+    except BaseException:
+        await reply.body.aclose()
+        raise
+    return msgspec.structs.replace(reply, body=_Reread(head, reply.body))
+
+
+def _refuse_mistakes(body: bytes) -> None:
+    try:
+        message = _decode_failure(body).error.message
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return
+    for param, mistake in _MISTAKES.items():
+        if mistake.match(message):
+            raise RequestRefused(400, message, param=param)
+
+
+class _Error(msgspec.Struct):
+    message: str
+
+
+class _Failure(msgspec.Struct):
+    error: _Error
+
+
+_decode_failure = msgspec.json.Decoder(_Failure).decode
+
+
+class _Reread:
+    """A stream of which the beginning has been read already."""
+
+    def __init__(self, head: bytes, rest: ByteStream) -> None:
+        self._head = head
+        self._rest = rest
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        head, self._head = self._head, b""
+        return head or await anext(self._rest)
+
+    async def aclose(self) -> None:
+        self._head = b""
+        await self._rest.aclose()
 
 
 _OF_STREAMS = frozenset((b"content-type", b"content-length", b"cache-control"))
