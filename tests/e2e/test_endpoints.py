@@ -17,6 +17,11 @@ GREEDY = {"temperature": 0}
 """Anthropic's SDK has no such parameter any more; the engines do."""
 
 
+def prompt_tokens(usage: anthropic.types.Usage) -> int:
+    """Anthropic counts what came from a prompt cache apart."""
+    return usage.input_tokens + (usage.cache_read_input_tokens or 0)
+
+
 async def test_responses(sdk, http_engine):
     answer = await sdk(
         lambda c: c.responses.create(
@@ -52,7 +57,8 @@ async def test_messages(house, http_engine):
     assert answer.model == http_engine
     assert "".join(block.text for block in answer.content if block.type == "text") == ANSWER
     assert answer.stop_reason == "end_turn"
-    assert answer.usage.input_tokens > 5
+    assert prompt_tokens(answer.usage) > 5
+    assert answer.usage.output_tokens > 3
 
 
 async def test_messages_stream(house, http_engine):
@@ -89,8 +95,7 @@ async def test_count_tokens(house, http_engine):
     with house.anthropic() as client:
         counted = client.messages.count_tokens(model=http_engine, messages=CAPITAL)
         answer = client.messages.create(model=http_engine, max_tokens=4, messages=CAPITAL)
-    used = answer.usage  # Anthropic counts what came from a prompt cache apart
-    assert counted.input_tokens == used.input_tokens + (used.cache_read_input_tokens or 0)
+    assert counted.input_tokens == prompt_tokens(answer.usage)
 
 
 async def test_messages_of_a_model_that_does_not_exist(house):

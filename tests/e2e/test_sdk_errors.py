@@ -71,7 +71,9 @@ async def test_a_prompt_that_is_too_long(sdk, engine):
     assert refused.value.code == "context_length_exceeded"
 
 
-async def test_an_image_reaches_an_engine_that_says_itself_what_it_cannot_do(sdk, http_engine):
+async def test_an_image_reaches_an_engine_that_says_itself_what_it_cannot_do(
+    sdk, house, http_engine
+):
     """The gateway does not look into the parts of a message: the refusal is the engine's own."""
     parts = [
         {"type": "text", "text": "What is this?"},
@@ -86,6 +88,7 @@ async def test_an_image_reaches_an_engine_that_says_itself_what_it_cannot_do(sdk
     assert 400 <= refused.value.status_code < 500, refused.value
     assert refused.value.type == "invalid_request_error"
     assert any(word in refused.value.message.lower() for word in ("image", "multimodal"))
+    assert house.ready()[1]["models"][http_engine] == "ready", "a client's mistake ejected it"
 
 
 async def test_broken_json_in_anybodys_shape(house):
