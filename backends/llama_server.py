@@ -46,6 +46,7 @@ from backends.base import (
     Stage,
 )
 from backends.openai_http import HttpOptions, OpenAIHttpBackend
+from backends.prompt_progress import WithoutProgress
 from backends.sse import EventCutter, EventTooLargeError
 
 _TRUE = msgspec.Raw(b"true")
@@ -73,7 +74,9 @@ class LlamaServerBackend(OpenAIHttpBackend):
 
     async def send(self, address: str, request: Request) -> Reply:
         """Ask the replica at `address`, for a stream whatever the client wants."""
-        asked = None if request.stream else _as_stream(request)
+        if request.stream:
+            return await self._send_for_stream(address, request)
+        asked = _as_stream(request)
         if asked is None:
             return await _unless_refused(await super().send(address, request))
         streamed, assembler = asked
@@ -85,6 +88,13 @@ class LlamaServerBackend(OpenAIHttpBackend):
         return Reply(
             reply.status, headers, _Whole(address, request.endpoint, reply.body, assembler)
         )
+
+    async def _send_for_stream(self, address: str, request: Request) -> Reply:
+        reporting = _with_progress(request)
+        reply = await _unless_refused(await super().send(address, reporting or request))
+        if reporting is None or (b"content-type", b"text/event-stream") not in reply.headers:
+            return reply
+        return msgspec.structs.replace(reply, body=WithoutProgress(reply.body))
 
     async def _check(self, address: str) -> Readiness:
         status, _ = await self.get(address, "/health")
@@ -181,6 +191,23 @@ def _as_stream(request: Request) -> tuple[Request, Assembler] | None:
         fields["stream_options"] = _WITH_USAGE
     body = _encode(fields)
     return msgspec.structs.replace(request, body=body, stream=True), assembler
+
+
+def _with_progress(request: Request) -> Request | None:
+    """`request`, to be told of the work on its prompt; None where that is the client's affair.
+
+    The other dialects tell it in events that they cannot do without.
+    """
+    if request.endpoint not in (Endpoint.CHAT, Endpoint.COMPLETIONS):
+        return None
+    try:
+        fields = _decode_fields(request.body)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return None
+    if "return_progress" in fields:
+        return None
+    fields["return_progress"] = _TRUE
+    return msgspec.structs.replace(request, body=_encode(fields))
 
 
 class _Whole:

@@ -1,0 +1,53 @@
+"""Take llama-server's reports on its work on the prompt out of a stream.
+
+They are asked for because the engine notices a client that has left only when it has something
+to send (see `llama_server.py`); the client has not asked for them. They all come before the first
+piece of the answer, and repeat an event that comes without them: they can simply be left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+from backends.base import BackendError, ByteStream, Cause, Stage
+from backends.sse import EventCutter, EventTooLargeError, events
+
+_REPORT = b'"prompt_progress":'
+
+
+class WithoutProgress:
+    """A stream without its reports; once one event is none, the rest passes as it comes."""
+
+    def __init__(self, stream: ByteStream) -> None:
+        self._stream = stream
+        self._cutter: EventCutter | None = EventCutter()
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        piece = await self._stream.__anext__()
+        while self._cutter is not None:
+            kept = self._filter(self._cutter, piece)
+            if kept:
+                return kept
+            piece = await self._stream.__anext__()
+        return piece
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+    def _filter(self, cutter: EventCutter, piece: bytes) -> bytes:
+        try:
+            block = cutter.feed(piece)
+        except EventTooLargeError as error:
+            raise BackendError(
+                Stage.STREAMING, Cause.PROTOCOL, "an event is longer than 16 MiB"
+            ) from error
+        reports = 0
+        for _, data, end in events(block):
+            if _REPORT not in data:
+                self._cutter = None
+                return block[reports:] + cutter.rest
+            reports = end
+        return b""

@@ -1,0 +1,64 @@
+import pytest
+
+from backends.base import BackendError
+from backends.prompt_progress import WithoutProgress
+from backends.sse import MAX_EVENT
+
+ROLE = b'data: {"choices":[{"delta":{"role":"assistant"}}]}\n\n'
+REPORT = b'data: {"choices":[{"delta":{"role":"assistant"}}],"prompt_progress":{"total":9}}\n\n'
+TEXT = b'data: {"choices":[{"delta":{"content":"\\"prompt_progress\\": 1"}}]}\n\n'
+COMMENT = b":\n\n"
+
+
+class Pieces:
+    def __init__(self, *pieces: bytes) -> None:
+        self._pieces = iter(pieces)
+        self.closed = False
+
+    def __aiter__(self):
+        return self
+
+    async def __anext__(self) -> bytes:
+        for piece in self._pieces:
+            return piece
+        raise StopAsyncIteration
+
+    async def aclose(self) -> None:
+        self.closed = True
+
+
+async def passed(*pieces: bytes) -> list[bytes]:
+    return [piece async for piece in WithoutProgress(Pieces(*pieces))]
+
+
+async def test_reports_are_left_out_and_the_rest_passes_as_it_comes():
+    assert await passed(REPORT, REPORT, ROLE, TEXT, TEXT) == [ROLE, TEXT, TEXT]
+
+
+async def test_a_report_in_one_piece_with_what_follows():
+    assert await passed(REPORT + REPORT + ROLE + TEXT) == [ROLE + TEXT]
+
+
+@pytest.mark.parametrize("at", range(1, len(REPORT + ROLE + TEXT)))
+async def test_cut_anywhere(at):
+    whole = REPORT + ROLE + TEXT
+    assert b"".join(await passed(whole[:at], whole[at:])) == ROLE + TEXT
+
+
+async def test_text_that_talks_of_reports_is_text():
+    assert await passed(TEXT) == [TEXT]
+
+
+async def test_comments_between_reports_are_no_answer():
+    assert b"".join(await passed(COMMENT, REPORT, COMMENT, ROLE)) == ROLE
+
+
+async def test_closing_closes_the_stream_below():
+    pieces = Pieces(REPORT)
+    await WithoutProgress(pieces).aclose()
+    assert pieces.closed
+
+
+async def test_an_event_without_end_is_an_error():
+    with pytest.raises(BackendError, match="16 MiB"):
+        await passed(b"data: " + b"x" * MAX_EVENT)
