@@ -1,0 +1,129 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from backends.base import BackendError, Cause, RequestRefused, Stage
+from gateway.dispatch.verdict import (
+    FIRST_TOKEN_TIMEOUT,
+    IDLE_TIMEOUT,
+    TOTAL_TIMEOUT,
+    judge_exception,
+    judge_protocol,
+    judge_status,
+    judge_stream,
+    judge_timeout,
+    retry_after,
+)
+from gateway.wire.engine_error import EngineError
+
+ERROR = json.dumps({"error": {"message": "because"}}).encode()
+
+TABLE = {
+    # status, body: told, retry, fall back, blame
+    (301, b""): (502, True, True, True),
+    (400, ERROR): (400, False, False, False),
+    (401, ERROR): (502, True, True, True),
+    (403, ERROR): (502, True, True, True),
+    (404, ERROR): (404, False, False, False),
+    (404, b"<html>"): (501, False, True, False),
+    (404, b'{"detail":"Not Found"}'): (501, False, True, False),
+    (405, ERROR): (501, False, True, False),
+    (408, ERROR): (504, True, True, True),
+    (409, ERROR): (409, False, False, False),
+    (422, ERROR): (400, False, False, False),
+    (429, ERROR): (429, True, True, False),
+    (500, ERROR): (502, True, True, True),
+    (501, ERROR): (501, False, True, False),
+    (503, ERROR): (503, True, True, True),
+    (504, ERROR): (504, True, True, True),
+    (599, b""): (502, True, True, True),
+}
+
+
+@pytest.mark.parametrize(("case", "verdict"), TABLE.items(), ids=map(str, TABLE))
+def test_the_table_of_statuses(case, verdict):
+    failure = judge_status(*case[:1], [], case[1], "e@r", 0.0)
+    told = (failure.error.status, failure.retry, failure.fall_back, failure.blame)
+    assert told == verdict
+    assert failure.error.message
+    assert not failure.silent
+
+
+@pytest.mark.parametrize(
+    ("stage", "cause", "status"),
+    [
+        (Stage.CONNECT, Cause.REFUSED, 503),
+        (Stage.CONNECT, Cause.TLS, 503),
+        (Stage.SENT, Cause.RESET, 502),
+        (Stage.STREAMING, Cause.PROTOCOL, 502),
+        (Stage.SENT, Cause.ENGINE, 502),
+        (Stage.SENT, Cause.UNSUPPORTED, 501),
+    ],
+)
+def test_what_adapters_raise(stage, cause, status):
+    failure = judge_exception(BackendError(stage, cause, "why"), "e@r")
+    assert failure.error.status == status
+    assert failure.cause == cause
+    assert failure.retry == (status != 501)
+    assert "e@r" in failure.error.message
+
+
+@pytest.mark.parametrize(
+    ("status", "retry", "fall_back"), [(400, False, False), (429, True, True), (501, False, True)]
+)
+def test_what_engines_in_process_refuse(status, retry, fall_back):
+    failure = judge_exception(RequestRefused(status, "no", param="n"), "e@r")
+    assert (failure.retry, failure.fall_back, failure.blame) == (retry, fall_back, False)
+    assert failure.error.status == status
+    assert failure.error.message == "no"
+
+
+@pytest.mark.parametrize(
+    ("said", "status", "retry"),
+    [(None, 502, True), (500, 502, True), (400, 400, False), (429, 429, True), (408, 502, True)],
+)
+def test_errors_inside_a_stream(said, status, retry):
+    failure = judge_stream(EngineError("why", status=said), "e@r")
+    assert (failure.error.status, failure.retry) == (status, retry)
+
+
+@pytest.mark.parametrize(
+    ("cause", "goes_on"),
+    [(FIRST_TOKEN_TIMEOUT, True), (IDLE_TIMEOUT, True), (TOTAL_TIMEOUT, False)],
+)
+def test_waits_that_were_too_long(cause, goes_on):
+    failure = judge_timeout(cause, 1.5, "e@r")
+    assert failure.error.status == 504
+    assert (failure.retry, failure.fall_back, failure.silent) == (goes_on, goes_on, True)
+    assert "1.5 s" in failure.error.message
+
+
+def test_an_answer_against_the_rules():
+    failure = judge_protocol("torn", "e@r")
+    assert (failure.error.status, failure.retry, failure.blame) == (502, True, True)
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [
+        (b"5", 5.0),
+        (b" 0.5 ", 0.5),
+        (b"-5", 0.0),
+        (b"inf", 3600.0),
+        (b"99999999", 3600.0),
+        (b"Thu, 01 Jan 1970 00:01:40 GMT", 40.0),
+        (b"Thu, 01 Jan 1970 00:00:00 GMT", 0.0),
+        (b"nan", None),
+        (b"soon", None),
+        (b"", None),
+        (b"\xff", None),
+    ],
+)
+def test_retry_after(value, seconds):
+    assert retry_after([(b"x", b"1"), (b"retry-after", value)], 60.0) == seconds
+
+
+def test_no_retry_after():
+    assert retry_after([], 0.0) is None

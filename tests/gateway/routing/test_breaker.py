@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+import pytest
+
+from gateway.routing.breaker import FIRST_WAIT, LONGEST_WAIT, THRESHOLD, Breaker, BreakerState
+
+
+def fail(breaker, now, times=1):
+    for _ in range(times):
+        breaker.failed(breaker.sent(now), now)
+
+
+@pytest.fixture
+def opened():
+    """A breaker that opened at second 100."""
+    breaker = Breaker()
+    fail(breaker, 100.0, THRESHOLD)
+    return breaker
+
+
+def test_a_new_one_is_closed():
+    assert Breaker().state(0.0) is BreakerState.CLOSED
+    assert Breaker().allows(0.0)
+
+
+def test_it_opens_after_so_many_failures_in_a_row_and_not_before():
+    breaker = Breaker()
+    fail(breaker, 0.0, THRESHOLD - 1)
+    assert breaker.state(0.0) is BreakerState.CLOSED
+    fail(breaker, 0.0)
+    assert breaker.state(0.0) is BreakerState.OPEN
+    assert not breaker.allows(0.0)
+
+
+def test_a_success_begins_the_count_anew():
+    breaker = Breaker()
+    for _ in range(3):
+        fail(breaker, 0.0, THRESHOLD - 1)
+        breaker.succeeded(breaker.sent(0.0))
+    assert breaker.state(0.0) is BreakerState.CLOSED
+
+
+def test_after_the_wait_exactly_one_request_is_let_through(opened):
+    assert not opened.allows(100.0 + FIRST_WAIT - 0.01)
+    now = 100.0 + FIRST_WAIT
+    assert opened.state(now) is BreakerState.HALF_OPEN
+    assert opened.allows(now)
+    opened.sent(now)
+    assert not opened.allows(now)
+
+
+def test_a_trial_that_succeeds_closes_it(opened):
+    now = 100.0 + FIRST_WAIT
+    opened.succeeded(opened.sent(now))
+    assert opened.state(now) is BreakerState.CLOSED
+    fail(opened, now, THRESHOLD - 1)
+    assert opened.allows(now)
+
+
+def test_each_trial_that_fails_doubles_the_wait_up_to_a_limit(opened):
+    now, waits = 100.0, []
+    for _ in range(8):
+        start = now
+        while not opened.allows(now):
+            now += 0.25
+        waits.append(now - start)
+        fail(opened, now)
+    assert waits[:4] == [1.0, 2.0, 4.0, 8.0]
+    assert waits[-1] == LONGEST_WAIT
+
+
+def test_a_trial_that_never_reports_does_not_lock_it_for_ever(opened):
+    now = 100.0 + FIRST_WAIT
+    opened.sent(now)
+    assert opened.allows(now + LONGEST_WAIT)
+
+
+def test_a_success_sent_before_it_opened_says_nothing_about_now():
+    breaker = Breaker()
+    early = breaker.sent(0.0)
+    fail(breaker, 1.0, THRESHOLD)
+    breaker.succeeded(early)
+    assert breaker.state(1.0) is BreakerState.OPEN
+
+
+def test_a_late_failure_does_not_open_it_again():
+    breaker = Breaker()
+    late = [breaker.sent(0.0) for _ in range(THRESHOLD)]
+    fail(breaker, 0.0, THRESHOLD)
+    breaker.succeeded(breaker.sent(FIRST_WAIT))
+    for epoch in late:
+        breaker.failed(epoch, FIRST_WAIT)
+    assert breaker.state(FIRST_WAIT) is BreakerState.CLOSED
+
+
+def test_a_witness_from_outside_closes_it_and_forgets_the_wait(opened):
+    fail(opened, 100.0 + FIRST_WAIT)
+    opened.reset()
+    assert opened.allows(101.0)
+    fail(opened, 200.0, THRESHOLD)
+    assert opened.allows(200.0 + FIRST_WAIT)
