@@ -39,19 +39,18 @@ class Child:
         folder: Path,
         *,
         env: Mapping[str, str] | None = None,
-        on_orphaned: signal.Signals = signal.SIGKILL,
     ) -> None:
-        """`folder` takes its output; `on_orphaned` is what it gets when the test run dies."""
+        """`folder` takes its output."""
         folder.mkdir(parents=True, exist_ok=True)
         self.name = name
         self.out = folder / f"{name}.out"
         self.err = folder / f"{name}.err"
-        tether = [sys.executable, "-S", "-E", str(_TETHER), str(os.getpid())]
+        tether = [sys.executable, "-S", "-E", str(_TETHER)]
         with self.out.open("wb") as out, self.err.open("wb") as err:
             self._process = subprocess.Popen(
-                [*tether, str(int(on_orphaned)), *map(str, argv)],
+                [*tether, *map(str, argv)],
                 env=dict(os.environ if env is None else env),
-                stdin=subprocess.DEVNULL,
+                stdin=subprocess.PIPE,
                 stdout=out,
                 stderr=err,
                 start_new_session=True,
@@ -121,6 +120,8 @@ class Child:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait(_STOP_TIME)
+        assert self._process.stdin is not None
+        self._process.stdin.close()
 
 
 class Children:

@@ -184,7 +184,6 @@ def start_vllm(children: Children, folder: Path) -> EngineServer:
         where = ("--host", HOST, "--port", str(port), "--served-model-name", MODEL)
         argv = [binary, "serve", MODEL_DIR, *where, *VLLM_ARGUMENTS]
         env = {**os.environ, **VLLM_ENVIRONMENT}
-        # SIGKILL would leave its engine core behind, which is a process of its own.
-        return Child(f"{VLLM}-{port}", argv, folder, env=env, on_orphaned=signal.SIGTERM)
+        return Child(f"{VLLM}-{port}", argv, folder, env=env)
 
     return EngineServer(VLLM, children, start)

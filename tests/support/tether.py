@@ -1,23 +1,36 @@
-"""Run a command that does not outlive this process's parent: `tether.py PARENT SIGNAL COMMAND…`.
+"""Run a command that does not outlive whoever holds the other end of standard input.
 
-Linux alone can promise that (prctl(2), PR_SET_PDEATHSIG); elsewhere the command simply runs. In
-a file of its own, and free of imports from this project, because it becomes the command.
+`tether.py COMMAND…` forks a guardian and becomes the command, in one process group. When the
+pipe on standard input breaks, because the test run has died however suddenly, the guardian kills
+the group: also what the command has started, which a death signal to the command alone (Linux's
+PR_SET_PDEATHSIG) would leave behind.
+
+In a file of its own, and free of imports from this project, because it becomes the command.
 """
 
-import ctypes
 import os
+import signal
 import sys
 
-PR_SET_PDEATHSIG = 1
+
+def guard() -> None:
+    """Wait for the pipe to break, then kill the group, this process included."""
+    null = os.open(os.devnull, os.O_RDWR)
+    os.dup2(null, 1)
+    os.dup2(null, 2)
+    while os.read(0, 1024):
+        pass
+    os.killpg(0, signal.SIGKILL)
 
 
-def main(parent: int, signal: int, command: list[str]) -> None:
-    """Tie this process to `parent`, then become `command`. Never returns."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal, 0, 0, 0)
-        if os.getppid() != parent:  # it died before we were tied to it
-            sys.exit(1)
+def main(command: list[str]) -> None:
+    """Never returns. The caller has made this process the leader of a group of its own."""
+    if os.fork() == 0:
+        guard()
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    os.close(null)
     os.execvp(command[0], command)
 
 
-main(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3:])
+main(sys.argv[1:])
