@@ -11,6 +11,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from importlib import resources
 from pathlib import Path
 
 from gateway import config
@@ -26,11 +27,19 @@ WRONG = 2
 FAILED = 1
 """The exit code where the gateway cannot start."""
 
+_HERE = Path("routing.yaml")
+
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command to the ones `gateway` knows."""
     parser = subparsers.add_parser("serve", help="run the gateway")
-    parser.add_argument("file", nargs="?", type=Path, default=Path("routing.yaml"), metavar="FILE")
+    parser.add_argument(
+        "file",
+        nargs="?",
+        type=Path,
+        metavar="FILE",
+        help="default: ./routing.yaml, or, where there is none, the model that ships",
+    )
     parser.add_argument("--host", help="listen here instead of `server.host`")
     parser.add_argument("--port", type=int, help="listen here instead of `server.port`")
     parser.add_argument(
@@ -52,8 +61,9 @@ def run(args: argparse.Namespace) -> int:
     # uvicorn tells what the gateway tells in its own words.
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
     logging.getLogger("httpx").setLevel(logging.WARNING)
+    file = args.file or _default_file()
     try:
-        checked = config.load(args.file, os.environ)
+        checked = config.load(file, os.environ)
     except config.ConfigErrors as errors:
         print(errors, file=sys.stderr)
         return WRONG
@@ -62,12 +72,19 @@ def run(args: argparse.Namespace) -> int:
     port = server.port if args.port is None else args.port
     if is_open_to_others(checked, host):
         print(
-            f"--host {host} can be reached from other machines, and {args.file} has no "
+            f"--host {host} can be reached from other machines, and {file} has no "
             "keys: add `keys:`, or `server: {insecure: true}` if others guard the way here",
             file=sys.stderr,
         )
         return WRONG
-    return _serve(args.file, checked, host, port)
+    return _serve(file, checked, host, port)
+
+
+def _default_file() -> Path:
+    if _HERE.exists():
+        return _HERE
+    logger.info("no %s here: serving the model that ships with the gateway", _HERE)
+    return Path(str(resources.files("gateway") / "embedded" / "routing.yaml"))
 
 
 def _serve(path: Path, checked: Config, host: str, port: int) -> int:
