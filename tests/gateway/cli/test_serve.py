@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import argparse
+import socket
 from pathlib import Path
 
 import pytest
@@ -44,3 +45,14 @@ def test_an_address_of_another_machine_cannot_be_listened_on(
     file.write_text(f"server: {{insecure: true}}\n{FILE}", encoding="utf-8")
     assert gateway(file, "--host", "192.0.2.1", "--port", "0") == 1
     assert "cannot listen on 192.0.2.1:0" in capsys.readouterr().err
+
+
+def test_without_a_file_here_the_one_that_ships_is_served(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        # It has been read, checked, and found its model, or it would not come to the port.
+        assert gateway("--port", port) == 1
+    assert f"cannot listen on 127.0.0.1:{port}" in capsys.readouterr().err
