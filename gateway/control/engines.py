@@ -112,5 +112,6 @@ class Engines:
         if known is None:
             fresh.readiness = Readiness(False, "loading")
             return fresh
-        known.backend = opened.backend
+        # The same replica may be spelled differently now, and the adapter knows its own spelling.
+        known.backend, known.address = opened.backend, address
         return known

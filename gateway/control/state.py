@@ -45,8 +45,19 @@ class State:
         return before
 
     async def unused(self, snapshot: Snapshot) -> None:
-        """Wait until no request sees `snapshot` any more, and forget it."""
-        while self._users[snapshot]:
+        """Wait until no request sees `snapshot`, or one from before it, and forget it.
+
+        What is part of it may have been in force for several snapshots already.
+        """
+        while self._used_until(snapshot):
             self._left.clear()
             await self._left.wait()
         del self._users[snapshot]
+
+    def _used_until(self, snapshot: Snapshot) -> bool:
+        for one, users in self._users.items():  # in the order in which they were in force
+            if users:
+                return True
+            if one is snapshot:
+                break
+        return False
