@@ -8,7 +8,9 @@ from gateway.wire.malformed import MALFORMED
 from gateway.wire.peek import Peek
 
 _ENOUGH = 16 << 10
-"""Bytes of the beginning that tell conversations apart."""
+"""Bytes of the first turns that tell conversations apart."""
+_ENOUGH_TEXT = 256
+"""The same of a text without turns, which grows at its end: a longer part would change with it."""
 
 _decode_items = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
@@ -24,7 +26,7 @@ def beginning(peeked: Peek) -> bytes | None:
     """Its system part and its first user message as raw JSON; None where there is nothing."""
     turns = bytes(peeked.messages or peeked.input or peeked.prompt)
     if not turns.startswith(b"["):
-        return turns[:_ENOUGH] or None
+        return turns[:_ENOUGH_TEXT] or None
     return (bytes(peeked.system) + b"".join(_opening(turns)))[:_ENOUGH]
 
 
