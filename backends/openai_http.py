@@ -238,6 +238,8 @@ def parse_base(address: str) -> Base:
         raise ValueError(f"{address!r} is not a URL: {error}") from error
     if url.scheme not in ("http", "https") or not url.host:
         raise ValueError(f"{address!r} is not a base URL such as http://127.0.0.1:8000")
+    if url.port is not None and not 0 < url.port < 65536:
+        raise ValueError(f"{address!r} has a port outside 1 to 65535")
     if url.userinfo:
         raise ValueError("a replica's URL holds a user name or password: use `api_key`")
     if url.query or url.fragment:

@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Iterable
 from graphlib import CycleError, TopologicalSorter
 
-from backends.openai_http import HttpOptions
+from backends.openai_http import Base, HttpOptions, parse_base
 from gateway.config.names import Glob, NameIndex, is_glob
 from gateway.config.problems import Path, Report
 from gateway.config.structs import Config, Model, Rule
@@ -39,20 +39,20 @@ def _replicas(config: Config, report: Report) -> None:
     for name, options in config.backends.items():
         if not isinstance(options, HttpOptions):
             continue
-        seen: dict[str, int] = {}
+        seen: dict[Base, int] = {}
         for position, url in enumerate(options.replicas):
             path: Path = ("backends", name, "replicas", position)
             if _CREDENTIALS.match(url):
                 report.add(path, "found credentials in a URL, which is shown", "use `api_key`")
                 continue
-            first = seen.setdefault(_address(url), position)
+            try:
+                base = parse_base(url)
+            except ValueError as error:
+                report.add(path, str(error), "give one such as http://10.0.0.1:8000")
+                continue
+            first = seen.setdefault(base, position)
             if first != position:
                 report.add(path, f'"{url}" is here twice', f"it is replicas[{first}] too")
-
-
-def _address(url: str) -> str:
-    """What two spellings of one replica have in common."""
-    return url.rstrip("/").removesuffix("/v1").rstrip("/").lower()
 
 
 def _shape(config: Config, report: Report) -> None:
