@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+import asyncio
+import logging
+from types import SimpleNamespace
+
+import pytest
+
+from backends.base import Readiness
+from gateway.control.health import HealthMonitor
+from gateway.routing.replica import Replica
+
+
+class Probed:
+    """A backend of which only the probe is asked."""
+
+    def __init__(self, probe):
+        self._probe = probe
+
+    async def probe(self, address):
+        return await self._probe()
+
+
+def replica(name, probe):
+    return Replica("engine", Probed(probe), f"http://{name}")
+
+
+async def good():
+    return Readiness(True)
+
+
+async def hung():
+    await asyncio.Event().wait()
+
+
+async def broken():
+    raise ZeroDivisionError("oops")
+
+
+def monitor(*replicas, interval=60.0, timeout=0.1):
+    state = SimpleNamespace(snapshot=SimpleNamespace(replicas=replicas))
+    return HealthMonitor(state, interval, timeout)
+
+
+async def test_a_hung_probe_delays_no_other_and_is_called_what_it_is():
+    fine, stuck = replica("a", good), replica("b", hung)
+    look = asyncio.create_task(monitor(fine, stuck).look((fine, stuck)))
+    await asyncio.sleep(0.02)
+    assert fine.may_take_traffic(0.0)
+    await asyncio.wait_for(look, 1)
+    assert not stuck.may_take_traffic(0.0)
+    assert "0.1 s" in stuck.why_not(0.0)
+
+
+async def test_a_bug_in_a_probe_ends_nothing(caplog):
+    fine, odd = replica("a", good), replica("b", broken)
+    await monitor(fine, odd).look((odd, fine))
+    assert fine.may_take_traffic(0.0)
+    assert not odd.may_take_traffic(0.0)
+    assert "oops" in caplog.text
+    assert "oops" not in odd.why_not(0.0)
+
+
+async def test_only_changes_are_told(caplog):
+    caplog.set_level(logging.INFO)
+    one = replica("a", good)
+    for _ in range(3):
+        await monitor(one).look((one,))
+    assert len([record for record in caplog.records if "engine@a" in record.message]) == 1
+
+
+async def test_it_looks_again_and_again_and_leaves_the_load_alone():
+    looks = []
+
+    async def counted():
+        looks.append(None)
+        return Readiness(True)
+
+    one = replica("a", counted)
+    one.outstanding = 3
+    task = asyncio.create_task(monitor(one, interval=0.01).run())
+    await asyncio.sleep(0.1)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert len(looks) >= 3
+    assert one.outstanding == 3

@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+
+from backends.base import Readiness
+from gateway.control.drain import Phase
+from gateway.control.readiness import report
+from gateway.routing.replica import Replica
+
+
+def replica(name, reason=""):
+    one = Replica("engine", object(), f"http://{name}")
+    one.observe(Readiness(not reason, reason))
+    return one
+
+
+def snapshot(**models):
+    routes = [
+        SimpleNamespace(
+            name=name, variants=[SimpleNamespace(replicas=tuple(group)) for group in variants]
+        )
+        for name, variants in models.items()
+    ]
+    return SimpleNamespace(table=SimpleNamespace(routes=routes))
+
+
+def test_one_replica_of_one_model_is_enough():
+    said = report(
+        snapshot(a=[[replica("x", "down"), replica("y")]], b=[[replica("z", "loading")]]),
+        Phase.SERVING,
+        0.0,
+    )
+    assert said.ready
+    assert said.models == {"a": "ready", "b": "engine@z: loading"}
+
+
+def test_none_at_all_is_a_reason():
+    said = report(snapshot(a=[[replica("x", "HTTP 503")], []]), Phase.SERVING, 0.0)
+    assert not said.ready
+    assert "no model" in said.reason
+    assert said.models == {"a": "engine@x: HTTP 503"}
+
+
+def test_a_model_without_replicas_says_so():
+    assert report(snapshot(a=[[]]), Phase.SERVING, 0.0).models == {"a": "no replica"}
+
+
+@pytest.mark.parametrize("phase", [Phase.LEAVING, Phase.DRAINING, Phase.CUT])
+def test_on_the_way_out_it_is_never_ready(phase):
+    said = report(snapshot(a=[[replica("x")]]), phase, 0.0)
+    assert not said.ready
+    assert phase in said.reason
