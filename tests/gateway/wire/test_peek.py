@@ -1,0 +1,33 @@
+from __future__ import annotations
+
+import pytest
+
+from backends.base import Endpoint
+from gateway.errors import BadRequest
+from gateway.wire.peek import peek
+
+CHAT = b'"messages":[{"role":"user","content":"x"}]'
+
+
+def test_only_the_fields_of_routing_are_read():
+    peeked = peek(Endpoint.CHAT, b'{"model":"m","stream":true,"n":2,"user":"u",' + CHAT + b"}")
+    assert (peeked.model, peeked.stream, peeked.n, peeked.user) == ("m", True, 2, "u")
+    assert bytes(peeked.messages) == CHAT.removeprefix(b'"messages":')
+
+
+@pytest.mark.parametrize("number", [b"1e400", b"-0", b"1" * 400, b"0.1e-400"])
+def test_what_is_not_looked_at_may_be_strange(number):
+    assert peek(Endpoint.CHAT, b'{"model":"m","x":' + number + b"," + CHAT + b"}").model == "m"
+
+
+@pytest.mark.parametrize("empty", [b"[]", b"[ ]", b"[" + b"\n\t " * 50 + b"]"])
+def test_an_empty_list_is_empty_however_it_is_spaced(empty):
+    with pytest.raises(BadRequest, match="empty") as refused:
+        peek(Endpoint.CHAT, b'{"model":"m","messages":' + empty + b"}")
+    assert refused.value.param == "messages"
+
+
+@pytest.mark.parametrize("body", [b"[" * 100_000, b'{"model":"m","x":' + b'{"a":' * 50_000])
+def test_nesting_without_end_is_the_clients_mistake(body):
+    with pytest.raises(BadRequest):
+        peek(Endpoint.CHAT, body)

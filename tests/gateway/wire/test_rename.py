@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from gateway.wire.rename import StreamRename, with_model
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"model":"old","x":1e400}',
+        b'{"x": [1 , 2], "model" :\t"old"}',
+        b'{"x":{"model":"old"},"model":"old"}',
+        b'{"x":"\\"model\\":\\"old\\"","model":"old"}',
+        b'{"x":"model","model":"old"}',
+        b'{"x":["model"],"m\\u006fdel":"old"}',
+    ],
+)
+def test_the_top_level_model_is_set_and_nothing_else(body):
+    changed = json.loads(with_model(body, "old", 'ne"w'))
+    assert changed == {**json.loads(body), "model": 'ne"w'}
+
+
+def test_of_two_the_last_counts():
+    assert json.loads(with_model(b'{"model":"a","model":"old"}', "old", "new")) == {"model": "new"}
+
+
+class TestStream:
+    def test_until_a_name_is_known_nothing_is_touched(self):
+        rename = StreamRename("mine")
+        rename.learn("")
+        assert rename.apply(b'data: {"model":""}\n\n') == b'data: {"model":""}\n\n'
+        rename.learn("theirs")
+        assert rename.apply(b'data: {"model":"theirs"}\n\n') == b'data: {"model":"mine"}\n\n'
+
+    @pytest.mark.parametrize("name", ["a/b", "ünï", 'quo"te', "back\\slash"])
+    def test_any_name_is_found_with_and_without_a_space(self, name):
+        rename = StreamRename("mine")
+        rename.learn(name)
+        for separators in ((",", ":"), (", ", ": ")):
+            event = json.dumps({"model": name}, separators=separators, ensure_ascii=False)
+            assert json.loads(rename.apply(event.encode())) == {"model": "mine"}
+
+    def test_text_that_speaks_of_it_is_left_alone(self):
+        rename = StreamRename("mine")
+        rename.learn("theirs")
+        event = json.dumps({"content": '"model":"theirs"'}).encode()
+        assert rename.apply(event) == event

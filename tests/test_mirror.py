@@ -1,0 +1,84 @@
+"""Tests mirror the packages: whoever looks for the tests of a module knows where they are."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+MIRRORED = ("gateway", "backends", "tools")
+
+ELSEWHERE = {
+    "backends/base.py": "an interface: tests/backends, over every implementation of it",
+    "backends/mlx/answer.py": "tests/backends/mlx/test_backend.py, through what it answers",
+    "backends/mlx/runtime.py": "tests/backends/mlx/test_engine.py, which starts it",
+    "gateway/__main__.py": "tests/gateway/cli, by the commands it runs",
+    "gateway/api/client_watch.py": "tests/faults/test_cancel.py, by clients that leave",
+    "gateway/api/exchange.py": "tests/gateway/api/test_headers.py and tests/faults",
+    "gateway/api/http_errors.py": "tests/gateway/api/test_routes.py",
+    "gateway/api/openapi.py": "tests/gateway/api/test_routes.py",
+    "gateway/api/relay.py": "tests/faults/test_cancel.py and tests/gateway/api/test_inference.py",
+    "gateway/app.py": "tests/faults, which run all of it, and tests/e2e",
+    "gateway/config/scalars.py": "tests/gateway/config/test_build.py, by what it reads",
+    "gateway/config/structs.py": "tests/gateway/config/test_json_schema.py, by what it tells",
+    "gateway/control/engines.py": "tests/gateway/control/test_reload.py",
+    "gateway/dispatch/answer.py": "tests/faults/test_commit_point.py",
+    "gateway/dispatch/ask.py": "a struct without behaviour",
+    "gateway/dispatch/attempt.py": "tests/faults, by every way in which an attempt can end",
+    "gateway/errors.py": "tests/faults/test_dialects.py, in each dialect",
+    "gateway/held_head.py": "tests/gateway/test_server.py",
+    "gateway/policies/base.py": "an interface: tests/gateway/policies",
+    "gateway/telemetry/series.py": "tests/gateway/telemetry/test_metrics.py",
+    "gateway/wire/conversation.py": "tests/gateway/routing/test_split.py and tests/e2e",
+    "gateway/wire/usage.py": "tests/gateway/wire/test_watch.py",
+}
+"""Modules with code and without a test file of their own, and where they are tested."""
+
+
+def _tests_of(package):
+    return sorted((ROOT / "tests" / package).rglob("test_*.py"))
+
+
+def has_code(path):
+    body = ast.parse(path.read_text()).body
+    return any(
+        isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) for node in body
+    )
+
+
+def modules_with_code(*packages):
+    for package in packages:
+        for path in sorted((ROOT / package).rglob("*.py")):
+            if path.name != "__init__.py" and has_code(path):
+                yield path.relative_to(ROOT)
+
+
+@pytest.mark.parametrize("package", MIRRORED)
+def test_every_test_file_has_its_module(package):
+    strays = []
+    for test in _tests_of(package):
+        relative = test.relative_to(ROOT / "tests")
+        name = relative.name.removeprefix("test_").removesuffix(".py")
+        module = ROOT / relative.parent / f"{name}.py"
+        if not (module.exists() or (ROOT / relative.parent / name / "__init__.py").exists()):
+            strays.append(str(relative))
+    assert not strays, "tests without a module of that name"
+
+
+def test_every_module_has_its_test_file():
+    missing = [
+        str(module)
+        for module in modules_with_code("gateway", "backends")
+        if not (ROOT / "tests" / module.parent / f"test_{module.name}").exists()
+        and str(module) not in ELSEWHERE
+    ]
+    assert not missing, "modules without a test file: write one, or say where they are tested"
+
+
+def test_no_exemption_outlives_its_reason():
+    for module in ELSEWHERE:
+        assert (ROOT / module).exists(), f"{module} is gone"
+        test = ROOT / "tests" / Path(module).parent / f"test_{Path(module).name}"
+        assert not test.exists(), f"{module} has its own test file"
