@@ -31,7 +31,6 @@ ELSEWHERE = {
     "gateway/held_head.py": "tests/gateway/test_server.py",
     "gateway/policies/base.py": "an interface: tests/gateway/policies",
     "gateway/telemetry/series.py": "tests/gateway/telemetry/test_metrics.py",
-    "gateway/wire/conversation.py": "tests/gateway/routing/test_split.py and tests/e2e",
     "gateway/wire/usage.py": "tests/gateway/wire/test_watch.py",
 }
 """Modules with code and without a test file of their own, and where they are tested."""
