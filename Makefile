@@ -43,7 +43,7 @@ format: $(VENV)/.dev ## Put the code into its format
 bench: $(VENV)/.dev ## Measure what the gateway costs per request and per chunk
 	$(BIN)/python -m bench
 
-model: ## Train the model that ships, from its grammar (about 10 minutes)
+model: ## Train the model that ships, from its grammar, and examine it (about 25 minutes)
 	$(PYTHON) -m tools.tiny_tale
 
 lock: $(VENV)/.dev ## Bring the lock files up to date with pyproject.toml

@@ -1,4 +1,4 @@
-"""`python -m tools.tiny_tale [all|train|export|check]`: make the model, or examine it."""
+"""`python -m tools.tiny_tale [all|train|export|check|card]`: make the model, or examine it."""
 
 import argparse
 import sys
@@ -14,8 +14,9 @@ def main() -> int:
         "command",
         nargs="?",
         default="all",
-        choices=("all", "train", "export", "check"),
-        help="train: weights and card; export: every other file again; check: ask the questions",
+        choices=("all", "train", "export", "check", "card"),
+        help="all: train and card; train: new weights; export: the other files from the weights; "
+        "check: the examination; card: the examination, and the model card that reports it",
     )
     parser.add_argument("--folder", type=Path, default=FOLDER, help="default: models/tiny-tale")
     parser.add_argument("--steps", type=int, help="fewer steps, for a first look at a change")
@@ -26,30 +27,33 @@ def main() -> int:
         from .export import export
 
         export(arguments.folder)
-    return examine(arguments.folder) if arguments.command in ("all", "check") else 0
+    if arguments.command in ("all", "check", "card"):
+        return judge(arguments.folder, card=arguments.command != "check")
+    return 0
 
 
 def make(folder: Path, steps: int | None) -> None:
-    """Train and write every file."""
-    from .card import write_card
+    """Train and write what the engines read."""
     from .export import save
     from .train import Plan, train
 
-    plan = Plan() if steps is None else Plan(steps=steps)
-    trained = train(plan)
+    trained = train(Plan() if steps is None else Plan(steps=steps))
     save(trained.model, trained.tokenizer, folder)
-    write_card(folder, trained, plan)
+    trained.record.write(folder)
 
 
-def examine(folder: Path) -> int:
-    """Ask the questions and print what went wrong."""
-    from .check import check
+def judge(folder: Path, *, card: bool) -> int:
+    """Examine the model, print what went wrong, and write the card if it is wanted."""
+    from .card import write_card
+    from .check import examine
 
-    faults = check(folder)
-    for fault in faults:
+    examination = examine(folder)
+    if card:
+        write_card(folder, examination)
+    for fault in examination.faults:
         print(fault)
-    print(f"{len(faults)} faults" if faults else "all answers right")
-    return 1 if faults else 0
+    print(f"{len(examination.faults)} faults" if examination.faults else "all answers right")
+    return 1 if examination.faults else 0
 
 
 if __name__ == "__main__":

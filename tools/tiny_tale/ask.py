@@ -13,8 +13,11 @@ from .export import load
 from .model import TinyTale
 from .tokenizer import END, END_OF_TEXT, identity, load_tokenizer
 
-LIMIT = 600
+LIMIT = 450
 """Tokens an answer may have; every trained answer is shorter."""
+
+OVERRUN = 30
+"""Tokens by which an answer may be longer than expected before it is cut off."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,12 +49,22 @@ class Teller:
 
     def ask(self, messages: Sequence[Message], tools: Sequence[Tool] = ()) -> Answer:
         """Answer a conversation."""
-        prompt = render(messages, tools, add_generation_prompt=True, source=self.template)
-        return self.complete(prompt)
+        return self.complete(self.prompt(messages, tools))
 
-    def complete(self, prompt: str, limit: int = LIMIT) -> Answer:
-        """Continue `prompt`, which already has every framing token it needs."""
+    def prompt(self, messages: Sequence[Message], tools: Sequence[Tool] = ()) -> str:
+        """A conversation as the model reads it when it is to answer."""
+        return render(messages, tools, add_generation_prompt=True, source=self.template)
+
+    def complete(self, prompt: str, expected: str | None = None) -> Answer:
+        """Continue `prompt`, which already has every framing token it needs.
+
+        With `expected` the same answer comes sooner where it is the expected one, and is cut off
+        where it is much longer.
+        """
         torch.set_num_threads(1)  # so small a model loses more to a second thread than it gains
         stop = frozenset(identity(self.tokenizer, token) for token in (END, END_OF_TEXT))
-        ids, margin = self.model.greedy(self.tokenizer.encode(prompt).ids, stop, limit)
+        draft = self.tokenizer.encode(expected or "").ids
+        limit = LIMIT if expected is None else len(draft) + OVERRUN
+        read = self.tokenizer.encode(prompt).ids
+        ids, margin = self.model.greedy(read, stop, limit, draft)
         return Answer(self.tokenizer.decode(ids), ids, margin, ended=len(ids) < limit)

@@ -17,6 +17,9 @@ TOOL_CALL, TOOL_CALL_END = "<tool_call>", "</tool_call>"
 MARKUP = (TOOL_CALL, TOOL_CALL_END)
 """Single tokens that stay visible, because tool-call parsers look for their text; ids 3, 4."""
 
+UNUSED = "<|unused_"
+"""How the tokens begin that only fill the vocabulary up."""
+
 
 def train_tokenizer(texts: Iterable[str]) -> Tokenizer:
     """Learn the merges from `texts`; the result adds no token at the start or end of a text."""
@@ -31,14 +34,22 @@ def train_tokenizer(texts: Iterable[str]) -> Tokenizer:
         show_progress=False,
     )
     tokenizer.train_from_iterator(texts, trainer)
-    return shown(tokenizer)
+    return finished(tokenizer)
 
 
-def shown(tokenizer: Tokenizer) -> Tokenizer:
-    """The same tokenizer with `MARKUP` no longer special: a trainer knows only special tokens."""
+def finished(tokenizer: Tokenizer) -> Tokenizer:
+    """The same tokenizer with `MARKUP` no longer special, filled up to `VOCABULARY` tokens.
+
+    A trainer knows only special tokens, and stops where its texts have no more pairs to merge.
+    llama.cpp wants a token for every row of the embedding; those that fill up have no merge, so no
+    text ever becomes one.
+    """
     blob = json.loads(tokenizer.to_str())
     for token in blob["added_tokens"]:
         token["special"] = token["content"] in SPECIAL
+    vocabulary = blob["model"]["vocab"]
+    for filler in range(len(vocabulary), VOCABULARY):
+        vocabulary[f"{UNUSED}{filler}|>"] = filler
     return Tokenizer.from_str(json.dumps(blob, ensure_ascii=False))
 
 

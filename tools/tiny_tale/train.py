@@ -1,4 +1,4 @@
-"""Training: fresh samples from the grammar, never one twice, for a fixed number of steps.
+"""Training: samples drawn from the grammar as it goes, for a fixed number of steps.
 
 Every conversation begins at position 0, as it will when someone asks, so rows are padded and not
 packed. Rows of similar length share a batch, which keeps the padding small. Only what the model
@@ -19,8 +19,10 @@ from torch.nn import functional
 from torch.optim import AdamW, Muon, Optimizer
 
 from . import chat
-from .grammar import Plain, Sample, sample
+from .grammar.mix import sample
+from .grammar.samples import Plain, Sample
 from .model import TinyTale
+from .record import Record
 from .tokenizer import END, train_tokenizer
 
 IGNORED = -100
@@ -37,7 +39,7 @@ class Plan:
     """How to train; the defaults are how the shipped weights came about."""
 
     seed: int = 20
-    steps: int = 1800
+    steps: int = 2200
     warmup: int = 50
     learning_rate: float = 6e-3
     weight_decay: float = 0.1
@@ -167,13 +169,11 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """What training gives: the parts, and the figures for the model card."""
+    """What training gives: the parts, and how they came about."""
 
     model: TinyTale
     tokenizer: Tokenizer
-    loss: float
-    tokens: int
-    seconds: float
+    record: Record
 
 
 def train(plan: Plan) -> Trained:
@@ -193,5 +193,12 @@ def train(plan: Plan) -> Trained:
                 group["lr"] = plan.learning_rate * rate_at(step, plan)
             optimizer.step()
         progress.update(step + 1, loss.item(), ids.numel())
-    seconds = time.monotonic() - progress.began
-    return Trained(model, tokenizer, progress.loss, progress.tokens, seconds)
+    record = Record(
+        seed=plan.seed,
+        steps=plan.steps,
+        tokens=progress.tokens,
+        loss=round(progress.loss, 4),
+        seconds=round(time.monotonic() - progress.began),
+        threads=torch.get_num_threads(),
+    )
+    return Trained(model, tokenizer, record)
