@@ -51,16 +51,21 @@ class Engines:
 
     def __init__(self) -> None:
         self._opened: dict[str, Opened] = {}
+        self._retired: set[Opened] = set()
+        """No longer in force, and not yet stopped."""
         self._replicas: dict[str, Replica] = {}
 
     def plan(self, config: Config) -> Plan:
-        """Open what `config` has and nobody has opened yet. Nothing in force changes."""
+        """Open what `config` has and nobody has opened yet. Nothing in force changes.
+
+        Raises `StartError`.
+        """
         opened: dict[str, Opened] = {}
         fresh: list[Opened] = []
         for name, options in config.backends.items():
             known = self._opened.get(name)
             if known is None or known.options != options:
-                known = Opened(name, options, options.open(name))
+                known = Opened(name, options, _open(name, options))
                 fresh.append(known)
             opened[name] = known
         kept = set(map(id, opened.values()))
@@ -69,17 +74,20 @@ class Engines:
 
     async def start(self, plan: Plan) -> None:
         """Start what is fresh, side by side. Raises `StartError`; then all of it is stopped."""
-        results = await asyncio.gather(
-            *(self._start(opened) for opened in plan.fresh), return_exceptions=True
-        )
-        failures = [result for result in results if isinstance(result, BaseException)]
-        if failures:
+        try:
+            async with asyncio.TaskGroup() as starting:
+                for opened in plan.fresh:
+                    starting.create_task(_start(opened))
+        except BaseException as error:
             await self.stop(plan.fresh)
-            raise failures[0]
+            if isinstance(error, BaseExceptionGroup):
+                raise error.exceptions[0] from None
+            raise
 
     def commit(self, plan: Plan) -> Snapshot:
         """Make `plan` the one in force: its replicas, and the table that leads to them."""
         self._opened = plan.opened
+        self._retired.update(plan.retired)
         replicas = {
             name: tuple(self._replica(opened, address) for address in opened.backend.addresses)
             for name, opened in plan.opened.items()
@@ -92,19 +100,14 @@ class Engines:
 
     async def stop(self, opened: Iterable[Opened] | None = None) -> None:
         """Stop `opened`, or everything; a backend that fails at it does not keep the others."""
-        chosen = list(self._opened.values() if opened is None else opened)
+        chosen = [*self._opened.values(), *self._retired] if opened is None else list(opened)
+        self._retired.difference_update(chosen)
         results = await asyncio.gather(
             *(one.backend.stop() for one in chosen), return_exceptions=True
         )
         for one, result in zip(chosen, results, strict=True):
             if isinstance(result, BaseException):
                 logger.error("backend %s did not stop cleanly: %r", one.name, result)
-
-    async def _start(self, opened: Opened) -> None:
-        try:
-            await opened.backend.start()
-        except BackendError as error:
-            raise StartError(f"backend {opened.name!r}: {error.message}") from error
 
     def _replica(self, opened: Opened, address: str) -> Replica:
         fresh = Replica(opened.name, opened.backend, address)
@@ -115,3 +118,17 @@ class Engines:
         # The same replica may be spelled differently now, and the adapter knows its own spelling.
         known.backend, known.address = opened.backend, address
         return known
+
+
+def _open(name: str, options: Options) -> Backend:
+    try:
+        return options.open(name)
+    except (ValueError, ImportError, BackendError) as error:
+        raise StartError(f"backend {name!r}: {error}") from error
+
+
+async def _start(opened: Opened) -> None:
+    try:
+        await opened.backend.start()
+    except BackendError as error:
+        raise StartError(f"backend {opened.name!r}: {error.message}") from error

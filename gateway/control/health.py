@@ -32,9 +32,14 @@ class HealthMonitor:
 
     async def run(self) -> None:
         """Until cancelled."""
-        while True:
-            await self.look(self._state.snapshot.replicas)
-            await asyncio.sleep(self._interval)
+        async with asyncio.TaskGroup() as looks:
+            looking: dict[Replica, asyncio.Task[None]] = {}
+            while True:
+                looking = {replica: task for replica, task in looking.items() if not task.done()}
+                for replica in self._state.snapshot.replicas:
+                    if replica not in looking:
+                        looking[replica] = looks.create_task(self._look_at(replica))
+                await asyncio.sleep(self._interval)
 
     async def look(self, replicas: Iterable[Replica]) -> None:
         """One look at each of `replicas`, side by side."""

@@ -91,8 +91,8 @@ class Reloader:
                 self._host,
             )
             return False
-        plan = self._engines.plan(config)
         try:
+            plan = self._engines.plan(config)
             await self._engines.start(plan)
         except StartError as error:
             logger.error("%s is not taken over; what was in force stays: %s", self._path, error)
@@ -120,11 +120,7 @@ class Reloader:
 
     async def _retire(self, before: Snapshot, plan: Plan) -> None:
         await self._state.unused(before)
-        try:
-            await self._engines.stop(plan.retired)
-        except asyncio.CancelledError:
-            await self._engines.stop(plan.retired)
-            raise
+        await self._engines.stop(plan.retired)
 
 
 def _fingerprint(path: Path) -> tuple[int, int, int] | None:

@@ -15,6 +15,7 @@ from gateway.dispatch.attempt import Attempt
 from gateway.dispatch.verdict import judge_protocol, judge_status, judge_stream
 from gateway.wire.engine_error import EngineError
 from gateway.wire.json_answer import MalformedAnswerError, read_answer
+from gateway.wire.peek import expected_choices
 from gateway.wire.rename import StreamRename, with_model
 from gateway.wire.watch import StreamWatch, watch_for
 
@@ -155,7 +156,7 @@ async def open_answer(attempt: Attempt) -> Answer:
             judge_status(reply.status, reply.headers, body, attempt.replica.id, time.time())
         )
     if attempt.ask.stream and _content_type(reply).startswith(_EVENT_STREAM):
-        watch = watch_for(attempt.ask.endpoint, attempt.ask.peeked.n or 1)
+        watch = watch_for(attempt.ask.endpoint, expected_choices(attempt.ask.peeked))
         if watch is not None:
             stream = EventStream(attempt, reply, watch)
             await stream.reach_content()

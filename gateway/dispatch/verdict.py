@@ -9,6 +9,7 @@ Pure: what happened goes in, a `Failure` comes out; the attempt loop does what i
 | 408, 429, 5xx                                   | yes   | yes       | 429, 502, 503, 504     |
 | 401, 403: the engine refuses the gateway        | yes   | yes       | 502                    |
 | 3xx: not followed                               | yes   | yes       | 502                    |
+| 404 for the model: this replica lacks it        | yes   | yes       | the engine's own words |
 | 404 and 405 that are no error object, 501       | no    | yes       | 501                    |
 | other 4xx: the client's own mistake             | no    | no        | the engine's own words |
 """
@@ -109,6 +110,9 @@ def judge_status(
         return Failure(
             cause=cause, error=_server_side(status, said, replica, wait), retry_after=wait
         )
+    if status == 404 and "model" in said.message.lower():
+        # The client's model was found in the table: it is the replica that lacks its own.
+        return msgspec.structs.replace(_clients_own(status, said), retry=True, fall_back=True)
     return _clients_own(status, said)
 
 

@@ -76,15 +76,18 @@ class Watchdog:
         self.due = deadline
         self._cancelling = self._task.cancelling()
         try:
-            return await awaitable
-        except asyncio.CancelledError:
-            if self._expired:
-                self._expired = False
-                if self._task.uncancel() <= self._cancelling:
-                    raise WaitTooLongError from None
+            result = await awaitable
+        except BaseException:
+            if self._expired and self._task.uncancel() <= self._cancelling:
+                raise WaitTooLongError from None
             raise
+        else:
+            if self._expired:
+                self._task.uncancel()  # it came all the same
+            return result
         finally:
             self.due = inf
+            self._expired = False
 
     def close(self) -> None:
         """Watch no more."""

@@ -31,6 +31,7 @@ class Peek(msgspec.Struct, frozen=True):
 
 
 _decode = msgspec.json.Decoder(Peek).decode
+_decode_items = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
 _CONTENT_FIELD = {
     Endpoint.CHAT: "messages",
@@ -68,6 +69,13 @@ def conversation(peeked: Peek) -> tuple[msgspec.Raw, msgspec.Raw]:
     """What the conversation begins with, as raw JSON: the system part and the turns."""
     turns = peeked.messages or peeked.input or peeked.prompt
     return peeked.system, turns
+
+
+def expected_choices(peeked: Peek) -> int:
+    """How many answers the request asks for: `n` of them to each prompt of a list."""
+    prompts = bytes(peeked.prompt).lstrip()
+    several = prompts.startswith(b"[") and prompts[1:].lstrip()[:1] in (b'"', b"[")
+    return (peeked.n or 1) * (len(_decode_items(prompts)) if several else 1)
 
 
 def _require_content(field: str, raw: bytes) -> None:

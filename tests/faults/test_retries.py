@@ -246,10 +246,36 @@ CLIENTS_OWN = {
     ),
     "text": ((Send(response(400, b"just no")),), 400, {"message": "just no"}),
     "nothing": ((Send(response(400, b"")),), 400, {}),
-    "an unknown model": (failing(404, "The model `x` does not exist"), 404, {}),
+    "an unknown answer": (failing(404, "No response with id `r` found"), 404, {}),
     "a conflict": (failing(409, "busy with that"), 409, {"message": "busy with that"}),
     "too large": (failing(413, "image too large"), 413, {"message": "image too large"}),
 }
+
+
+class TestAReplicaWithoutTheModel:
+    """The table knows the model, so it is not the client's mistake."""
+
+    LACKS_IT = failing(404, "The model `x` does not exist")
+
+    @BOTH
+    async def test_another_one_is_asked(self, tmp_path, streamed):
+        async with (
+            scripted(good(streamed)) as other,
+            scripted(self.LACKS_IT) as without,
+            serving(tmp_path, routing(other, without)) as gateway,
+        ):
+            answer = await gateway.chat(stream=streamed)
+        assert answer.status_code == 200
+        assert (len(without.seen), len(other.seen)) == (1, 1)
+
+    async def test_where_all_lack_it_the_client_is_told(self, tmp_path):
+        async with (
+            scripted(self.LACKS_IT) as without,
+            serving(tmp_path, routing(without)) as gateway,
+        ):
+            answer = await gateway.chat()
+        assert answer.status_code == 404
+        assert "does not exist" in answer.json()["error"]["message"]
 
 
 class TestClientsOwnMistakes:

@@ -1,10 +1,11 @@
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from backends.base import Endpoint
 from gateway.errors import BadRequest
-from gateway.wire.peek import peek
+from gateway.wire.peek import expected_choices, peek
 
 CHAT = b'"messages":[{"role":"user","content":"x"}]'
 
@@ -31,3 +32,19 @@ def test_an_empty_list_is_empty_however_it_is_spaced(empty):
 def test_nesting_without_end_is_the_clients_mistake(body):
     with pytest.raises(BadRequest):
         peek(Endpoint.CHAT, body)
+
+
+@pytest.mark.parametrize(
+    ("fields", "choices"),
+    [
+        ({"prompt": "Once"}, 1),
+        ({"prompt": "Once", "n": 3}, 3),
+        ({"prompt": ["Once", "Twice"]}, 2),
+        ({"prompt": [[1, 2], [3], [4]], "n": 2}, 6),
+        ({"prompt": [1, 2, 3]}, 1),
+        ({"prompt": "[x]"}, 1),
+    ],
+)
+def test_answers_asked_for(fields, choices):
+    body = msgspec.json.encode({"model": "m", **fields})
+    assert expected_choices(peek(Endpoint.COMPLETIONS, body)) == choices
