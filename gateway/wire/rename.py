@@ -57,25 +57,22 @@ class StreamRename:
     string every quote is escaped: text that talks about `"model":` can never match.
     """
 
-    __slots__ = ("_new", "_old", "_wanted")
+    __slots__ = ("_forms", "_wanted")
 
     def __init__(self, wanted: str) -> None:
         self._wanted = wanted
-        self._old: tuple[bytes, ...] = ()
-        self._new: tuple[bytes, ...] = ()
+        self._forms: tuple[tuple[bytes, bytes], ...] = ()
+        """What may stand in an event, and what shall, in both spellings."""
 
     def learn(self, engine_name: str) -> None:
         """Note what the engine calls the model, empty while that is not known yet."""
-        if not engine_name or engine_name == self._wanted or self._old:
+        if not engine_name or engine_name == self._wanted or self._forms:
             return
         old, new = _encode(engine_name), _encode(self._wanted)
-        forms = (b'"model":', b'"model": ')
-        self._old = tuple(form + old for form in forms)
-        self._new = tuple(form + new for form in forms)
+        self._forms = tuple((key + old, key + new) for key in (b'"model":', b'"model": '))
 
     def apply(self, block: bytes) -> bytes:
         """`block`, whole events, with the client's name for the model."""
-        for old, new in zip(self._old, self._new, strict=True):
-            if old in block:
-                block = block.replace(old, new)
+        for old, new in self._forms:
+            block = block.replace(old, new)
         return block

@@ -25,6 +25,8 @@ from gateway.wire.finish import BROKEN_OFF
 from gateway.wire.malformed import MALFORMED
 from gateway.wire.usage import Usage
 
+_DATA = b"data: "
+
 
 class StreamWatch(ABC):
     """What one streamed answer has shown so far."""
@@ -51,16 +53,22 @@ class StreamWatch(ABC):
         That is all of it, unless `failure` is set by it: then what stands before the event
         that failed.
         """
+        if block.startswith(_DATA) and block.find(b"\n") == len(block) - 2:
+            # One event of one line: what nearly every block is, at a third of the price.
+            return len(block) if self._sound(b"", block[len(_DATA) : -2]) else 0
         good = 0
         for name, data, end in events(block):
-            try:
-                self._event(name, data)
-            except MALFORMED as error:
-                self.failure = EngineError(f"sent a malformed event: {error}")
-            if self.failure is not None:
+            if not self._sound(name, data):
                 return good
             good = end
         return len(block)
+
+    def _sound(self, name: bytes, data: bytes) -> bool:
+        try:
+            self._event(name, data)
+        except MALFORMED as error:
+            self.failure = EngineError(f"sent a malformed event: {error}")
+        return self.failure is None
 
     @abstractmethod
     def _event(self, name: bytes, data: bytes) -> None: ...
