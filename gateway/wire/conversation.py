@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from gateway.wire.malformed import MALFORMED
+from backends.malformed import MALFORMED
 from gateway.wire.peek import Peek
 
 _ENOUGH = 16 << 10

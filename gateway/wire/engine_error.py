@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from gateway.wire.malformed import MALFORMED
+from backends.malformed import MALFORMED
 
 CONTEXT_LENGTH_EXCEEDED = "context_length_exceeded"
 

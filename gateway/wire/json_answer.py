@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
+from backends.malformed import MALFORMED
 from gateway.wire.finish import BROKEN_OFF
-from gateway.wire.malformed import MALFORMED
 from gateway.wire.usage import Usage
 
 

@@ -11,8 +11,8 @@ import re
 import msgspec
 
 from backends.base import Endpoint
+from backends.malformed import MALFORMED
 from gateway.errors import BadRequest
-from gateway.wire.malformed import MALFORMED
 
 _EMPTY = msgspec.Raw()
 

@@ -19,10 +19,10 @@ from typing import Any
 import msgspec
 
 from backends.base import Endpoint
+from backends.malformed import MALFORMED
 from backends.sse import events
 from gateway.wire.engine_error import EngineError, parse_error
 from gateway.wire.finish import BROKEN_OFF
-from gateway.wire.malformed import MALFORMED
 from gateway.wire.usage import Usage
 
 _DATA = b"data: "
