@@ -13,7 +13,7 @@ CONNECTION = "gateway.connection"
 
 
 class ClientConnection(Protocol):
-    """What `gateway/server.py` offers beyond ASGI.
+    """What `gateway/server/protocol.py` offers beyond ASGI.
 
     ASGI tells of a disconnect through `receive` alone, so somebody would have to wait there: a
     task more for every request, which costs a tenth of all that the gateway does for it.

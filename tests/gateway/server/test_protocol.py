@@ -6,7 +6,6 @@ import json
 
 import pytest
 
-from gateway.server import ListenError, listen
 from tests.support.inprocess import ask, post, routing, serving
 from tests.support.upstream import (
     CHAT,
@@ -50,25 +49,6 @@ def refused(answer):
     status, head, body = answer
     assert b"connection: close" in head.lower()
     return status, json.loads(body)["error"]
-
-
-class TestListen:
-    def test_a_port_in_use_is_told_with_what_to_do(self):
-        with listen("127.0.0.1", 0) as bound:
-            port = bound.getsockname()[1]
-            with pytest.raises(ListenError, match=rf"127\.0\.0\.1:{port}.*server\.port"):
-                listen("127.0.0.1", port)
-
-    def test_a_host_that_does_not_exist_is_told(self):
-        with pytest.raises(ListenError, match=r"no\.such\.host\.invalid"):
-            listen("no.such.host.invalid", 0)
-
-    def test_ipv6_works(self):
-        try:
-            bound = listen("::1", 0)
-        except ListenError:
-            pytest.skip("this machine has no IPv6")
-        bound.close()
 
 
 class TestHead:

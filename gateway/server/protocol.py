@@ -1,4 +1,4 @@
-"""The listening side: uvicorn, with limits on what a client may do beside a handler's back.
+"""uvicorn's HTTP protocol, with limits on what a client may do beside a handler's back.
 
 uvicorn bounds neither the size of a request's head nor the time it takes to come, nor how long
 a client may leave its answer unread; all three are memory and sockets that a stranger may hold.
@@ -8,17 +8,10 @@ What is refused is told in the API's error shape.
 from __future__ import annotations
 
 import asyncio
-import logging
-import os
-import signal
-import socket
 from collections.abc import Callable
-from types import FrameType
 from typing import Any, cast
 
 import httptools
-import uvicorn
-from litestar.types import ASGIApp
 from uvicorn.protocols.http.httptools_impl import (
     STATUS_LINE,
     HttpToolsProtocol,
@@ -27,8 +20,6 @@ from uvicorn.protocols.http.httptools_impl import (
 
 from gateway.api.client_watch import CONNECTION
 from gateway.config.structs import Limits
-from gateway.config.structs import Server as ServerConfig
-from gateway.control.drain import Drain, Phase
 from gateway.errors import (
     BadRequest,
     Dialect,
@@ -37,34 +28,10 @@ from gateway.errors import (
     RequestTimeout,
     render_body,
 )
-from gateway.held_head import HeldHead
+from gateway.server.held_head import HeldHead
 
-logger = logging.getLogger(__name__)
-
-_BACKLOG = 2048
 _IN_LINE = 8
 """Pipelined requests that may wait on a connection before it is no longer read from."""
-_LAST_RESORT = 3.0
-"""Seconds after a second signal until the process ends, whatever still runs."""
-
-
-class ListenError(Exception):
-    """The address cannot be listened on; the message says why and what to do."""
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """Bind the address. Raises `ListenError`."""
-    try:
-        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        bound = socket.create_server((host, port), family=family, backlog=_BACKLOG)
-    except (OSError, OverflowError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise ListenError(
-            f"cannot listen on {host}:{port}: {reason}; stop what uses it, or choose another "
-            "with `server.port` in routing.yaml or `--port`"
-        ) from error
-    bound.setblocking(False)
-    return bound
 
 
 def protocol_with(limits: Limits) -> type[HttpToolsProtocol]:
@@ -239,59 +206,3 @@ class _BoundedProtocol(HttpToolsProtocol):
             self._start_unread_timer()
         else:
             self.transport.abort()
-
-
-class GatewayServer(uvicorn.Server):
-    """uvicorn's server, whose SIGTERM drains."""
-
-    def __init__(self, app: ASGIApp, config: ServerConfig, drain: Drain) -> None:
-        super().__init__(
-            uvicorn.Config(
-                app,
-                http=protocol_with(config.limits),
-                ws="none",
-                lifespan="off",
-                log_config=None,
-                access_log=False,
-                proxy_headers=False,
-                server_header=False,
-                timeout_keep_alive=round(config.keep_alive),
-                timeout_graceful_shutdown=1,
-            )
-        )
-        self._drain = drain
-        self._drain_config = config.drain
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._draining: asyncio.Task[None] | None = None
-
-    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
-        self._loop = asyncio.get_running_loop()
-        await super().serve(sockets)
-
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002
-        """A signal: drain at the first, end at the second. Runs between two bytecodes."""
-        assert self._loop is not None
-        self._loop.call_soon_threadsafe(self.leave, sig)
-
-    def leave(self, sig: int) -> None:
-        """Begin the way out, or, asked a second time, end it."""
-        if self._draining is None:
-            # Somebody at a terminal has no load balancer that must notice first.
-            grace = 0.0 if sig == signal.SIGINT else self._drain_config.grace
-            self._draining = asyncio.create_task(self._leave(grace))
-        else:
-            logger.warning("told twice: ending at once")
-            self._drain.cut()
-            self.should_exit = self.force_exit = True
-            asyncio.get_running_loop().call_later(_LAST_RESORT, os._exit, 128 + sig)
-
-    def stop(self) -> None:
-        """End without draining: there is nothing to wait for, or it is over."""
-        self.should_exit = True
-
-    async def _leave(self, grace: float) -> None:
-        try:
-            await self._drain.run(grace, self._drain_config.timeout)
-        finally:
-            self._drain.phase = Phase.CUT
-            self.should_exit = True
