@@ -47,7 +47,7 @@ model: ## Train the model that ships, from its grammar, and examine it (about 25
 	$(PYTHON) -m tools.tiny_tale
 
 lock: $(VENV)/.dev ## Bring the lock files up to date with pyproject.toml
-	$(PIP) uv
+	$(PIP) uv==0.13.8
 	for set in "serve --extra mlx --group build" "dev --extra mlx --group dev"; do \
 	  set -- $$set; name=$$1; shift; \
 	  $(BIN)/uv pip compile --quiet pyproject.toml --universal --python-version 3.11 \

@@ -26,7 +26,6 @@ from gateway.control.reload import Reloader
 from gateway.control.state import State
 from gateway.dispatch.attempts import Attempts
 from gateway.dispatch.watchdog import Watchdogs
-from gateway.routing.retry_budget import RetryBudget
 from gateway.server import GatewayServer
 from gateway.telemetry.access_log import AccessLog
 from gateway.telemetry.metrics import Metrics, ReplicaState
@@ -52,7 +51,7 @@ class Gateway:
             config.telemetry.otlp_endpoint, sample=config.telemetry.sample, version=__version__
         )
         self._access_log = AccessLog(sys.stdout.fileno()) if config.telemetry.access_log else None
-        self._attempts = Attempts(budget=_retry_budget(config), metrics=self._metrics, rng=Random())
+        self._attempts = Attempts(budget=config.retry_budget, metrics=self._metrics, rng=Random())
         self._health = HealthMonitor(self._state)
         self._reloader = Reloader(
             path,
@@ -132,7 +131,7 @@ class Gateway:
         )
 
     def _take_over(self, config: Config) -> None:
-        self._attempts.budget = _retry_budget(config)
+        self._attempts.set_budget(config.retry_budget)
 
     def _replica_states(self) -> list[ReplicaState]:
         now = time.monotonic()
@@ -145,8 +144,3 @@ class Gateway:
             )
             for replica in self._state.snapshot.replicas
         ]
-
-
-def _retry_budget(config: Config) -> RetryBudget:
-    budget = config.retry_budget
-    return RetryBudget(budget.percent, budget.min_per_second, budget.window)

@@ -1,39 +1,21 @@
-"""Learn who asks: an API key makes a Principal; without keys everybody is let in."""
+"""Learn who asks: an API key makes a Principal; without keys everybody is let in.
+
+Everybody but a foreign page: a browser sends what any page tells it to, also to loopback. Where
+keys are set that comes to nothing, since a page has none.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import hmac
 from collections.abc import Mapping
+from ipaddress import ip_address
+from urllib.parse import urlsplit
 
 from gateway.api.headers import Headers, find
-from gateway.config.names import Glob
 from gateway.config.structs import Key
 from gateway.errors import Forbidden, Unauthenticated
-from gateway.routing.table import Route
-
-
-class Principal:
-    """Who is asking. Immutable."""
-
-    __slots__ = ("_globs", "name")
-
-    def __init__(self, name: str, models: tuple[str, ...]) -> None:
-        self.name = name
-        self._globs = tuple(Glob(model) for model in models)
-
-    def may_use(self, model: str) -> bool:
-        """Whether `model`, a name in routing.yaml, is one of this key's models."""
-        return not self._globs or any(glob.matches(model) for glob in self._globs)
-
-    def require(self, route: Route) -> None:
-        """Raises `Forbidden` where this key may not use `route`."""
-        if not self.may_use(route.name):
-            raise Forbidden(
-                f"the key {self.name!r} may not use the model {route.name!r}",
-                param="model",
-                code="model_not_allowed",
-            )
+from gateway.routing.principal import Principal
 
 
 class Authenticator:
@@ -41,17 +23,20 @@ class Authenticator:
 
     def __init__(self) -> None:
         self._keys: Mapping[str, Key] | None = None
-        self._by_digest: dict[bytes, tuple[bytes, Principal]] = {}
+        self._principals: tuple[tuple[bytes, Principal], ...] = ()
 
     def identify(self, keys: Mapping[str, Key], headers: Headers) -> Principal | None:
-        """The principal; None where the gateway is open. Raises `Unauthenticated`."""
+        """The principal; None where the gateway is open.
+
+        Raises `Unauthenticated`, and `Forbidden` for a page that is none of this machine's.
+        """
         if not keys:
+            _refuse_foreign_pages(headers)
             return None
         if keys is not self._keys:  # a reload has brought others
-            self._by_digest = {
-                key.value.digest: (key.value.digest, Principal(name, key.models))
-                for name, key in keys.items()
-            }
+            self._principals = tuple(
+                (key.value.digest, Principal(name, key.models)) for name, key in keys.items()
+            )
             self._keys = keys
         presented = _presented(headers)
         if presented is None:
@@ -59,12 +44,14 @@ class Authenticator:
                 "no API key: send it as `Authorization: Bearer KEY`", code="missing_api_key"
             )
         digest = hashlib.sha256(presented).digest()
-        # The look-up is by hash, of which a clock tells nothing about the key; the comparison
-        # that decides takes the same time whatever it finds.
-        known, principal = self._by_digest.get(digest, (b"", None))
-        if principal is None or not hmac.compare_digest(known, digest):
+        found = None
+        for known, principal in self._principals:
+            # All are compared, each in constant time: a clock does not tell which one it was.
+            if hmac.compare_digest(known, digest):
+                found = principal
+        if found is None:
             raise Unauthenticated("this API key is not one of the gateway's")
-        return principal
+        return found
 
 
 def _presented(headers: Headers) -> bytes | None:
@@ -75,3 +62,26 @@ def _presented(headers: Headers) -> bytes | None:
             return token.strip()
     # Anthropic's SDK sends its key in a header of its own.
     return find(headers, b"x-api-key")
+
+
+def _refuse_foreign_pages(headers: Headers) -> None:
+    """Raises `Forbidden` for a request that a page from elsewhere has a browser send.
+
+    It names itself in `Origin`, also where it got here by a name of its own that now points to
+    this machine (DNS rebinding), which makes it look like our own to the browser.
+    """
+    origin = find(headers, b"origin")
+    if origin is not None and not _is_local(origin.decode("latin-1")):
+        raise Forbidden(
+            f"the page {origin.decode('latin-1')[:100]!r} may not use a gateway without keys: "
+            "set `keys`, or ask from a page of this machine",
+            code="foreign_origin",
+        )
+
+
+def _is_local(origin: str) -> bool:
+    try:
+        host = urlsplit(origin).hostname or ""
+        return host == "localhost" or host.endswith(".localhost") or ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -46,14 +46,24 @@ _NOT_TO_ENGINES = frozenset(
         b"x-request-id",
         # Who the client is, is the gateway's to say.
         b"forwarded",
-        b"x-forwarded-for",
-        b"x-forwarded-host",
-        b"x-forwarded-proto",
         b"x-real-ip",
         b"origin",
         b"referer",
         b"user-agent",
     }
+)
+
+_NOT_TO_ENGINES_PREFIXES = (
+    b"x-gateway-",  # speak to the gateway
+    b"x-stainless-",  # what OpenAI's SDK tells of itself
+    b"sec-",
+    # What proxies on the way say of the client: its address, its session, its tokens.
+    b"x-forwarded-",
+    b"x-auth-",
+    b"x-amzn-",
+    b"x-goog-",
+    b"x-ms-",
+    b"cf-",
 )
 
 _NOT_TO_CLIENTS = frozenset(
@@ -113,7 +123,7 @@ def for_engine(headers: Headers, request_id: str) -> list[Header]:
         for header in headers
         if header[0] not in _NOT_TO_ENGINES
         and header[0] not in named_by_client
-        and not header[0].startswith((b"x-gateway-", b"x-stainless-", b"sec-"))
+        and not header[0].startswith(_NOT_TO_ENGINES_PREFIXES)
     ]
     passed.append((b"x-request-id", request_id.encode("ascii")))
     return passed

@@ -165,7 +165,7 @@ class Inference:
             engine_headers=fields.for_engine(headers, record.request_id),
             table=snapshot.table,
             route=route,
-            principal=record.principal,
+            principal=principal,
             record=record,
             span=span,
             watchdog=watchdog,

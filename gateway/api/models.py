@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from gateway.api.auth import Principal
 from gateway.config.names import is_glob
 from gateway.control.state import Snapshot
 from gateway.errors import ModelNotFound
+from gateway.routing.principal import Principal
 
 _CREATED = 0
 """OpenAI's clients want a time of creation; a route has none."""

@@ -14,7 +14,7 @@ from litestar.types import ASGIApp, Receive, Scope, Send
 
 from backends.base import Endpoint
 from gateway import __version__
-from gateway.api.auth import Authenticator, Principal
+from gateway.api.auth import Authenticator
 from gateway.api.headers import of
 from gateway.api.http_errors import EXCEPTION_HANDLERS
 from gateway.api.models import list_models, show_model
@@ -22,6 +22,8 @@ from gateway.api.openapi import operation_for
 from gateway.control.drain import Drain
 from gateway.control.readiness import report
 from gateway.control.state import State
+from gateway.errors import GatewayError
+from gateway.routing.principal import Principal
 from gateway.telemetry.metrics import CONTENT_TYPE, Metrics
 
 INFERENCE_ROUTES = {
@@ -48,6 +50,14 @@ def build_api(
     def principal(request: Request) -> Principal | None:  # type: ignore[type-arg]
         return authenticator.identify(state.snapshot.config.keys, of(request.scope))
 
+    def _is_known(request: Request) -> bool:  # type: ignore[type-arg]
+        """Whether the names of models and replicas are this caller's to see."""
+        try:
+            principal(request)
+        except GatewayError:
+            return False
+        return True
+
     @get("/v1/models", summary="List the models", tags=["models"], sync_to_thread=False)
     def models(request: Request) -> Response[bytes]:  # type: ignore[type-arg]
         return _json(list_models(state.snapshot, principal(request)))
@@ -61,9 +71,10 @@ def build_api(
         return _json({"status": "ok"})
 
     @get("/ready", summary="May it take traffic?", tags=["operations"], sync_to_thread=False)
-    def ready() -> Response[bytes]:
+    def ready(request: Request) -> Response[bytes]:  # type: ignore[type-arg]
         said = report(state.snapshot, drain.phase, time.monotonic())
-        return _json(said, 200 if said.ready else 503)
+        body = said if _is_known(request) else {"ready": said.ready, "reason": said.reason}
+        return _json(body, 200 if said.ready else 503)
 
     @get("/metrics", summary="Prometheus metrics", tags=["operations"], sync_to_thread=False)
     def exposition() -> Response[bytes]:

@@ -33,10 +33,6 @@ class KeyHash:
             )
         return cls(hashlib.sha256(value.encode()).digest())
 
-    def matches(self, candidate: bytes) -> bool:
-        """Whether `candidate` is the secret, compared in constant time."""
-        return hmac.compare_digest(self.digest, hashlib.sha256(candidate).digest())
-
     def __eq__(self, other: object) -> bool:
         return isinstance(other, KeyHash) and hmac.compare_digest(self.digest, other.digest)
 

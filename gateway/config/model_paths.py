@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 
-from backends.mlx import MlxOptions
+from backends.options import MlxOptions
 from gateway.config.problems import Report
 from gateway.config.structs import Config
 
@@ -57,8 +57,9 @@ def _locate(model: str, base: Path, env: Mapping[str, str]) -> str:
 
 
 def _near(place: Path) -> str:
-    if not place.parent.is_dir():
+    try:
+        siblings = [path.name for path in place.parent.iterdir() if path.is_dir()]
+    except OSError:  # it is not there, or not ours to read
         return ""
-    siblings = [path.name for path in place.parent.iterdir() if path.is_dir()]
     near = get_close_matches(place.name, siblings, n=1)
     return f'; did you mean "{near[0]}"?' if near else ""

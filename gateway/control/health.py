@@ -48,14 +48,17 @@ class HealthMonitor:
                 looks.create_task(self._look_at(replica))
 
     async def _look_at(self, replica: Replica) -> None:
+        backend = replica.backend
         try:
             async with asyncio.timeout(self._timeout):
-                readiness = await replica.backend.probe(replica.address)
+                readiness = await backend.probe(replica.address)
         except TimeoutError:
             readiness = Readiness(False, f"no answer to a health check in {self._timeout:g} s")
         except Exception:
             logger.exception("the health check of %s hit a bug", replica.id)
             readiness = Readiness(False, "its health check failed in the gateway")
+        if replica.backend is not backend:
+            return  # a reload has replaced the adapter: the old one's word is no news
         if readiness != replica.readiness:
             logger.info(
                 "replica %s is %s", replica.id, "ready" if readiness.ready else readiness.reason

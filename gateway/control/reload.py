@@ -71,7 +71,13 @@ class Reloader:
             # Editors replace a file: it may be gone for a moment, which is no news yet.
             if asked or (seen is not None and seen != self._seen):
                 self._seen = seen
-                await self.reload()
+                try:
+                    await self.reload()
+                except Exception:
+                    logger.exception(
+                        "%s is not taken over; what was in force stays: the reload hit a bug",
+                        self._path,
+                    )
 
     async def reload(self) -> bool:
         """Read the file and bring it into force; False, and one line why, where it cannot be."""

@@ -8,6 +8,7 @@ import msgspec
 
 from backends.base import Endpoint, Header
 from gateway.dispatch.watchdog import Watchdog
+from gateway.routing.principal import Principal
 from gateway.routing.table import Route, Table
 from gateway.telemetry.record import RequestRecord
 from gateway.telemetry.tracing import RequestSpan
@@ -28,8 +29,8 @@ class Ask(msgspec.Struct, kw_only=True):
     table: Table
     """The table of the moment the request came; it is kept to the end."""
     route: Route
-    principal: str | None
-    """The name of the key that was used."""
+    principal: Principal | None
+    """Who is asking; None where the gateway is open."""
     record: RequestRecord
     span: RequestSpan
     watchdog: Watchdog
@@ -38,6 +39,11 @@ class Ask(msgspec.Struct, kw_only=True):
     def model(self) -> str:
         """The name the client asked for."""
         return self.peeked.model
+
+    @property
+    def key_name(self) -> str | None:
+        """The name of the key that was used."""
+        return None if self.principal is None else self.principal.name
 
     @property
     def stream(self) -> bool:

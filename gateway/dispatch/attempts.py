@@ -2,8 +2,9 @@
 
 Until an attempt has its first content, another one may take its place: on another replica of
 the variant where there is one, then on the same one after a wait, then on the fallback models.
-All requests together draw their retries from one budget. After that, what the engine breaks
-stays broken here and is told to the client.
+All requests together draw their retries on a route from one budget; the first try of a fallback
+is free, because it asks an engine that this request has not burdened yet. After that, what the
+engine breaks stays broken here and is told to the client.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from random import Random
 
 import msgspec
 
-from gateway.config.structs import Retry
+from gateway.config import structs
 from gateway.dispatch.answer import Answer, open_answer
 from gateway.dispatch.ask import Ask
 from gateway.dispatch.attempt import Attempt, AttemptFailedError
@@ -32,17 +33,24 @@ from gateway.wire.conversation import beginning
 class Attempts:
     """The owner of retries."""
 
-    def __init__(self, *, budget: RetryBudget, metrics: Metrics, rng: Random) -> None:
-        self.budget = budget
+    def __init__(self, *, budget: structs.RetryBudget, metrics: Metrics, rng: Random) -> None:
+        self._configured: structs.RetryBudget | None = None
+        self.set_budget(budget)
         self._metrics = metrics
         self._rng = rng
+
+    def set_budget(self, budget: structs.RetryBudget) -> None:
+        """Put `budget` in force; one that says the same goes on as it is."""
+        if budget != self._configured:
+            self._configured = budget
+            self._budget = RetryBudget(budget.percent, budget.min_per_second, budget.window)
 
     async def answer(self, ask: Ask) -> Answer:
         """Ask until somebody answers; raises the `GatewayError` of the last try if nobody does.
 
         The answer belongs to the caller, who must close it.
         """
-        self.budget.request(time.monotonic())
+        self._budget.request(time.monotonic())
         deadline = ask.watchdog.now() + ask.route.timeouts.total
         failure: Failure | None = None
         for route in _chain(ask):
@@ -59,7 +67,7 @@ class Attempts:
     async def _on_route(self, ask: Ask, route: Route, deadline: float) -> Answer | Failure:
         variant = choose_variant(
             route,
-            key_name=ask.principal,
+            key_name=ask.key_name,
             headers=ask.client_headers,
             sticky_key=self._sticky_key(ask, route),
         )
@@ -67,7 +75,7 @@ class Attempts:
         failure = _cannot_serve(variant, ask)
         tried: list[Tried] = []
         while failure is None or (failure.retry and len(tried) < route.retry.attempts):
-            replica = self._pick(variant, tried)
+            replica = self._pick(route, variant, tried)
             if replica is None or (
                 tried and not await self._may_retry(ask, replica, route.retry, tried, deadline)
             ):
@@ -95,18 +103,24 @@ class Attempts:
             await attempt.close()
             raise
 
-    def _pick(self, variant: Variant, tried: Sequence[Tried]) -> Replica | None:
-        candidates = candidates_for(variant.replicas, tried, time.monotonic())
+    def _pick(self, route: Route, variant: Variant, tried: Sequence[Tried]) -> Replica | None:
+        longest = route.retry.max_backoff
+        candidates = candidates_for(variant.replicas, tried, longest, time.monotonic())
         return variant.policy.pick(candidates, self._rng) if candidates else None
 
     async def _may_retry(
-        self, ask: Ask, replica: Replica, retry: Retry, tried: Sequence[Tried], deadline: float
+        self,
+        ask: Ask,
+        replica: Replica,
+        retry: structs.Retry,
+        tried: Sequence[Tried],
+        deadline: float,
     ) -> bool:
         """Take a retry from the budget and wait as long as it must; False where it may not be."""
         wait = wait_before(replica, retry, tried, self._rng)
-        if wait is None or ask.watchdog.now() + wait >= deadline:
+        if ask.watchdog.now() + wait >= deadline:
             return False
-        if not self.budget.try_retry(time.monotonic()):
+        if not self._budget.try_retry(time.monotonic()):
             return False
         if wait:
             await asyncio.sleep(wait)
@@ -118,7 +132,7 @@ class Attempts:
         return sticky_key(
             route.sticky,
             user=ask.peeked.user,
-            key_name=ask.principal,
+            key_name=ask.key_name,
             headers=ask.client_headers,
             conversation=beginning(ask.peeked),
             random=self._rng.randbytes(16),
@@ -133,12 +147,13 @@ class Tried(msgspec.Struct, frozen=True):
 
 
 def candidates_for(
-    replicas: Sequence[Replica], tried: Sequence[Tried], now: float
+    replicas: Sequence[Replica], tried: Sequence[Tried], longest_wait: float, now: float
 ) -> Sequence[Replica]:
     """Whom to ask next: those not tried yet, the healthy ones first.
 
     Where all are unhealthy the gateway tries one anyway: it may be the probe that is wrong, and
-    a refusal helps nobody. Where all have been tried, those that at least said something.
+    a refusal helps nobody. Where all have been tried, those that at least said something, and
+    did not ask to be left alone for more than `longest_wait` seconds.
     """
     if not tried and len(replicas) == 1:
         return replicas
@@ -147,34 +162,38 @@ def candidates_for(
     healthy = [replica for replica in fresh if replica.may_take_traffic(now)]
     if healthy or fresh:
         return healthy or fresh
-    silent = [one.replica for one in tried if one.failure.silent]
-    return [replica for replica in replicas if replica not in silent]
+    latest = {one.replica: one.failure for one in tried}
+    return [
+        replica
+        for replica, failure in latest.items()
+        if not failure.silent and (failure.retry_after or 0.0) <= longest_wait
+    ]
 
 
 def wait_before(
-    replica: Replica, retry: Retry, tried: Sequence[Tried], rng: Random
-) -> float | None:
-    """Seconds to wait before asking `replica`; None where it asks for more than is allowed.
+    replica: Replica, retry: structs.Retry, tried: Sequence[Tried], rng: Random
+) -> float:
+    """Seconds to wait before asking `replica`.
 
-    Another replica is asked at once. The same one gets time to recover: full jitter over a
-    doubling span (M. Brooker, "Exponential Backoff and Jitter", AWS Architecture Blog, 2015),
-    and no less than its own `Retry-After`.
+    Another replica is asked at once. The same one gets time to recover: a random part of a span
+    that doubles (M. Brooker, "Exponential Backoff and Jitter", AWS Architecture Blog, 2015), no
+    less than `backoff` and no less than its own `Retry-After`.
     """
     before = [one for one in tried if one.replica is replica]
     if not before:
         return 0.0
     span = min(retry.backoff * 2 ** len(before), retry.max_backoff)
     wanted = before[-1].failure.retry_after or 0.0
-    if wanted > retry.max_backoff:
-        return None
     return max(wanted, rng.uniform(retry.backoff, span))
 
 
 def _chain(ask: Ask) -> Iterator[Route]:
-    """The route asked for, then the models it falls back to."""
+    """The route asked for, then those of the models it falls back to that the key may use."""
     yield ask.route
     for name in ask.route.fallback:
-        yield ask.table.resolve(name)
+        route = ask.table.resolve(name)
+        if ask.principal is None or ask.principal.may_use(route.name):
+            yield route
 
 
 def _cannot_serve(variant: Variant, ask: Ask) -> Failure | None:

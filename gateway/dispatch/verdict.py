@@ -16,6 +16,7 @@ Pure: what happened goes in, a `Failure` comes out; the attempt loop does what i
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from email.utils import parsedate_to_datetime
 from math import isnan
@@ -110,9 +111,11 @@ def judge_status(
         return Failure(
             cause=cause, error=_server_side(status, said, replica, wait), retry_after=wait
         )
-    if status == 404 and "model" in said.message.lower():
-        # The client's model was found in the table: it is the replica that lacks its own.
-        return msgspec.structs.replace(_clients_own(status, said), retry=True, fall_back=True)
+    if status == 404 and _lacks_model(said):
+        # The client's model was found in the table: it is the replica that lacks its own, and
+        # one that refuses fast would draw all the traffic if nobody blamed it.
+        failure = _clients_own(status, said)
+        return msgspec.structs.replace(failure, retry=True, fall_back=True, blame=True)
     return _clients_own(status, said)
 
 
@@ -187,6 +190,14 @@ def _refused(error: RequestRefused) -> Failure:
         fall_back=overloaded or error.status == 501,
         blame=False,
     )
+
+
+_LACKS_MODEL = re.compile(r"model\b.*(does not exist|not found|not loaded)", re.IGNORECASE)
+
+
+def _lacks_model(said: EngineError) -> bool:
+    told = said.param == "model" or said.code == "model_not_found"
+    return told or _LACKS_MODEL.search(said.message) is not None
 
 
 def _unsupported(message: str) -> Failure:

@@ -69,8 +69,8 @@ class Breaker:
             self.reset()
 
     def failed(self, epoch: int, now: float) -> None:
-        if epoch != self.epoch:
-            return
+        if epoch != self.epoch or (self._state is BreakerState.OPEN and now < self._open_until):
+            return  # asked for want of a better one: that it is down is known
         self._failures += 1
         if self._state is BreakerState.HALF_OPEN:
             self._wait = min(self._wait * 2, LONGEST_WAIT)

@@ -6,9 +6,6 @@ counters and breakers live on.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 from backends.base import Backend, Readiness
 from gateway.routing.breaker import Breaker, BreakerState
 
@@ -42,15 +39,6 @@ class Replica:
         if self.breaker.state(now) is BreakerState.OPEN:
             return "ejected after failures in a row"
         return ""
-
-    @contextmanager
-    def in_flight(self) -> Iterator[None]:
-        """Counts one attempt for as long as the block runs, however it ends."""
-        self.outstanding += 1
-        try:
-            yield
-        finally:
-            self.outstanding -= 1
 
     def observe(self, readiness: Readiness) -> None:
         """Take note of a probe. A replica that comes back starts with a clean record."""

@@ -9,20 +9,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from difflib import get_close_matches
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Literal
 
 import msgspec
 
-from backends.openai_http import HttpOptions
+from backends.options import HttpOptions
 from gateway.config import structs
 from gateway.config.names import Glob, NameIndex, is_glob
 from gateway.errors import ModelNotFound
 from gateway.policies import POLICIES, Policy
-
-if TYPE_CHECKING:
-    from gateway.routing.replica import Replica
-else:
-    Replica = Any
+from gateway.routing.replica import Replica
 
 _SHOWN = 128
 """Characters of an unknown name that an error repeats."""
@@ -88,23 +84,16 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     """Names of models to try next, each of which the table resolves."""
     public: bool
 
-    def reported_model(self, requested: str) -> str:
-        """The name that answers carry: the route's, or, for a glob, the one asked for."""
-        return requested if is_glob(self.name) else self.name
-
 
 class Table:
     """All routes, found by name."""
 
-    __slots__ = ("_index", "_public", "routes")
+    __slots__ = ("_index", "routes")
 
     def __init__(self, routes: tuple[Route, ...]) -> None:
         self.routes = routes
         """In the order of the file."""
         self._index: NameIndex[Route] = NameIndex(_entries(routes))
-        self._public = tuple(
-            route.name for route in routes if route.public and not is_glob(route.name)
-        )
 
     @classmethod
     def build(cls, config: structs.Config, replicas: Mapping[str, tuple[Replica, ...]]) -> Table:
@@ -122,10 +111,6 @@ class Table:
         if route is None:
             raise ModelNotFound(self._unknown(name, visible), param="model")
         return route
-
-    def public_names(self) -> tuple[str, ...]:
-        """What `/v1/models` lists: public models in the order of the file, without globs."""
-        return self._public
 
     def _unknown(self, name: str, visible: Callable[[str], bool] | None) -> str:
         shown = name if len(name) <= _SHOWN else name[:_SHOWN] + "…"

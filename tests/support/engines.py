@@ -53,9 +53,9 @@ def require(name: str) -> Path:
     engine = ENGINES[name]
     if found := engine.find():
         return found
-    if reason := engine.unsupported():
-        pytest.skip(reason)
-    missing = f"{name} {engine.version} is not built: `make engines` builds it once"
+    missing = engine.unsupported() or (
+        f"{name} {engine.version} is not built: `make engines` builds it once"
+    )
     if os.environ.get("CI"):
         pytest.fail(missing, pytrace=False)
     pytest.skip(missing)

@@ -9,7 +9,7 @@ from gateway.config.key_hash import KeyHash
 from gateway.config.structs import Key
 from gateway.errors import Unauthenticated
 from tests.support.inprocess import ask, routing, serving
-from tests.support.upstream import CHAT, scripted
+from tests.support.upstream import CHAT, failing, scripted
 
 ALICE, BOB = "sk-alice-0123456789", "sk-bob-9876543210"
 ENV = {"ALICE": ALICE, "BOB": BOB}
@@ -121,3 +121,60 @@ class TestAuthenticator:
         others = {"bob": Key(value=KeyHash.of(BOB))}
         with pytest.raises(Unauthenticated):
             authenticator.identify(others, headers)
+
+
+class TestForeignPages:
+    """A browser sends what a page tells it to, also to this machine."""
+
+    @pytest.fixture
+    async def unlocked(self, tmp_path, engine):
+        async with serving(tmp_path, routing(engine)) as running:
+            yield running
+
+    @pytest.mark.parametrize(
+        "origin", ["https://evil.example", "http://10.0.0.7:8088", "null", "http://[", "x" * 500]
+    )
+    async def test_may_not_use_a_gateway_without_keys(self, unlocked, engine, origin):
+        answer = await chat(unlocked, origin=origin)
+        assert answer.status_code == 403
+        assert answer.json()["error"]["code"] == "foreign_origin"
+        assert not engine.seen
+
+    @pytest.mark.parametrize(
+        "origin",
+        ["http://localhost:3000", "http://ui.localhost", "http://127.0.0.1:8088", "http://[::1]:1"],
+    )
+    async def test_those_of_this_machine_may(self, unlocked, origin):
+        assert (await chat(unlocked, origin=origin)).status_code == 200
+
+    async def test_with_keys_it_is_the_key_that_counts(self, gateway):
+        headers = {"origin": "https://evil.example", "authorization": f"Bearer {ALICE}"}
+        assert (await chat(gateway, **headers)).status_code == 200
+
+
+class TestFallback:
+    async def test_leads_nowhere_that_the_key_may_not_go(self, tmp_path, engine):
+        async with scripted(failing(503)) as broken:
+            document = routing(
+                broken,
+                keys={
+                    "bob": {"value": "${BOB}", "models": ["tale"]},
+                    "alice": {"value": "${ALICE}"},
+                },
+                model={"fallback": ["other"], "retry": {"attempts": 1}},
+            )
+            document["backends"]["second"] = {"use": "openai", "replicas": [engine.url]}
+            document["models"]["other"] = {"backend": "second"}
+            async with serving(tmp_path, document, ENV) as gateway:
+                refused = await chat(gateway, **{"x-api-key": BOB})
+                assert not engine.seen
+                answered = await chat(gateway, **{"x-api-key": ALICE})
+        assert (refused.status_code, answered.status_code) == (503, 200)
+
+
+class TestReady:
+    async def test_names_are_for_those_who_have_a_key(self, gateway):
+        stranger = (await gateway.client.get("/ready")).json()
+        known = (await gateway.client.get("/ready", headers={"x-api-key": ALICE})).json()
+        assert set(stranger) == {"ready", "reason"}
+        assert set(known["models"]) == {"tale", "other-model"}

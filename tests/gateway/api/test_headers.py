@@ -28,7 +28,7 @@ SECRET = [
     b"upgrade: h2c",
     b"x-gateway-debug: 1",
     b"user-agent: client/1",
-    b"origin: http://evil",
+    b"origin: http://localhost:3000",
     b"referer: http://evil",
     b"accept-encoding: gzip, br",
     b"x-hop: 1",

@@ -13,7 +13,7 @@ import pytest
 import yaml
 from jsonschema import Draft202012Validator
 
-from backends.mlx import MlxOptions
+from backends.options import MlxOptions
 from gateway.config import Config, ConfigErrors, load, schema
 
 ROOT = Path(__file__).parents[3]

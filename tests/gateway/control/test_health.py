@@ -85,3 +85,21 @@ async def test_it_looks_again_and_again_and_leaves_the_load_alone():
         await task
     assert len(looks) >= 3
     assert one.outstanding == 3
+
+
+async def test_the_word_of_an_adapter_that_a_reload_has_replaced_is_no_news():
+    asked, answer = asyncio.Event(), asyncio.Event()
+
+    async def late():
+        asked.set()
+        await answer.wait()
+        return Readiness(False, "the connection was closed on this side")
+
+    one = replica("a", late)
+    one.observe(Readiness(True))
+    look = asyncio.create_task(monitor(one, timeout=5.0).look((one,)))
+    await asked.wait()
+    one.backend = Probed(good)
+    answer.set()
+    await look
+    assert one.readiness.ready

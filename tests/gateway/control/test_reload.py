@@ -123,3 +123,15 @@ async def test_an_address_that_cannot_be_does_not_end_the_gateway(tmp_path, capl
         assert not await reload(gateway)
         assert (await gateway.chat()).status_code == 200
     assert "hunter2" not in caplog.text
+
+
+async def test_a_bug_in_a_reload_does_not_end_the_gateway(tmp_path, monkeypatch, caplog):
+    def broken(*_):
+        raise PermissionError("nobody thought of this one")
+
+    async with scripted(CHAT) as engine, serving(tmp_path, routing(engine)) as gateway:
+        monkeypatch.setattr("gateway.control.reload.load", broken)
+        gateway.gateway._reloader.request()
+        while "nobody thought of this one" not in caplog.text:
+            await asyncio.sleep(0.01)
+        assert (await gateway.chat()).status_code == 200

@@ -33,28 +33,39 @@ def three():
 class TestCandidates:
     def test_the_healthy_ones_come_first(self, three):
         a, b, _ = three
-        assert candidates_for(three, [], 0.0) == [a, b]
+        assert candidates_for(three, [], 2.0, 0.0) == [a, b]
 
     def test_who_has_failed_is_not_asked_while_another_is_left(self, three):
         a, b, c = three
-        assert candidates_for(three, [tried(a)], 0.0) == [b]
-        assert candidates_for(three, [tried(a), tried(b)], 0.0) == [c]
+        assert candidates_for(three, [tried(a)], 2.0, 0.0) == [b]
+        assert candidates_for(three, [tried(a), tried(b)], 2.0, 0.0) == [c]
 
     def test_where_none_is_healthy_all_are_tried(self):
         down = [replica("a", ready=False), replica("b", ready=False)]
-        assert candidates_for(down, [], 0.0) == down
+        assert candidates_for(down, [], 2.0, 0.0) == down
 
     def test_one_that_is_down_is_better_than_nobody(self):
         down = [replica("a", ready=False)]
-        assert candidates_for(down, [], 0.0) == down
+        assert candidates_for(down, [], 2.0, 0.0) == down
 
     def test_once_all_have_failed_those_that_said_something_are_asked_again(self, three):
         a, b, c = three
         failed = [tried(a, silent=True), tried(b), tried(c)]
-        assert candidates_for(three, failed, 0.0) == [b, c]
+        assert candidates_for(three, failed, 2.0, 0.0) == [b, c]
 
     def test_once_all_were_silent_nobody_is(self, three):
-        assert not candidates_for(three, [tried(one, silent=True) for one in three], 0.0)
+        assert not candidates_for(three, [tried(one, silent=True) for one in three], 2.0, 0.0)
+
+    def test_one_that_wants_to_be_left_alone_leaves_the_others(self, three):
+        a, b, c = three
+        failed = [tried(a, retry_after=30.0), tried(b, retry_after=2.0), tried(c)]
+        assert candidates_for(three, failed, 2.0, 0.0) == [b, c]
+
+    def test_its_latest_word_counts(self, three):
+        a = three[0]
+        patient = [tried(a, retry_after=30.0), tried(a)]
+        assert candidates_for([a], patient, 2.0, 0.0) == [a]
+        assert not candidates_for([a], patient[::-1], 2.0, 0.0)
 
 
 class TestWait:
@@ -72,10 +83,6 @@ class TestWait:
     def test_no_less_than_it_asks_for(self, three):
         a = three[0]
         assert wait_before(a, RETRY, [tried(a, retry_after=1.5)], Random(1)) == 1.5
-
-    def test_more_than_is_allowed_is_no_wait_but_an_end(self, three):
-        a = three[0]
-        assert wait_before(a, RETRY, [tried(a, retry_after=2.5)], Random(1)) is None
 
     def test_its_latest_word_counts(self, three):
         a = three[0]

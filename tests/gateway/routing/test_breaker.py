@@ -99,3 +99,16 @@ def test_a_witness_from_outside_closes_it_and_forgets_the_wait(opened):
     assert opened.allows(101.0)
     fail(opened, 200.0, THRESHOLD)
     assert opened.allows(200.0 + FIRST_WAIT)
+
+
+def test_failures_while_it_is_open_do_not_keep_it_open():
+    """Where all are down one is asked anyway; that it fails again is no news."""
+    breaker = Breaker()
+    for _ in range(THRESHOLD):
+        breaker.failed(breaker.sent(0.0), 0.0)
+    for step in range(9):
+        breaker.failed(breaker.sent(step / 10), step / 10)
+    assert breaker.state(FIRST_WAIT) is BreakerState.HALF_OPEN
+    breaker.failed(breaker.sent(FIRST_WAIT), FIRST_WAIT)
+    assert breaker.state(FIRST_WAIT * 2.9) is BreakerState.OPEN
+    assert breaker.state(FIRST_WAIT * 3) is BreakerState.HALF_OPEN

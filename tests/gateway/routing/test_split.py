@@ -6,7 +6,7 @@ from itertools import pairwise
 import msgspec
 import pytest
 
-from backends import OpenAIOptions
+from backends.options import OpenAIOptions
 from gateway.config import structs
 from gateway.config.names import Glob
 from gateway.routing.split import choose_variant, sticky_key

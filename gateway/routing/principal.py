@@ -1,0 +1,30 @@
+"""Who is asking, and what they may ask for."""
+
+from __future__ import annotations
+
+from gateway.config.names import Glob
+from gateway.errors import Forbidden
+from gateway.routing.table import Route
+
+
+class Principal:
+    """The holder of an API key. Immutable."""
+
+    __slots__ = ("_globs", "name")
+
+    def __init__(self, name: str, models: tuple[str, ...]) -> None:
+        self.name = name
+        self._globs = tuple(Glob(model) for model in models)
+
+    def may_use(self, model: str) -> bool:
+        """Whether `model`, a name in routing.yaml, is one of this key's models."""
+        return not self._globs or any(glob.matches(model) for glob in self._globs)
+
+    def require(self, route: Route) -> None:
+        """Raises `Forbidden` where this key may not use `route`."""
+        if not self.may_use(route.name):
+            raise Forbidden(
+                f"the key {self.name!r} may not use the model {route.name!r}",
+                param="model",
+                code="model_not_allowed",
+            )
