@@ -34,7 +34,6 @@ import msgspec
 
 from backends.assemble import Assembler, BrokenStreamError, EngineSaysError, assembler_for
 from backends.base import (
-    Backend,
     BackendError,
     ByteStream,
     Cause,
@@ -45,7 +44,7 @@ from backends.base import (
     RequestRefused,
     Stage,
 )
-from backends.openai_http import HttpOptions, OpenAIHttpBackend
+from backends.openai_http import OpenAIHttpBackend
 from backends.prompt_progress import WithoutProgress
 from backends.sse import EventCutter, EventTooLargeError
 
@@ -54,14 +53,6 @@ _WITH_USAGE = msgspec.Raw(b'{"include_usage":true}')
 _decode_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _decode_count = msgspec.json.Decoder(int).decode
 _encode = msgspec.json.encode
-
-
-class LlamaServerOptions(HttpOptions, frozen=True, kw_only=True, tag="llama_server"):
-    """llama.cpp's llama-server."""
-
-    def open(self, name: str) -> Backend:
-        """Build the adapter. Raises `ValueError` for a replica that is no base URL."""
-        return LlamaServerBackend(name, self)
 
 
 class LlamaServerBackend(OpenAIHttpBackend):

@@ -10,11 +10,10 @@ import asyncio
 import re
 import ssl
 from collections.abc import AsyncIterator, Mapping
-from typing import Annotated, ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple
 
 import httpx
 import msgspec
-from msgspec import Meta
 
 from backends.base import (
     Backend,
@@ -22,23 +21,14 @@ from backends.base import (
     Cause,
     Endpoint,
     Header,
-    Options,
     Readiness,
     Reply,
     Request,
     Stage,
 )
+from backends.options import HttpOptions
 from backends.secret import Secret
 from backends.transport import Pool, Transport, check_head
-
-Url = Annotated[
-    str,
-    Meta(
-        pattern=r"^(https?://[^\s/]|unix:/)\S*$",
-        description="a URL such as http://host:8000, https://host/v1 or unix:/run/engine.sock",
-    ),
-]
-"""`http://host:port`, `https://…`, or `unix:/path/to/socket`."""
 
 PROBE_TIMEOUT = 2.0
 """Seconds within which a replica must answer a probe."""
@@ -71,23 +61,6 @@ _OWN = _HOP_BY_HOP | {
     b"expect",
 }
 """Request headers that only the adapter sets, or nobody."""
-
-
-class HttpOptions(Options, frozen=True, kw_only=True):
-    """What every engine over HTTP needs."""
-
-    replicas: Annotated[tuple[Url, ...], Meta(min_length=1)]
-    """Base URLs, one per replica; a trailing `/v1` is optional."""
-    api_key: Secret | None = None
-    """Sent to the engine as `Authorization: Bearer`."""
-
-
-class OpenAIOptions(HttpOptions, frozen=True, kw_only=True, tag="openai"):
-    """Any server that speaks the OpenAI API."""
-
-    def open(self, name: str) -> Backend:
-        """Build the adapter. Raises `ValueError` for a replica that is no base URL."""
-        return OpenAIHttpBackend(name, self)
 
 
 class Base(NamedTuple):

@@ -10,16 +10,8 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from backends.base import Backend, Readiness
-from backends.openai_http import HttpOptions, OpenAIHttpBackend
-
-
-class VllmOptions(HttpOptions, frozen=True, kw_only=True, tag="vllm"):
-    """vLLM's OpenAI-compatible server."""
-
-    def open(self, name: str) -> Backend:
-        """Build the adapter. Raises `ValueError` for a replica that is no base URL."""
-        return VllmBackend(name, self)
+from backends.base import Readiness
+from backends.openai_http import OpenAIHttpBackend
 
 
 class VllmBackend(OpenAIHttpBackend):

@@ -31,8 +31,8 @@ from backends.mlx.params import Chat, Completion, parse_chat, parse_completion, 
 from backends.mlx.tool_calls import ToolCallParser
 
 if TYPE_CHECKING:
-    from backends.mlx import MlxOptions
     from backends.mlx.runtime import Runtime
+    from backends.options import MlxOptions
 
 ADDRESS = "in-process"
 _LONG_BODY = 16 << 10

@@ -10,8 +10,7 @@ from pathlib import Path
 
 import msgspec
 
-from backends import BackendOptions
-from backends.openai_http import HttpOptions
+from backends.options import BackendOptions, HttpOptions
 from gateway import config
 from gateway.config.structs import Config, Model
 

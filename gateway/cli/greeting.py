@@ -6,7 +6,7 @@ import json
 import shlex
 from pathlib import Path
 
-from backends.openai_http import HttpOptions
+from backends.options import HttpOptions
 from gateway.config.names import is_glob
 from gateway.config.structs import Config
 

@@ -12,7 +12,8 @@ import re
 from collections.abc import Callable, Iterable
 from graphlib import CycleError, TopologicalSorter
 
-from backends.openai_http import Base, HttpOptions, parse_base
+from backends.openai_http import Base, parse_base
+from backends.options import HttpOptions
 from gateway.config.names import Glob, NameIndex, is_glob
 from gateway.config.problems import Path, Report
 from gateway.config.structs import Config, Model, Rule

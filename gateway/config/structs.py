@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from backends import BackendOptions
+from backends.options import BackendOptions
 from gateway.config.key_hash import KeyHash
 from gateway.config.units import Duration, Size, Timeout
 

@@ -13,8 +13,7 @@ from pathlib import Path
 import pytest
 
 from backends.base import BackendError, Cause, Endpoint, Request, RequestRefused, Stage
-from backends.llama_server import LlamaServerOptions
-from backends.openai_http import OpenAIOptions
+from backends.options import LlamaServerOptions, OpenAIOptions
 
 ROOT = Path(__file__).resolve().parents[2]
 MODEL = ROOT / "models" / "tiny-tale" / "tiny-tale-f32.gguf"

@@ -7,7 +7,8 @@ import pytest
 import trustme
 
 from backends.base import BackendError, Cause, Endpoint, Request, Stage
-from backends.openai_http import OpenAIHttpBackend, OpenAIOptions, parse_base
+from backends.openai_http import OpenAIHttpBackend, parse_base
+from backends.options import OpenAIOptions
 from backends.secret import Secret
 
 OK = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{}"

@@ -5,7 +5,7 @@ import pickle
 import msgspec
 import pytest
 
-from backends.openai_http import OpenAIOptions
+from backends.options import OpenAIOptions
 from backends.secret import Secret
 
 KEY = "sk-very-private"

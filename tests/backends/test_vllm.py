@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from backends.base import Endpoint, Request
-from backends.vllm import VllmOptions
+from backends.options import VllmOptions
 
 ROOT = Path(__file__).resolve().parents[2]
 MODEL = ROOT / "models" / "tiny-tale"

@@ -5,9 +5,9 @@ import shutil
 import pytest
 
 from backends.base import BackendError, Endpoint, Request, RequestRefused, Stage
-from backends.mlx import MlxOptions
 from backends.mlx.backend import ADDRESS
 from backends.mlx.engine import Load
+from backends.options import MlxOptions
 
 QUESTIONS = [
     "Tell me a story about Mia.",

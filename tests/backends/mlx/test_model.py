@@ -124,7 +124,7 @@ def test_the_limit_on_open_files_can_still_be_set_afterwards():
 
 def test_naming_the_engine_does_not_import_it():
     script = (
-        "import sys; from backends.mlx import MlxOptions; MlxOptions(model='x').open('x');"
+        "import sys; from backends.options import MlxOptions; MlxOptions(model='x').open('x');"
         "heavy = {'mlx', 'mlx_lm', 'transformers', 'numpy', 'huggingface_hub'} & set(sys.modules);"
         "assert not heavy, heavy"
     )
