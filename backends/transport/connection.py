@@ -25,7 +25,15 @@ _WHOLE = 64 * 1024
 
 
 class UnansweredError(httpx.ReadError):
-    """The connection ended before any byte of the answer came."""
+    """The connection ended before any byte of the answer came.
+
+    `after` is how many seconds after the first byte of the request was written it ended; None
+    where no byte was.
+    """
+
+    def __init__(self, message: str, *, after: float | None) -> None:
+        super().__init__(message)
+        self.after = after
 
 
 class Owner(Protocol):
@@ -55,6 +63,7 @@ class Connection(asyncio.Protocol):
         self._interim = False
         self._keep_alive = False
         self._sent = True
+        self._sent_at = 0.0
         self._writable = True
         self._reading = True
         self._barren = 0
@@ -76,7 +85,7 @@ class Connection(asyncio.Protocol):
         """
         transport = self._transport
         if self.closed or transport is None:
-            raise UnansweredError("the connection was closed before the request")
+            raise UnansweredError("the connection was closed before the request", after=None)
         exchange = self._begin(read_timeout, bodiless)
         try:
             await self._send(transport, exchange, head, body, write_timeout)
@@ -113,6 +122,7 @@ class Connection(asyncio.Protocol):
         self._bodiless = bodiless
         self._keep_alive = False
         self._barren = 0
+        self._sent_at = self._loop.time()
         return exchange
 
     async def _send(
@@ -282,8 +292,11 @@ class Connection(asyncio.Protocol):
         if reason is None and exchange.status and _until_close(exchange):
             exchange.end()
         elif not exchange.begun:
+            after = self._loop.time() - self._sent_at
             exchange.fail(
-                UnansweredError(f"the connection was closed without an answer{_why(reason)}")
+                UnansweredError(
+                    f"the connection was closed without an answer{_why(reason)}", after=after
+                )
             )
         else:
             exchange.fail(httpx.ReadError(f"the answer was cut short{_why(reason)}"))

@@ -18,6 +18,8 @@ from backends.transport.connection import Connection, Owner
 Dial = Callable[[Owner, float | None], Awaitable[Connection]]
 """Makes a connection for its owner within so many seconds; raises what `dial.dial` does."""
 
+_CLOSE_WITHIN = 2.0
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PoolLimits:
@@ -123,8 +125,9 @@ class Pool:
         if self._drained is not None and not self._open and not self._drained.done():
             self._drained.set_result(None)
 
-    async def aclose(self) -> None:
-        """Close all connections, the busy ones too; returns when their sockets are closed."""
+    async def aclose(self, within: float = _CLOSE_WITHIN) -> None:
+        """Close all connections, the busy ones too; returns when their sockets are closed, or
+        after so many seconds: the event loop closes an aborted one in its next rounds."""
         if self._drained is None:
             self._drained = self._loop.create_future()
         if self._sweep is not None:
@@ -139,7 +142,7 @@ class Pool:
                 self._promised += 1
                 waiter.set_result(None)
         if self._open:
-            await asyncio.shield(self._drained)
+            await asyncio.wait([self._drained], timeout=within)
 
     def _has_place(self) -> bool:
         return len(self._open) + self._promised < self._limits.max_connections

@@ -1,12 +1,15 @@
 """httpx's transport interface over pooled HTTP/1.1 connections.
 
 The classic race of keep-alive: the engine closes an idle connection while a request is on its
-way. A request that was sent on a reused connection, which then ended before any byte of an
-answer, is sent once more on a fresh connection; nothing else is ever repeated here.
+way. A request on a reused connection that was closed before a byte was written, or ended without
+a byte of an answer within `RACE_WINDOW` of the first, is sent once more on a fresh connection.
+Nothing else is ever repeated here: whether to ask again is for the attempt loop to judge, which
+knows the retry policy and its budget, and counts.
 """
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 from collections.abc import Mapping
 from functools import cached_property
@@ -19,6 +22,16 @@ from backends.transport.exchange import Exchange
 from backends.transport.pool import Pool, PoolLimits
 
 _PORTS = {b"http": 80, b"https": 443}
+RACE_WINDOW = 0.15
+"""Seconds after the first byte of a request in which the end of its connection counts as the
+keep-alive race.
+
+A close that crosses the request on its way is seen one round trip after the request was written:
+below 1 ms in a rack, about 100 ms across an ocean, plus what the event loop is late. Where even
+that is too short, the attempt loop sees a reset connection, as it would without this. The other
+side of the choice: an engine that takes a request, drops it faster than this without a word and
+still accepts connections is asked twice. One whose process dies of the request is not: the fresh
+connection is refused."""
 _NO_TIMEOUTS: Mapping[str, float | None] = {}
 
 
@@ -40,6 +53,7 @@ class Transport(httpx.AsyncBaseTransport):
         self._limits = limits or PoolLimits()
         self._tls = tls
         self._pools: dict[object, Pool] = {}
+        self._closed = False
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send `request`; returns when the head of the answer is there, its body as `stream`.
@@ -70,6 +84,8 @@ class Transport(httpx.AsyncBaseTransport):
 
         `head` is a request's head as it goes on the wire, checked with `check_head`.
         """
+        if self._closed:
+            raise httpx.ConnectError("the transport is closed")
         connection = pool.take()
         if connection is None:
             connection = await pool.acquire(timeouts.get("connect"), timeouts.get("pool"))
@@ -77,15 +93,15 @@ class Transport(httpx.AsyncBaseTransport):
         try:
             return await _exchange(connection, head, body, timeouts, bodiless)
         except UnansweredError as error:
-            if not reused:
+            if not _raced(error, reused=reused):
                 raise
             connection = await _reconnect(pool, timeouts, error)
         return await _exchange(connection, head, body, timeouts, bodiless)
 
     async def aclose(self) -> None:
-        """Close every connection; answers still open are cut."""
-        for pool in self._pools.values():
-            await pool.aclose()
+        """Close every connection; answers still open are cut, and no request is sent any more."""
+        self._closed = True
+        await asyncio.gather(*[pool.aclose() for pool in self._pools.values()])
 
     @property
     def connections(self) -> int:
@@ -144,14 +160,21 @@ async def _exchange(
     )
 
 
+def _raced(error: UnansweredError, *, reused: bool) -> bool:
+    """Whether the engine may have closed the connection before it saw the request."""
+    return error.after is None or (reused and error.after <= RACE_WINDOW)
+
+
 async def _reconnect(
     pool: Pool, timeouts: Mapping[str, float | None], error: UnansweredError
 ) -> Connection:
     try:
         return await pool.connect(timeouts.get("connect"))
     except httpx.TransportError as again:
+        if error.after is None:
+            raise
         # The first try may have reached the engine: that must not be told as a failed connect.
-        raise UnansweredError(f"{error}; then {again}") from again
+        raise UnansweredError(f"{error}; then {again}", after=error.after) from again
 
 
 def _encode(request: httpx.Request) -> tuple[bytes, bytes]:

@@ -195,3 +195,12 @@ async def test_closing_twice_is_the_same_as_once(dialer):
     await asyncio.gather(pool.aclose(), pool.aclose())
     await pool.aclose()
     assert pool.open == 0
+
+
+async def test_closing_does_not_wait_for_ever_for_a_socket(dialer):
+    pool = pool_of(dialer)
+    connection = await pool.acquire(None, None)
+    connection._transport.abort = lambda: None  # an event loop that never says it is lost
+    await asyncio.wait_for(pool.aclose(within=0.02), 5)
+    assert connection.closed
+    assert pool.open == 1

@@ -12,6 +12,8 @@ import pytest
 import trustme
 
 from backends.transport import PoolLimits, Transport
+from backends.transport.connection import UnansweredError
+from backends.transport.transport import RACE_WINDOW
 
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nhi"
 JSON = [(b"content-type", b"application/json")]
@@ -150,6 +152,65 @@ class TestKeepAlive:
                 assert await fetch(transport, ask(peer.url, b'{"n": 1}')) == (200, b"hi")
             assert peer.accepted == 2
             assert len(peer.requests) == 4
+            await transport.aclose()
+
+    async def test_a_close_that_crosses_the_request_is_unnoticed(self, start_peer, step):
+        for _ in range(10):
+            transport = Transport()
+            crossing = [step.READ, OK, step.STALL, step.CLOSE]
+            async with start_peer(crossing, [step.READ, OK, step.LOOP]) as peer:
+                assert await fetch(transport, ask(peer.url)) == (200, b"hi")
+                peer.go.set()  # it closes when the loop comes to it: after the request is written
+                assert await fetch(transport, ask(peer.url)) == (200, b"hi")
+                assert (peer.accepted, len(peer.requests)) == (2, 2)
+                await transport.aclose()
+
+    @pytest.mark.parametrize("end", ["CLOSE", "RESET"])
+    async def test_an_engine_that_dies_at_its_work_is_asked_once(
+        self, transport, start_peer, step, end
+    ):
+        dying = [step.READ, OK, step.READ, step.STALL, step[end]]
+        async with start_peer(dying, [step.READ, OK, step.LOOP]) as peer:
+            assert await fetch(transport, ask(peer.url)) == (200, b"hi")
+            asking = asyncio.create_task(fetch(transport, ask(peer.url)))
+            await eventually(lambda: len(peer.requests) == 2)
+            await asyncio.sleep(0.5)
+            peer.go.set()
+            with pytest.raises(UnansweredError) as caught:
+                await asking
+            assert caught.value.after > RACE_WINDOW
+            assert (peer.accepted, len(peer.requests)) == (1, 2)
+
+    async def test_a_connection_closed_before_the_request_is_replaced_whatever_its_age(
+        self, start_peer, step
+    ):
+        transport = Transport(limits=PoolLimits(max_connections=1))
+        async with start_peer([step.HANG], [step.READ, OK, step.LOOP]) as peer:
+            pool = transport.pool(httpx.URL(peer.url))
+            busy = await pool.acquire(5, 5)
+            asking = asyncio.create_task(fetch(transport, ask(peer.url)))
+            await asyncio.sleep(0)
+            pool.release(busy)  # to who asks, and lost before they can write
+            busy.abort()
+            assert await asking == (200, b"hi")
+            await transport.aclose()
+
+    async def test_where_nothing_was_written_a_failed_reconnect_is_a_failed_connect(
+        self, start_peer, step, tmp_path
+    ):
+        path = tmp_path / "engine.sock"
+        transport = Transport(limits=PoolLimits(max_connections=1))
+        async with start_peer([step.HANG], path=path) as peer:
+            url = httpx.URL(peer.url)
+            pool = transport.pool(url, str(path))
+            busy = await pool.acquire(5, 5)
+            path.unlink()
+            asking = asyncio.create_task(fetch(transport, ask(peer.url, uds=str(path))))
+            await asyncio.sleep(0)
+            pool.release(busy)
+            busy.abort()
+            with pytest.raises(httpx.ConnectError, match="no such socket"):
+                await asking
             await transport.aclose()
 
     @pytest.mark.parametrize("end", ["CLOSE", "RESET"])
@@ -293,6 +354,27 @@ class TestCancel:
                 await waiting
             with pytest.raises(httpx.ConnectError, match="closed"):
                 await transport.handle_async_request(ask(peer.url))
+
+    async def test_a_closed_transport_makes_no_connection_to_anywhere(
+        self, transport, start_peer, step
+    ):
+        async with start_peer([step.READ, OK]) as peer:
+            await transport.aclose()
+            with pytest.raises(httpx.ConnectError, match="closed"):
+                await transport.handle_async_request(ask(peer.url))
+            assert peer.accepted == 0
+
+    async def test_an_origin_may_be_new_while_the_transport_closes(
+        self, transport, start_peer, step
+    ):
+        async with start_peer([step.READ, OK, step.HANG]) as peer:
+            assert await fetch(transport, ask(peer.url)) == (200, b"hi")
+            closing = asyncio.create_task(transport.aclose())
+            await asyncio.sleep(0)  # it waits for the socket now
+            assert transport.connections == 1
+            with pytest.raises(httpx.ConnectError, match="closed"):
+                await transport.handle_async_request(ask("http://127.0.0.1:1"))
+            await closing
 
     async def test_no_socket_is_left(self, start_peer, step):
         endless = b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n"
