@@ -44,9 +44,11 @@ from backends.base import (
     RequestRefused,
     Stage,
 )
+from backends.engine_error import EngineError
+from backends.malformed import MALFORMED
 from backends.openai_http import OpenAIHttpBackend
 from backends.prompt_progress import WithoutProgress
-from backends.sse import EventCutter, EventTooLargeError
+from backends.sse import EventCutter, EventTooLargeError, is_event_stream
 
 _TRUE = msgspec.Raw(b"true")
 _WITH_USAGE = msgspec.Raw(b'{"include_usage":true}')
@@ -72,7 +74,7 @@ class LlamaServerBackend(OpenAIHttpBackend):
             return await _unless_refused(await super().send(address, request))
         streamed, assembler = asked
         reply = await _unless_refused(await super().send(address, streamed))
-        if (b"content-type", b"text/event-stream") not in reply.headers:
+        if not is_event_stream(reply.headers):
             return reply  # an error, in the engine's own words
         headers = [header for header in reply.headers if header[0] not in _OF_STREAMS]
         headers.append((b"content-type", b"application/json"))
@@ -83,7 +85,7 @@ class LlamaServerBackend(OpenAIHttpBackend):
     async def _send_for_stream(self, address: str, request: Request) -> Reply:
         reporting = _with_progress(request)
         reply = await _unless_refused(await super().send(address, reporting or request))
-        if reporting is None or (b"content-type", b"text/event-stream") not in reply.headers:
+        if reporting is None or not is_event_stream(reply.headers):
             return reply
         return msgspec.structs.replace(reply, body=WithoutProgress(reply.body))
 
@@ -126,7 +128,7 @@ async def _unless_refused(reply: Reply) -> Reply:
 def _refuse_mistakes(body: bytes) -> None:
     try:
         message = _decode_failure(body).error.message
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+    except MALFORMED:
         return
     for param, mistake in _MISTAKES.items():
         if mistake.match(message):
@@ -172,7 +174,7 @@ def _as_stream(request: Request) -> tuple[Request, Assembler] | None:
     try:
         fields = _decode_fields(request.body)
         choices = _decode_count(fields["n"]) if "n" in fields else 1
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+    except MALFORMED:
         return None  # the engine has the words for what is wrong with it
     assembler = assembler_for(request.endpoint, choices)
     if assembler is None:
@@ -193,7 +195,7 @@ def _with_progress(request: Request) -> Request | None:
         return None
     try:
         fields = _decode_fields(request.body)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+    except MALFORMED:
         return None
     if "return_progress" in fields:
         return None
@@ -222,11 +224,9 @@ class _Whole:
         self._over = True
         try:
             answer = await self._gather()
-        except EngineSaysError as said:
-            raise self._translate(said) from said
-        except EventTooLargeError as error:
-            raise self._broken("an event is longer than 16 MiB") from error
-        except BrokenStreamError as error:
+        except EngineSaysError as error:
+            raise self._translate(error.said) from error
+        except (BrokenStreamError, EventTooLargeError) as error:
             raise self._broken(str(error)) from error
         return _encode(_unstreamed(self._endpoint, answer))
 
@@ -243,12 +243,9 @@ class _Whole:
             assembler.feed(cutter.rest + b"\n\n")
         return assembler.answer()
 
-    def _translate(self, said: EngineSaysError) -> BackendError:
-        status = said.status
-        if status is not None and 400 <= status < 500 and status not in (408, 429):
-            context = said.kind == "exceed_context_size_error"
-            code = "context_length_exceeded" if context else said.code
-            return RequestRefused(status, said.message, param=said.param, code=code)
+    def _translate(self, said: EngineError) -> BackendError:
+        if said.status is not None and said.is_clients_own:
+            return RequestRefused(said.status, said.message, param=said.param, code=said.code)
         return BackendError(Stage.STREAMING, Cause.ENGINE, f"{self._address}: {said.message}")
 
     def _broken(self, reason: str) -> BackendError:

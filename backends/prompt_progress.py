@@ -41,9 +41,7 @@ class WithoutProgress:
         try:
             block = cutter.feed(piece)
         except EventTooLargeError as error:
-            raise BackendError(
-                Stage.STREAMING, Cause.PROTOCOL, "an event is longer than 16 MiB"
-            ) from error
+            raise BackendError(Stage.STREAMING, Cause.PROTOCOL, str(error)) from error
         reports = 0
         for _, data, end in events(block):
             if _REPORT not in data:

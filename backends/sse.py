@@ -9,7 +9,9 @@ uses, is not recognised.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+
+from backends.base import Header
 
 MAX_EVENT = 16 << 20
 """Bytes: an event that is not complete by then is an error, not a reason to buy memory."""
@@ -17,6 +19,17 @@ MAX_EVENT = 16 << 20
 
 class EventTooLargeError(Exception):
     """An event did not end within `MAX_EVENT` bytes."""
+
+    def __init__(self) -> None:
+        super().__init__(f"an event is longer than {MAX_EVENT >> 20} MiB")
+
+
+def is_event_stream(headers: Iterable[Header]) -> bool:
+    """Whether an answer with these headers is a stream of events."""
+    for name, value in headers:
+        if name == b"content-type":
+            return value.partition(b";")[0].strip().lower() == b"text/event-stream"
+    return False
 
 
 class EventCutter:

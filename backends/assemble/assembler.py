@@ -9,8 +9,8 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import Any
 
-import msgspec
-
+from backends.engine_error import EngineError, parse_error
+from backends.malformed import MALFORMED
 from backends.sse import events
 
 MAX_ANSWER = 64 << 20
@@ -22,27 +22,11 @@ class BrokenStreamError(Exception):
 
 
 class EngineSaysError(Exception):
-    """The engine reported an error inside the stream.
+    """The engine reported an error inside the stream: `said`."""
 
-    `status` is the HTTP status it names, `kind`, `code` and `param` are what it calls the
-    error and the field at fault, where it says so.
-    """
-
-    def __init__(
-        self,
-        message: str,
-        *,
-        status: int | None = None,
-        kind: str | None = None,
-        code: str | None = None,
-        param: str | None = None,
-    ) -> None:
-        super().__init__(message)
-        self.message = message
-        self.status = status
-        self.kind = kind
-        self.code = code
-        self.param = param
+    def __init__(self, said: EngineError) -> None:
+        super().__init__(said.message)
+        self.said = said
 
 
 class Assembler(ABC):
@@ -59,7 +43,7 @@ class Assembler(ABC):
                 raise read_error(data)
             try:
                 self._event(name, data)
-            except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            except MALFORMED as error:
                 raise BrokenStreamError(f"an event is malformed: {error}") from None
         if self.size > MAX_ANSWER:
             raise BrokenStreamError(f"the answer is longer than {MAX_ANSWER >> 20} MiB")
@@ -70,29 +54,9 @@ class Assembler(ABC):
 
     @abstractmethod
     def _event(self, name: bytes, data: bytes, /) -> None:
-        """Take in one event. May raise `msgspec.MsgspecError`."""
+        """Take in one event. May raise what is in `MALFORMED`."""
 
 
 def read_error(data: bytes) -> EngineSaysError:
-    """The error in an event, flat or below `error`, `response.error` or both."""
-    try:
-        said = msgspec.json.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return EngineSaysError(data[:300].decode("utf-8", "replace"))
-    for key in ("response", "error"):
-        if isinstance(said, dict) and isinstance(said.get(key), dict | str):
-            said = said[key]
-    if not isinstance(said, dict):
-        return EngineSaysError(str(said))
-    code = said.get("code")
-    return EngineSaysError(
-        _text(said.get("message")) or "the engine gave no reason",
-        status=code if isinstance(code, int) and 400 <= code <= 599 else None,
-        kind=_text(said.get("type")),
-        code=_text(code),
-        param=_text(said.get("param")),
-    )
-
-
-def _text(value: Any) -> str | None:
-    return value if isinstance(value, str) else None
+    """The error in an event."""
+    return EngineSaysError(parse_error(None, data))

@@ -10,10 +10,10 @@ import time
 from collections.abc import Sequence
 
 from backends.base import Header, Reply
-from backends.sse import EventCutter, EventTooLargeError
+from backends.engine_error import EngineError
+from backends.sse import EventCutter, EventTooLargeError, is_event_stream
 from gateway.dispatch.attempt import Attempt
 from gateway.dispatch.verdict import judge_protocol, judge_status, judge_stream
-from gateway.wire.engine_error import EngineError
 from gateway.wire.json_answer import MalformedAnswerError, read_answer
 from gateway.wire.peek import expected_choices
 from gateway.wire.rename import StreamRename, with_model
@@ -24,8 +24,6 @@ WHOLE_ANSWER = 8 << 20
 _ERROR_BODY = 1 << 20
 _HELD_BACK = 1 << 20
 """Bytes of events without content that may pile up before the commit point."""
-
-_EVENT_STREAM = b"text/event-stream"
 
 
 class Answer:
@@ -101,8 +99,8 @@ class EventStream(Answer):
                 return self._finish()
             try:
                 block = self._cutter.feed(data)
-            except EventTooLargeError:
-                self._break(EngineError("sent an event of more than 16 MiB"))
+            except EventTooLargeError as error:
+                self._break(EngineError(str(error)))
             if block:
                 return self._take(block)
         if self._watch.failure is not None:
@@ -155,7 +153,7 @@ async def open_answer(attempt: Attempt) -> Answer:
         attempt.fail(
             judge_status(reply.status, reply.headers, body, attempt.replica.id, time.time())
         )
-    if attempt.ask.stream and _content_type(reply).startswith(_EVENT_STREAM):
+    if attempt.ask.stream and is_event_stream(reply.headers):
         watch = watch_for(attempt.ask.endpoint, expected_choices(attempt.ask.peeked))
         if watch is not None:
             stream = EventStream(attempt, reply, watch)
@@ -204,7 +202,3 @@ def _announced_length(attempt: Attempt) -> int:
         if name == b"content-length" and value.isdigit():
             return int(value)
     return -1
-
-
-def _content_type(reply: Reply) -> bytes:
-    return next((value for name, value in reply.headers if name == b"content-type"), b"")

@@ -24,6 +24,7 @@ from math import isnan
 import msgspec
 
 from backends.base import BackendError, Cause, Header, RequestRefused, Stage
+from backends.engine_error import EngineError, is_error_object, parse_error
 from gateway.errors import (
     EngineAnswered,
     GatewayError,
@@ -33,7 +34,6 @@ from gateway.errors import (
     UpstreamFailed,
     UpstreamTimeout,
 )
-from gateway.wire.engine_error import EngineError, is_error_object, parse_error
 
 FIRST_TOKEN_TIMEOUT = "first_token_timeout"
 IDLE_TIMEOUT = "idle_timeout"

@@ -19,9 +19,9 @@ from typing import Any
 import msgspec
 
 from backends.base import Endpoint
+from backends.engine_error import EngineError, parse_error
 from backends.malformed import MALFORMED
 from backends.sse import events
-from gateway.wire.engine_error import EngineError, parse_error
 from gateway.wire.finish import BROKEN_OFF
 from gateway.wire.usage import Usage
 

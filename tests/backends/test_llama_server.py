@@ -62,11 +62,11 @@ async def test_a_client_cannot_detach_its_stream_from_its_connection(start_peer,
 # -- one answer from a stream --------------------------------------------------------------------
 
 
-def events(*data, end=b"data: [DONE]\n\n"):
+def events(*data, end=b"data: [DONE]\n\n", kind=b"text/event-stream"):
     body = b"".join(b"data: " + json.dumps(one).encode() + b"\n\n" for one in data) + end
     return (
-        b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
-        b"%x\r\n%s\r\n" % (len(body), body)
+        b"HTTP/1.1 200 OK\r\ncontent-type: %s\r\ntransfer-encoding: chunked\r\n\r\n"
+        b"%x\r\n%s\r\n" % (kind, len(body), body)
     )
 
 
@@ -112,6 +112,13 @@ async def test_it_is_asked_for_a_stream_and_gives_one_answer(start_peer, step):
     )
 
 
+async def test_a_stream_is_known_whatever_else_its_content_type_says(start_peer, step):
+    stream = events(said("Hello", "stop"), kind=b"text/event-stream; charset=utf-8")
+    async with start_peer([step.READ, stream + LAST_CHUNK, step.HANG]) as peer:
+        _, body = await ask(peer)
+    assert json.loads(body)["choices"][0]["message"]["content"] == "Hello"
+
+
 @pytest.mark.parametrize("endpoint", [Endpoint.EMBEDDINGS, Endpoint.COUNT_TOKENS, Endpoint.RERANK])
 async def test_other_endpoints_are_asked_as_the_client_asks(start_peer, step, endpoint):
     async with start_peer([step.READ, answer(200), step.HANG]) as peer:
@@ -120,7 +127,7 @@ async def test_other_endpoints_are_asked_as_the_client_asks(start_peer, step, en
     assert peer.requests[0].endswith(b'\r\n\r\n{"x": 1}')
 
 
-@pytest.mark.parametrize("body", [b"[]", b"{", b'{"n":"two"}', b"\xff"])
+@pytest.mark.parametrize("body", [b"[]", b"{", b'{"n":"two"}', b"\xff", b'{"x":' + b"[" * 9999])
 async def test_the_engine_says_what_is_wrong_with_a_body(start_peer, step, body):
     async with start_peer([step.READ, answer(400, b"no"), step.HANG]) as peer:
         reply, told = await ask(peer, body)
@@ -144,6 +151,7 @@ CUT_OFF = [said("Hel"), said("lo")]
         (events(*CUT_OFF) + LAST_CHUNK, Cause.PROTOCOL, "without a finish reason"),
         (events(*CUT_OFF, end=b"") + LAST_CHUNK, Cause.PROTOCOL, "without a finish reason"),
         (events(said("x"), end=b'data: {"cho') + LAST_CHUNK, Cause.PROTOCOL, "malformed"),
+        (events(end=b'data: {"x":' + b"[" * 9999) + LAST_CHUNK, Cause.PROTOCOL, "malformed"),
         (events(*CUT_OFF), Cause.RESET, "127.0.0.1"),
         (events({"error": {"message": "boom", "code": 500}}), Cause.ENGINE, "boom"),
         (events({"error": {"message": "busy", "code": 429}}), Cause.ENGINE, "busy"),

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from backends.sse import MAX_EVENT, EventCutter, EventTooLargeError, events
+from backends.sse import MAX_EVENT, EventCutter, EventTooLargeError, events, is_event_stream
 
 STREAM = b': hi\n\ndata: {"a":1}\n\nevent: e\ndata: x\ndata: y\n\n\n\ndata:z\n\n'
 
@@ -35,9 +35,24 @@ def test_an_event_without_end_is_an_error_and_not_memory():
     cutter = EventCutter()
     for _ in range(MAX_EVENT // (1 << 20)):
         assert cutter.feed(b"x" * (1 << 20)) == b""
-    with pytest.raises(EventTooLargeError):
+    with pytest.raises(EventTooLargeError, match="longer than 16 MiB"):
         cutter.feed(b"x")
 
 
 def test_an_error_field_is_an_error_event():
     assert [(n, d) for n, d, _ in events(b'error: {"code":1}\n\n')] == [(b"error", b'{"code":1}')]
+
+
+@pytest.mark.parametrize(
+    ("value", "is_stream"),
+    [
+        (b"text/event-stream", True),
+        (b"text/event-stream; charset=utf-8", True),
+        (b"Text/Event-Stream ;charset=utf-8", True),
+        (b"text/event-streams", False),
+        (b"application/json", False),
+    ],
+)
+def test_a_stream_is_known_by_its_media_type(value, is_stream):
+    assert is_event_stream([(b"date", b"x"), (b"content-type", value)]) is is_stream
+    assert not is_event_stream([])

@@ -77,7 +77,7 @@ def test_events_that_make_no_sense_are_no_answer(block, reason):
 def test_an_error_inside_the_stream_is_told(data):
     with pytest.raises(EngineSaysError, match="too busy") as caught:
         assemble(START, f"event: error\ndata: {json.dumps(data)}\n\n".encode())
-    assert caught.value.kind == "overloaded_error"
+    assert caught.value.said.type == "overloaded_error"
 
 
 def test_blocks_come_together_by_index():

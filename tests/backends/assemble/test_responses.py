@@ -53,7 +53,7 @@ def test_an_end_that_lacks_the_response_is_no_answer():
 def test_an_error_inside_the_stream_is_told(block):
     with pytest.raises(EngineSaysError, match="boom") as caught:
         assemble(CREATED, block)
-    assert caught.value.code == "server_error"
+    assert caught.value.said.code == "server_error"
 
 
 @pytest.mark.parametrize("kind", ["response.completed", "response.incomplete"])

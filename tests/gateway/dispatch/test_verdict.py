@@ -5,6 +5,7 @@ import json
 import pytest
 
 from backends.base import BackendError, Cause, RequestRefused, Stage
+from backends.engine_error import EngineError
 from gateway.dispatch.verdict import (
     FIRST_TOKEN_TIMEOUT,
     IDLE_TIMEOUT,
@@ -16,7 +17,6 @@ from gateway.dispatch.verdict import (
     judge_timeout,
     retry_after,
 )
-from gateway.wire.engine_error import EngineError
 
 ERROR = json.dumps({"error": {"message": "because"}}).encode()
 

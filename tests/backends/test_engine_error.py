@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from gateway.wire.engine_error import is_error_object, parse_error
+from backends.engine_error import is_error_object, parse_error
 
 
 @pytest.mark.parametrize(
@@ -56,3 +56,13 @@ def test_a_code_that_is_a_status_is_one_inside_a_stream():
 @pytest.mark.parametrize("body", [b'{"detail":"Not Found"}', b"{}", b"[]", b'{"error":null}'])
 def test_not_every_object_is_an_error(body):
     assert not is_error_object(body)
+
+
+@pytest.mark.parametrize("status", [400, 404, 422])
+def test_a_mistake_of_the_client_is_one_wherever_it_is_asked(status):
+    assert parse_error(status, b"no").is_clients_own
+
+
+@pytest.mark.parametrize("status", [None, 408, 429, 500, 503])
+def test_what_another_replica_may_do_better_is_not_the_clients_own(status):
+    assert not parse_error(status, b"no").is_clients_own

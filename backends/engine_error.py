@@ -29,6 +29,12 @@ class EngineError(msgspec.Struct, frozen=True):
     status: int | None = None
     """The HTTP status it names or came with, if any."""
 
+    @property
+    def is_clients_own(self) -> bool:
+        """Whether the request itself is at fault, so that nobody else would take it either."""
+        status = self.status
+        return status is not None and 400 <= status < 500 and status not in (408, 429)
+
 
 def parse_error(status: int | None, body: bytes) -> EngineError:
     """The error in `body`; where nothing can be read, the beginning of the body stands for it."""
