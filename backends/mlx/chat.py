@@ -5,12 +5,11 @@ Everything here may be called from several threads: it only reads.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import Any
 
 from backends.base import RequestRefused
-from backends.mlx.params import Chat, refuse
+from backends.mlx.params import Chat, decode_arguments, refuse
 
 _PROBE = ("first-part", "second-part")
 _RENDERER_FIELDS = frozenset(
@@ -113,5 +112,6 @@ def _call(call: dict[str, Any]) -> dict[str, Any]:
     function = call["function"]
     arguments = function.get("arguments")
     if isinstance(arguments, str):
-        arguments = json.loads(arguments) if arguments else {}
+        # Checked when the request was read; but how deep decoding goes is the thread's to say.
+        arguments = decode_arguments("messages", arguments)
     return {**call, "function": {**function, "arguments": arguments}}

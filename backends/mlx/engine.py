@@ -14,12 +14,13 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from time import monotonic
 from typing import TYPE_CHECKING, NamedTuple
 
 from backends.base import BackendError, Cause, Readiness, RequestRefused, Stage
 from backends.mlx.batch import Delta, SequenceText
+from backends.mlx.model import said
 from backends.mlx.params import Sampling
 
 if TYPE_CHECKING:
@@ -114,9 +115,9 @@ class Engine:
         """Some job in the batch is over: its rows must leave."""
         self._down = "not started"
         """Why nothing can be generated; empty while all is well."""
+        self._step_began: float | None = None
         # The engine thread's own:
         self._rows: dict[int, Row] = {}
-        self._step_began: float | None = None
 
     @property
     def capacity(self) -> int:
@@ -130,9 +131,10 @@ class Engine:
 
     def health(self) -> Readiness:
         """Whether the engine generates."""
-        if self._down:
-            return Readiness(ready=False, reason=self._down)
-        began = self._step_began
+        with self._changed:
+            down, began = self._down, self._step_began
+        if down:
+            return Readiness(ready=False, reason=down)
         if began is not None and (silent := self._clock() - began) > STALLED_AFTER:
             return Readiness(ready=False, reason=f"no token for {silent:.0f} s")
         return Readiness(ready=True)
@@ -144,7 +146,7 @@ class Engine:
         """
         self._loop = asyncio.get_running_loop()
         loaded: asyncio.Future[Runtime] = self._loop.create_future()
-        self._down = "the model is loading"
+        self._set_down("the model is loading")
         self._thread = threading.Thread(
             target=self._run, args=(loaded,), name="mlx-engine", daemon=True
         )
@@ -191,10 +193,10 @@ class Engine:
         try:
             runtime = self._load_runtime()
         except BaseException as error:  # a thread has no caller to raise to
-            self._down = str(error)
+            self._set_down(said(error))
             self._call(_settle, loaded, _as_backend_error(error))
             return
-        self._down = ""
+        self._set_down("")
         self._call(_settle, loaded, runtime)
         reason = "the engine has been stopped"
         try:
@@ -212,9 +214,11 @@ class Engine:
                 self._changed.wait()
             if self._stopping:
                 return False
-            sweep, self._sweep = self._sweep, False
-        if sweep:
-            self._leave(runtime, [uid for uid, row in self._rows.items() if row.job.over])
+            over: list[int] = []
+            if self._sweep:
+                self._sweep = False
+                over = [uid for uid, row in self._rows.items() if row.job.over]
+        self._leave(runtime, over)
         with self._changed:
             free = min(self._max_batch - self._running, len(self._waiting))
             arrived = [self._waiting.popleft() for _ in range(free)]
@@ -224,6 +228,10 @@ class Engine:
         return True
 
     def _insert(self, runtime: Runtime, row: Row) -> None:
+        with self._changed:
+            if row.job.over:  # cancelled, or another of its rows failed, since it was taken
+                self._running -= 1
+                return
         try:
             uid = runtime.insert(
                 row.prompt,
@@ -242,14 +250,14 @@ class Engine:
     def _step(self, runtime: Runtime) -> None:
         if not self._rows:
             return
-        self._step_began = self._clock()
+        self._mark_step(self._clock())
         try:
             tokens = runtime.step()
         except Exception as error:  # from MLX: nobody knows which row it was
             self._drop_batch(runtime, error)
             return
         finally:
-            self._step_began = None
+            self._mark_step(None)
         out: list[tuple[Job, Piece]] = []
         gone: list[int] = []
         for token in tokens:
@@ -263,8 +271,9 @@ class Engine:
     def _advance(self, row: Row, token: Token, out: list[tuple[Job, Piece]]) -> bool:
         """Give a row its token; whether that was its last."""
         job = row.job
-        if job.over:
-            return True
+        with self._changed:
+            if job.over:
+                return True
         try:
             if row.fault is not None:
                 raise row.fault
@@ -274,8 +283,7 @@ class Engine:
             return True
         if delta.finish is not None:
             out.append((job, [*row.kept, delta]))
-            job.unfinished -= 1
-            job.over = job.unfinished == 0
+            self._finish_row(job)
             return True
         if delta.text or delta.tool_calls:
             if job.stream:
@@ -283,6 +291,13 @@ class Engine:
             else:
                 row.kept.append(delta)
         return False
+
+    def _finish_row(self, job: Job) -> None:
+        """Count a row as ended. A job that is over stays so: `cancel` may have come meanwhile."""
+        job.unfinished -= 1
+        if not job.unfinished:
+            with self._changed:
+                job.over = True
 
     def _leave(self, runtime: Runtime, uids: Sequence[int]) -> None:
         """Take rows out of the batch, also those that it has already ended itself."""
@@ -296,8 +311,9 @@ class Engine:
 
     def _drop_batch(self, runtime: Runtime, error: Exception) -> None:
         """Fail all that was in the batch, and begin a new one for what waits."""
-        jobs = {id(row.job): row.job for row in self._rows.values() if not row.job.over}
-        self._deliver([(job, self._fail(job, error)) for job in jobs.values()])
+        with self._changed:
+            jobs = _open_jobs(self._rows.values())
+        self._deliver([(job, self._fail(job, error)) for job in jobs])
         with self._changed:
             self._running -= len(self._rows)
         self._rows.clear()
@@ -306,7 +322,7 @@ class Engine:
     def _fail(self, job: Job, error: Exception) -> BackendError:
         with self._changed:
             self._retire(job)
-        return BackendError(Stage.SENT, Cause.ENGINE, f"MLX could not generate: {error}")
+        return BackendError(Stage.SENT, Cause.ENGINE, f"MLX could not generate: {said(error)}")
 
     def _retire(self, job: Job) -> None:
         """Mark a job as over, with `_changed` held: what waits goes now, the rest is swept."""
@@ -320,15 +336,22 @@ class Engine:
         """Fail all that is left; nothing can be submitted from here on."""
         with self._changed:
             self._down = reason
-            rows = [*self._rows.values(), *self._waiting]
+            jobs = _open_jobs([*self._rows.values(), *self._waiting])
+            for job in jobs:
+                job.over = True
             self._waiting.clear()
             self._running = 0
         self._rows.clear()
-        jobs = {id(row.job): row.job for row in rows if not row.job.over}
-        for job in jobs.values():
-            job.over = True
         error = BackendError(Stage.SENT, Cause.ENGINE, f"MLX: {reason}")
-        self._deliver([(job, error) for job in jobs.values()])
+        self._deliver([(job, error) for job in jobs])
+
+    def _set_down(self, reason: str) -> None:
+        with self._changed:
+            self._down = reason
+
+    def _mark_step(self, began: float | None) -> None:
+        with self._changed:
+            self._step_began = began
 
     def _deliver(self, out: Sequence[tuple[Job, Piece]]) -> None:
         self._call(_hand_over, out)
@@ -341,6 +364,11 @@ class Engine:
         except RuntimeError:  # the loop is closed: nobody is left to listen
             with self._changed:
                 self._stopping = True
+
+
+def _open_jobs(rows: Iterable[Row]) -> list[Job]:
+    """The jobs of `rows` that are not over, each once."""
+    return list({id(row.job): row.job for row in rows if not row.job.over}.values())
 
 
 def _hand_over(out: Sequence[tuple[Job, Piece]]) -> None:

@@ -46,7 +46,12 @@ def load(model: str, *, max_batch: int) -> Runtime:
     except BackendError:
         raise
     except Exception as error:  # from MLX, mlx-lm, tokenizers or the model's own files
-        raise failed(f"the MLX model in {directory} cannot be loaded: {error}") from error
+        raise failed(f"the MLX model in {directory} cannot be loaded: {said(error)}") from error
+
+
+def said(error: BaseException) -> str:
+    """What an error says, never nothing: a `MemoryError` for one has no words of its own."""
+    return str(error) or repr(error)
 
 
 def failed(message: str) -> BackendError:

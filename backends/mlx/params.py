@@ -15,10 +15,13 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from backends.base import RequestRefused
+from backends.malformed import MALFORMED
 
 ROLES = frozenset({"system", "developer", "user", "assistant", "tool", "function"})
 MAX_STOPS = 4
 MAX_CHOICES = 128
+_MAX_DIGITS = 20
+"""Of a token id: Python refuses to read numbers of thousands."""
 _COMPLETIONS_MAX_TOKENS = 16
 """OpenAI's default for `/v1/completions`, which vLLM shares."""
 
@@ -271,7 +274,7 @@ def _parse(body: bytes, kind: type[_Kind]) -> _Kind:
         )
         param = found.group(1) if found else None
         raise RequestRefused(400, f"{message}.", param=param) from None
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except MALFORMED as error:
         raise RequestRefused(400, f"the body is not valid JSON: {error}") from None
     params.check()
     return params
@@ -282,10 +285,12 @@ _SAMPLING_FIELDS = frozenset(Sampling.__struct_fields__) - {"logit_bias"}
 
 def _logit_bias(bias: Mapping[str, float], vocabulary: int) -> tuple[tuple[int, float], ...]:
     for token in bias:
-        if not (token.isascii() and token.isdigit() and int(token) < vocabulary):
+        known = token.isascii() and token.isdigit() and len(token) <= _MAX_DIGITS
+        if not (known and int(token) < vocabulary):
             refuse(
                 "logit_bias",
-                f"logit_bias: {token!r} is no token id; ids go from 0 to {vocabulary - 1}",
+                f"logit_bias: {token[:_MAX_DIGITS]!r} is no token id; "
+                f"ids go from 0 to {vocabulary - 1}",
             )
     return tuple((int(token), value) for token, value in bias.items())
 
@@ -330,11 +335,21 @@ def _check_call(where: str, call: object) -> None:
     if not isinstance(function, dict) or not isinstance(function.get("name"), str):
         refuse(where, f"{where} needs a function with a name")
     arguments = function.get("arguments")
-    if isinstance(arguments, str) and arguments:
-        try:
-            json.loads(arguments)
-        except ValueError:
-            refuse(f"{where}.function.arguments", f"{where}.function.arguments is not JSON")
+    if isinstance(arguments, str):
+        decode_arguments(f"{where}.function.arguments", arguments)
+
+
+def decode_arguments(where: str, arguments: str) -> Any:
+    """The value that a tool call's `arguments` hold; an empty object for none.
+
+    Raises `RequestRefused`.
+    """
+    if not arguments:
+        return {}
+    try:
+        return json.loads(arguments)
+    except (ValueError, *MALFORMED) as error:
+        return refuse(where, f"{where} is not JSON: {error}")
 
 
 def _names(names: frozenset[str]) -> str:

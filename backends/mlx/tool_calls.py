@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import msgspec
 
+from backends.malformed import MALFORMED
+
 START = "<tool_call>"
 END = "</tool_call>"
 
@@ -99,7 +101,7 @@ class ToolCallParser:
     def _parse(self, written: str) -> ToolCall | None:
         try:
             call = msgspec.json.decode(written.encode(), type=_Written)
-        except (msgspec.DecodeError, UnicodeEncodeError):
+        except (*MALFORMED, UnicodeEncodeError):
             return None
         arguments = bytes(call.arguments).decode()
         return ToolCall(self.count, call.name, arguments) if arguments.startswith("{") else None

@@ -46,6 +46,15 @@ def test_a_conversation_ends_where_the_assistant_begins(prompts):
     assert prompts.shown(HELLO) == "<|im_start|>user\nHello.<|im_end|>\n<|im_start|>assistant\n"
 
 
+def test_arguments_that_this_thread_cannot_follow_are_refused(prompts):
+    call = {"function": {"name": "f", "arguments": "[" * 5000 + "]" * 5000}}
+    chat = parse_chat(json.dumps({"messages": [HELLO]}).encode())
+    chat.messages.append({"role": "assistant", "tool_calls": [call]})
+    with pytest.raises(RequestRefused) as caught:
+        prompts.chat(chat)
+    assert (caught.value.status, caught.value.param) == (400, "messages")
+
+
 def test_a_last_message_of_the_assistant_is_a_finished_turn(prompts):
     shown = prompts.shown(HELLO, {"role": "assistant", "content": "Hi"})
     assert shown.endswith("Hi<|im_end|>\n<|im_start|>assistant\n")

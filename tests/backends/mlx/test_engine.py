@@ -145,6 +145,46 @@ async def test_cancel_takes_rows_out_of_the_batch_before_the_next_step(started):
     assert set(gate.sizes[in_progress + 1 :]) == {1}
 
 
+async def test_a_cancel_while_a_row_ends_is_not_undone(started):
+    engine, gate = started
+    job, _ = make_job(gate, rows=2)
+    add = job.rows[0].text.add
+
+    def cancelled_meanwhile(token, **how):
+        # The event loop's thread comes in just where the engine's has the last token in hand.
+        other = threading.Thread(target=engine.cancel, args=(job,))
+        other.start()
+        other.join(10)
+        assert not other.is_alive()
+        return add(token, **how)
+
+    job.rows[0].max_tokens = 1
+    job.rows[0].text.add = cancelled_meanwhile
+    engine.submit(job)
+    await until(lambda: engine.load() == Load(0, 0))
+    assert job.over
+    assert gate.steps < 20
+
+
+async def test_a_job_that_failed_as_it_was_inserted_is_not_inserted_further(started):
+    engine, gate = started
+    taken = []
+
+    def insert(*args, **options):
+        taken.append(args)
+        raise RuntimeError("no room")
+
+    gate.insert = insert
+    job, answer = make_job(gate, rows=2)
+    pieces = []
+    job.sink = lambda piece: (pieces.append(piece), answer.sink(piece))
+    engine.submit(job)
+    with pytest.raises(BackendError, match="no room"):
+        await asyncio.wait_for(answer.all(), 10)
+    await until(lambda: engine.load() == Load(0, 0))
+    assert (len(taken), len(pieces)) == (1, 1)
+
+
 async def test_cancel_during_prefill(started):
     engine, gate = started
     job, answer = make_job(gate, prompt=[5] * 4000)
@@ -265,6 +305,28 @@ async def test_a_model_that_cannot_be_loaded():
         await engine.start()
     assert not engine.health().ready
     await engine.stop()
+
+
+async def test_an_error_without_words_is_no_good_health():
+    def load():
+        raise MemoryError
+
+    engine = Engine(load, max_batch=1, max_waiting=0)
+    with pytest.raises(BackendError, match="MemoryError"):
+        await engine.start()
+    assert engine.health().reason == "MemoryError()"
+    with pytest.raises(BackendError, match="MemoryError"):
+        engine.submit(Job(lambda piece: None, stream=False))
+    await engine.stop()
+
+
+async def test_a_failing_step_without_words_names_the_error(started):
+    engine, gate = started
+    gate.failures.append(MemoryError())
+    job, answer = make_job(gate)
+    engine.submit(job)
+    with pytest.raises(BackendError, match="MemoryError"):
+        await asyncio.wait_for(answer.all(), 10)
 
 
 async def test_stop_cuts_what_is_open_and_can_be_called_twice(started):

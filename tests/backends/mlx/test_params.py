@@ -116,6 +116,26 @@ def test_a_body_that_is_no_object_is_refused(body):
     assert caught.value.status == 400
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    ["[" * 5000 + "]" * 5000, "[" * 200_000, '{"a":' * 5000 + "1" + "}" * 5000, "9" * 6000],
+    ids=["balanced", "open", "objects", "a number"],
+)
+def test_arguments_that_no_decoder_follows_are_the_clients_fault(arguments):
+    call = {"id": "1", "type": "function", "function": {"name": "f", "arguments": arguments}}
+    error = refused(chat, messages=[HELLO, {"role": "assistant", "tool_calls": [call]}])
+    assert error.param == "messages[1].tool_calls[0].function.arguments"
+    assert len(error.message) < 300
+
+
+def test_a_body_too_deep_to_follow_is_refused():
+    deep = b"[" * 100_000 + b"]" * 100_000
+    for body in (deep, b'{"messages": [{"role": "user", "content": %s}]}' % deep):
+        with pytest.raises(RequestRefused) as caught:
+            parse_chat(body)
+        assert caught.value.status == 400
+
+
 def test_a_missing_field_is_named():
     with pytest.raises(RequestRefused) as caught:
         parse_chat(b"{}")
@@ -169,7 +189,7 @@ class TestSampling:
         assert [sampling.for_choice(choice).seed for choice in range(3)] == [5, 6, 7]
         assert Sampling().for_choice(3).seed is None
 
-    @pytest.mark.parametrize("token", ["-1", "100", "x", "²", ""])
+    @pytest.mark.parametrize("token", ["-1", "100", "x", "²", "", "9" * 5000])
     def test_a_bias_on_what_is_no_token(self, token):
         with pytest.raises(RequestRefused) as caught:
             chat(logit_bias={token: 1}).sampling(Sampling(), 100)

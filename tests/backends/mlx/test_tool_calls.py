@@ -53,5 +53,11 @@ class TestPieces:
         )
 
 
+def test_arguments_that_no_decoder_follows_stay_text():
+    deep = "[" * 100_000 + "]" * 100_000
+    text = f'<tool_call>{{"name": "f", "arguments": {deep}}}</tool_call>'
+    assert read(text, len(text)) == (text, [])
+
+
 def test_text_that_is_no_mark_is_not_held_back():
     assert ToolCallParser().add("2 < 3 and <b>") == ("2 < 3 and <b>", ())
