@@ -22,6 +22,7 @@ from gateway.config import Config
 from gateway.control.drain import Drain
 from gateway.control.engines import Engines
 from gateway.control.health import HealthMonitor
+from gateway.control.readiness import ReadinessReport, report
 from gateway.control.reload import Reloader
 from gateway.control.state import State
 from gateway.dispatch.attempts import Attempts
@@ -69,7 +70,7 @@ class Gateway:
             self._metrics.watch_drops("access_log", lambda: log.dropped)
         self._server = GatewayServer(self._api(), config.server, self._drain)
 
-    async def run(self, bound: socket.socket, announce: Callable[[], None]) -> None:
+    async def run(self, bound: socket.socket, announce: Callable[[ReadinessReport], None]) -> None:
         """Serve on `bound` until told to leave; `announce` is called once engines are loaded.
 
         Raises `StartError` where an engine cannot be started.
@@ -89,11 +90,11 @@ class Gateway:
             assert isinstance(outcome, BaseException), "the background ends by itself only broken"
             raise outcome
 
-    async def _keep(self, announce: Callable[[], None]) -> None:
+    async def _keep(self, announce: Callable[[ReadinessReport], None]) -> None:
         """Load the engines, while `/ready` already says so, then watch over them for good."""
         await self._engines.start(self._plan)
         await self._health.look(self._state.snapshot.replicas)
-        announce()
+        announce(report(self._state.snapshot, self._drain.phase, time.monotonic()))
         async with asyncio.TaskGroup() as watchers:
             watchers.create_task(self._health.run())
             watchers.create_task(self._reloader.run())

@@ -107,8 +107,12 @@ def _front_door(shortcuts: Mapping[str, ASGIApp], framework: ASGIApp) -> ASGIApp
 
     async def front_door(scope: Scope, receive: Receive, send: Send) -> None:
         shortcut = shortcuts.get(scope["path"])
-        if shortcut is not None and scope.get("method") == "POST":
+        method = scope.get("method")
+        if shortcut is not None and method == "POST":
             await shortcut(scope, receive, send)
+        elif method == "HEAD":
+            # What answers GET answers HEAD, which monitors like; the server sends no body.
+            await framework({**scope, "method": "GET"}, receive, send)  # type: ignore[arg-type]
         else:
             await framework(scope, receive, send)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from backends.options import HttpOptions
 from gateway.config.names import is_glob
 from gateway.config.structs import Config
+from gateway.control.readiness import ReadinessReport
 
 _SHOWN = 10
 """Models that are named; more would fill the screen."""
@@ -32,9 +33,13 @@ def loading(config: Config) -> list[str]:
     return lines
 
 
-def ready(config: Config, host: str, port: int, seconds: float) -> list[str]:
+def ready(config: Config, host: str, port: int, seconds: float, said: ReadinessReport) -> list[str]:
     """Where the gateway listens, since `seconds` after its start, and what can be asked there."""
-    lines = [f"ready: base_url={_base_url(host, port)} after {seconds:.1f} s"]
+    address = f"ready: base_url={_base_url(host, port)} after {seconds:.1f} s"
+    if not said.ready:
+        states = [f"{name}: {state}" for name, state in list(said.models.items())[:_SHOWN]]
+        return [f"not {address}: {said.reason}", *states]
+    lines = [address]
     listed = [name for name, model in config.models.items() if model.public]
     more = f" and {len(listed) - _SHOWN} more" if len(listed) > _SHOWN else ""
     lines.append(f"models: {', '.join(listed[:_SHOWN])}{more}")

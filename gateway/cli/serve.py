@@ -19,6 +19,7 @@ from gateway.cli import greeting
 from gateway.config.checks import is_open_to_others
 from gateway.config.structs import Config
 from gateway.control.engines import StartError
+from gateway.control.readiness import ReadinessReport
 
 logger = logging.getLogger(__name__)
 
@@ -100,10 +101,10 @@ def _serve(path: Path, checked: Config, host: str, port: int) -> int:
 
     started = time.monotonic()
 
-    def announce() -> None:
+    def announce(said: ReadinessReport) -> None:
         _calm_collector()
         host, port = bound.getsockname()[:2]
-        for line in greeting.ready(checked, host, port, time.monotonic() - started):
+        for line in greeting.ready(checked, host, port, time.monotonic() - started, said):
             logger.info(line)
 
     async def serve() -> None:

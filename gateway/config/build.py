@@ -185,7 +185,9 @@ class _Builder:
         for position, child in enumerate(node.value):
             self._place((*path, position), child)
             items.append(self.value(child, wanted.item_type, (*path, position)))
-        return tuple(item for item in items if item is not INVALID)
+        kept = [position for position, item in enumerate(items) if item is not INVALID]
+        self._report.keep(path, kept)
+        return tuple(items[position] for position in kept)
 
     def _scalar(self, node: Node, wanted: inspect.Type, path: Path, description: str) -> Any:
         if not isinstance(node, ScalarNode):

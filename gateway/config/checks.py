@@ -41,8 +41,9 @@ def _replicas(config: Config, report: Report) -> None:
         if not isinstance(options, HttpOptions):
             continue
         seen: dict[Base, int] = {}
-        for position, url in enumerate(options.replicas):
-            path: Path = ("backends", name, "replicas", position)
+        replicas: Path = ("backends", name, "replicas")
+        for position, url in report.numbered(replicas, options.replicas):
+            path = (*replicas, position)
             if _CREDENTIALS.match(url):
                 report.add(path, "found credentials in a URL, which is shown", "use `api_key`")
                 continue
@@ -100,8 +101,9 @@ def _rules(config: Config, report: Report) -> None:
     for name, model in config.models.items():
         if report.within(("models", name, "rules")):
             continue
-        for position, rule in enumerate(model.rules):
-            _rule(("models", name, "rules", position), rule, model, report)
+        rules: Path = ("models", name, "rules")
+        for position, rule in report.numbered(rules, model.rules):
+            _rule((*rules, position), rule, model, report)
 
 
 def _rule(path: Path, rule: Rule, model: Model, report: Report) -> None:
@@ -112,8 +114,9 @@ def _rule(path: Path, rule: Rule, model: Model, report: Report) -> None:
         if not _HEADER_NAME.fullmatch(header):
             at = (*path, "when", "headers", header)
             report.add(at, "is no name of an HTTP header", "it may hold letters, digits and -")
-    for position, key in enumerate(rule.when.keys):
-        at = (*path, "when", "keys", position)
+    keys = (*path, "when", "keys")
+    for position, key in report.numbered(keys, rule.when.keys):
+        at = (*keys, position)
         if not report.written(("keys", key)):
             _missing(at, "key", key, report.names(("keys",)), report)
     arms = model.arms()
@@ -124,8 +127,9 @@ def _rule(path: Path, rule: Rule, model: Model, report: Report) -> None:
 def _aliases(config: Config, report: Report) -> None:
     owners: dict[str, str] = {}
     for name, model in config.models.items():
-        for position, alias in enumerate(model.aliases):
-            path: Path = ("models", name, "aliases", position)
+        aliases: Path = ("models", name, "aliases")
+        for position, alias in report.numbered(aliases, model.aliases):
+            path = (*aliases, position)
             if report.written(("models", alias)):
                 report.add(path, f'"{alias}" is the name of a model already', "drop the alias")
             elif alias in owners:
@@ -139,8 +143,9 @@ def _fallbacks(config: Config, report: Report) -> None:
     for name, model in config.models.items():
         if report.within(("models", name, "fallback")):
             continue
-        for position, wanted in enumerate(model.fallback):
-            path: Path = ("models", name, "fallback", position)
+        fallback: Path = ("models", name, "fallback")
+        for position, wanted in report.numbered(fallback, model.fallback):
+            path = (*fallback, position)
             target = index.find(wanted)
             if is_glob(wanted):
                 report.add(path, f'expected one model, found the glob "{wanted}"', "name a model")
@@ -178,11 +183,11 @@ def _keys(config: Config, report: Report) -> None:
             report.add(
                 ("keys", name, "value"), f'is the same as that of "{owner}"', "make a new one"
             )
-        for position, wanted in enumerate(key.models):
+        models: Path = ("keys", name, "models")
+        for position, wanted in report.numbered(models, key.models):
             written = report.written(("models", wanted))
             if not written and not _names_a_model(wanted, index, config):
-                path = ("keys", name, "models", position)
-                _missing(path, "model", wanted, report.names(("models",)), report)
+                _missing((*models, position), "model", wanted, report.names(("models",)), report)
 
 
 def _names_a_model(wanted: str, index: NameIndex[str], config: Config) -> bool:

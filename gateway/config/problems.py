@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from difflib import get_close_matches
+from typing import TypeVar
 
 import msgspec
+
+T = TypeVar("T")
 
 Path = tuple[str | int, ...]
 """Keys and list positions from the top of the file down to a value."""
@@ -57,12 +60,21 @@ class Report:
         self._names: dict[Path, list[str]] = {}
         self._problems: dict[tuple[Path, Problem], None] = {}
         self._wrong: set[Path] = set()
+        self._kept: dict[Path, list[int]] = {}
 
     def place(self, path: Path, line: int, column: int) -> None:
         """Remember that `path` was written at `line`, `column` (from 1)."""
         if path and path not in self._positions:
             self._names.setdefault(path[:-1], []).append(str(path[-1]))
         self._positions[path] = (line, column)
+
+    def keep(self, path: Path, positions: list[int]) -> None:
+        """Remember which items of the list at `path` could be built: the others are left out."""
+        self._kept[path] = positions
+
+    def numbered(self, path: Path, items: Sequence[T]) -> Iterator[tuple[int, T]]:
+        """The built `items` of the list at `path`, each with its position in the file."""
+        return zip(self._kept.get(path, range(len(items))), items, strict=True)
 
     def written(self, path: Path) -> bool:
         """Whether `path` is in the file, right or wrong."""

@@ -60,7 +60,8 @@ class HealthMonitor:
         if replica.backend is not backend:
             return  # a reload has replaced the adapter: the old one's word is no news
         if readiness != replica.readiness:
-            logger.info(
-                "replica %s is %s", replica.id, "ready" if readiness.ready else readiness.reason
-            )
+            if readiness.ready:
+                logger.info("replica %s is ready", replica.id)
+            else:
+                logger.warning("replica %s is not ready: %s", replica.id, readiness.reason)
         replica.observe(readiness)

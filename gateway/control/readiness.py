@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
 from gateway.control.drain import Phase
 from gateway.control.state import Snapshot
-from gateway.routing.table import Variant
+from gateway.routing.table import Route, Table, Variant
+
+_READY = "ready"
 
 
 class ReadinessReport(msgspec.Struct, frozen=True):
@@ -17,7 +19,7 @@ class ReadinessReport(msgspec.Struct, frozen=True):
     ready: bool
     reason: str
     models: dict[str, str]
-    """Each model, and `ready` or why it cannot be answered."""
+    """Each model, and `ready`, `ready through` a fallback, or why it cannot be answered."""
 
 
 def report(snapshot: Snapshot, phase: Phase, now: float) -> ReadinessReport:
@@ -26,10 +28,14 @@ def report(snapshot: Snapshot, phase: Phase, now: float) -> ReadinessReport:
     One model without a replica does not take the others out of a load balancer: it is named in
     the report, and its requests are refused with the reason.
     """
-    models = {route.name: _model(route.variants, now) for route in snapshot.table.routes}
+    own = {route.name: _model(route.variants, now) for route in snapshot.table.routes}
+    models = {
+        route.name: _with_fallback(own[route.name], route, snapshot.table, own)
+        for route in snapshot.table.routes
+    }
     if phase is not Phase.SERVING:
         return ReadinessReport(False, f"the gateway is shutting down ({phase})", models)
-    if any(state == "ready" for state in models.values()):
+    if any(state == _READY for state in own.values()):
         return ReadinessReport(True, "ready", models)
     return ReadinessReport(False, "no model has a replica that may take traffic", models)
 
@@ -37,7 +43,16 @@ def report(snapshot: Snapshot, phase: Phase, now: float) -> ReadinessReport:
 def _model(variants: Sequence[Variant], now: float) -> str:
     replicas = [replica for variant in variants for replica in variant.replicas]
     if any(replica.may_take_traffic(now) for replica in replicas):
-        return "ready"
-    return "; ".join(dict.fromkeys(f"{one.id}: {one.why_not(now)}" for one in replicas)) or (
-        "no replica"
-    )
+        return _READY
+    return "; ".join(dict.fromkeys(f"{one.id}: {one.why_not(now)}" for one in replicas))
+
+
+def _with_fallback(state: str, route: Route, table: Table, own: Mapping[str, str]) -> str:
+    """A model whose replicas are down is still answered if one that it falls back to is not."""
+    if state == _READY:
+        return state
+    for name in route.fallback:
+        other = table.resolve(name).name
+        if own[other] == _READY:
+            return f"{_READY} through {other} ({state})"
+    return state

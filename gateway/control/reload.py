@@ -123,6 +123,8 @@ class Reloader:
         self._retiring.add(task)
         task.add_done_callback(self._retiring.discard)
         logger.info("%s is in force: %d models", self._path, len(plan.config.models))
+        if before.config.keys and not plan.config.keys:
+            logger.warning("no `keys` are set any more: whoever reaches this address may ask")
 
     async def _retire(self, before: Snapshot, plan: Plan) -> None:
         await self._state.unused(before)

@@ -151,7 +151,7 @@ async def serving(
     bound = listen("127.0.0.1", 0)
     ready = asyncio.Event()
     before = asyncio.all_tasks()
-    serve = asyncio.create_task(gateway.run(bound, ready.set))
+    serve = asyncio.create_task(gateway.run(bound, lambda _: ready.set()))
     try:
         await _either(ready, serve)
         port = bound.getsockname()[1]

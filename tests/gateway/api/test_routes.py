@@ -24,6 +24,13 @@ class TestPaths:
             assert answer.status_code == 405
             assert answer.json()["error"]["message"]
 
+    @pytest.mark.parametrize("path", ["/health", "/ready", "/v1/models", "/metrics"])
+    async def test_what_answers_get_answers_head_without_a_body(self, gateway, path):
+        asked = f"HEAD {path} HTTP/1.1\r\nhost: g\r\nconnection: close\r\n\r\n"
+        head, _, body = (await gateway.send(asked.encode())).partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 200 ")
+        assert body == b""
+
     @pytest.mark.parametrize(
         "path", ["/v1/../v1/models", "/v1/models/../../health", "/v1/%2e%2e/health"]
     )

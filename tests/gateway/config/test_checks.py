@@ -195,3 +195,15 @@ def test_a_key_for_a_model_that_is_not_there_is_told(problems: Problems) -> None
     for wanted in ("modle", "zzz*"):
         (problem,) = problems(text + f"keys: {{a: {{value: abcdefgh, models: ['{wanted}']}}}}")
         assert f'keys.a.models[0]: no model is called "{wanted}"' in problem
+
+
+def test_an_item_that_could_not_be_built_does_not_move_the_others(problems: Problems) -> None:
+    said = problems(
+        "backends:\n  b:\n    use: openai\n    replicas:\n"
+        "      - ftp://x\n      - http://good\n      - http://x?y=1\n      - http://good\n"
+        "models: {m: {backend: b}}\n"
+    )
+    assert [line.split(":")[1] for line in said] == ["5", "7", "8"]
+    assert "replicas[2]" in said[1]
+    assert "replicas[3]" in said[2]
+    assert "it is replicas[1] too" in said[2]

@@ -16,14 +16,17 @@ def replica(name, reason=""):
     return one
 
 
-def snapshot(**models):
-    routes = [
-        SimpleNamespace(
-            name=name, variants=[SimpleNamespace(replicas=tuple(group)) for group in variants]
+def snapshot(fallback=(), **models):
+    routes = {
+        name: SimpleNamespace(
+            name=name,
+            fallback=fallback,
+            variants=[SimpleNamespace(replicas=tuple(group)) for group in variants],
         )
         for name, variants in models.items()
-    ]
-    return SimpleNamespace(table=SimpleNamespace(routes=routes))
+    }
+    table = SimpleNamespace(routes=tuple(routes.values()), resolve=routes.get)
+    return SimpleNamespace(table=table)
 
 
 def test_one_replica_of_one_model_is_enough():
@@ -43,8 +46,11 @@ def test_none_at_all_is_a_reason():
     assert said.models == {"a": "engine@x: HTTP 503"}
 
 
-def test_a_model_without_replicas_says_so():
-    assert report(snapshot(a=[[]]), Phase.SERVING, 0.0).models == {"a": "no replica"}
+def test_a_model_whose_fallback_is_ready_is_answered():
+    models = {"a": [[replica("x", "down")]], "b": [[replica("y")]], "c": [[replica("z", "gone")]]}
+    said = report(snapshot(fallback=("c", "b"), **models), Phase.SERVING, 0.0).models
+    assert said["a"] == "ready through b (engine@x: down)"
+    assert said["b"] == "ready"
 
 
 @pytest.mark.parametrize("phase", [Phase.LEAVING, Phase.DRAINING, Phase.CUT])

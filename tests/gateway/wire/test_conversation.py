@@ -2,9 +2,11 @@ from __future__ import annotations
 
 import json
 
+import msgspec
+
 from backends.base import Endpoint
 from gateway.wire.conversation import beginning
-from gateway.wire.peek import peek
+from gateway.wire.peek import Peek, peek
 
 SYSTEM = {"role": "system", "content": "Be brief."}
 HELLO = {"role": "user", "content": "Hello"}
@@ -30,7 +32,7 @@ def test_another_system_part_or_question_is_another_conversation():
 def test_a_long_one_is_cut_and_strange_turns_are_no_crash():
     assert len(begun({"role": "user", "content": "x" * 100_000})) == 16 << 10
     assert begun(5, "x", None)
-    assert beginning(peek(Endpoint.CHAT, b'{"model":"m","messages":[{"role":"\xff"}]}'))
+    assert beginning(Peek(messages=msgspec.Raw(b'[{"role":"\xff"}]')))
 
 
 def test_where_there_is_nothing_there_is_no_beginning():

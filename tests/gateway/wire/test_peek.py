@@ -48,3 +48,11 @@ def test_nesting_without_end_is_the_clients_mistake(body):
 def test_answers_asked_for(fields, choices):
     body = msgspec.json.encode({"model": "m", **fields})
     assert expected_choices(peek(Endpoint.COMPLETIONS, body)) == choices
+
+
+@pytest.mark.parametrize("bad", [b"\xff", b"\xc0\xaf", b"\xed\xa0\x80", b"\xe2\x82"])
+@pytest.mark.parametrize("where", [b'"x":"%s",', b'"%s":1,'])
+def test_what_is_not_looked_at_must_still_be_text(bad, where):
+    with pytest.raises(BadRequest, match="not valid JSON") as refused:
+        peek(Endpoint.CHAT, b'{"model":"m",' + where % bad + CHAT + b"}")
+    assert refused.value.code == "invalid_json"
