@@ -1,17 +1,18 @@
 """uvicorn's HTTP protocol, with limits on what a client may do beside a handler's back.
 
-uvicorn bounds neither the size of a request's head nor the time it takes to come, nor how long
-a client may leave its answer unread; all three are memory and sockets that a stranger may hold.
-What is refused is told in the API's error shape.
+uvicorn bounds neither the size of a request's head and trailers nor the time they take to come,
+nor how long a client may leave its answer unread; all of it is memory and sockets that a stranger
+may hold. What is refused is told in the API's error shape.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any, NoReturn, cast
 
 import httptools
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import (
     STATUS_LINE,
     HttpToolsProtocol,
@@ -29,9 +30,10 @@ from gateway.errors import (
     render_body,
 )
 from gateway.server.held_head import HeldHead
+from gateway.server.upgrade import head_without_upgrade
 
 _IN_LINE = 8
-"""Pipelined requests that may wait on a connection before it is no longer read from."""
+"""Pipelined requests that may wait on a connection; with one more, none of them is answered."""
 
 
 def protocol_with(limits: Limits) -> type[HttpToolsProtocol]:
@@ -51,6 +53,12 @@ class _BoundedProtocol(HttpToolsProtocol):
         self._in_head = True
         """Whether the next byte belongs to a head, or to what may stand before one."""
         self._head_size = 0
+        self._framing = 0
+        """Bytes since the last piece of a body: trailers, or what stands around its chunks."""
+        self._upgrading = False
+        """Whether the head asks for another protocol, and will be read again without that."""
+        self._deaf = False
+        """Whether the request of the moment is the last one, whatever else comes."""
         self._head_timer: asyncio.TimerHandle | None = None
         self._refusal: GatewayError | None = None
         self._answering: RequestResponseCycle | None = None
@@ -88,37 +96,105 @@ class _BoundedProtocol(HttpToolsProtocol):
             self._on_lost()
 
     def data_received(self, data: bytes) -> None:
-        size = len(data)
+        if self._deaf:
+            return
         if self._in_head:
-            self._head_size += size
-        super().data_received(data)
-        if self.transport.is_closing():
+            self._head_size += len(data)
+        else:
+            self._framing += len(data)
+        self._unset_keepalive_if_required()
+        self._feed(data)
+        if self._deaf or self.transport.is_closing():
             return
         # A head that came in one small piece needs no counting; one still open does.
-        if self._in_head and self._head_size > self._limits.headers:
+        if (self._head_size if self._in_head else self._framing) > self._limits.headers:
             self._refuse(self._too_large())
         elif self._head_timer is None and self._waits_for_head():
             self._start_head_timer()
+
+    def _feed(self, data: bytes) -> None:
+        pieces: list[bytes | memoryview] = [data]
+        try:
+            while pieces:
+                piece = pieces.pop()
+                try:
+                    self.parser.feed_data(piece)
+                except httptools.HttpParserUpgrade as upgrade:
+                    rest = memoryview(piece)[upgrade.args[0] :]
+                    pieces += [rest, self._restart_without_upgrade()]
+        except httptools.HttpParserError as error:
+            if not self._deaf:
+                self._refuse(self._refusal or BadRequest(f"this is not valid HTTP: {error}"))
+
+    def _restart_without_upgrade(self) -> bytes:
+        """Make the parser a new one; what it is to be fed first.
+
+        httptools takes what follows a head with `Upgrade` for another protocol, also a body.
+        """
+        method, version = self.parser.get_method(), self.parser.get_http_version()
+        self._upgrading = False
+        self.parser = httptools.HttpRequestParser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn does
+        return head_without_upgrade(method, self.url, version, self.headers)
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self.scope[CONNECTION] = self  # type: ignore[literal-required]
         self._head_size = self._head_size or 1
 
+    def on_header(self, name: bytes, value: bytes) -> None:
+        # Trailers come here too. They must not pass for headers (RFC 9110, section 6.5.1), and
+        # there is none that anybody here would know: they are dropped.
+        if self._in_head:
+            super().on_header(name, value)
+
     def on_headers_complete(self) -> None:
-        self._in_head = False
         self._stop_head_timer()
         head, self._head_size = self._head_size, 0
         if head > self._limits.headers and self._size_of_head() > self._limits.headers:
-            self._refusal = self._too_large()
-            raise httptools.HttpParserError("the head is too large")
+            self._stop_parsing(self._too_large())
+        if self.parser.should_upgrade():
+            if self.parser.get_method() == b"CONNECT":
+                self._stop_parsing(BadRequest("CONNECT asks for a tunnel, and this is no proxy"))
+            self._upgrading = True
+            return
         super().on_headers_complete()
-        if self.pipeline and len(self.pipeline) <= _IN_LINE:
+        self._in_head = False
+        self._framing = 0
+        if self.pipeline:
+            if len(self.pipeline) > _IN_LINE:
+                self._drop_line()
             self.flow.resume_reading()  # who does not read does not notice a client that leaves
 
+    def on_body(self, body: bytes) -> None:
+        self._framing = 0
+        super().on_body(body)
+        if self.cycle is not self._answering and len(self.cycle.body) > HIGH_WATER_LIMIT:
+            self._drop_line()
+
     def on_message_complete(self) -> None:
+        if self._upgrading:
+            return
         super().on_message_complete()
         self._in_head = True
+
+    def _stop_parsing(self, refusal: GatewayError) -> NoReturn:
+        self._refusal = refusal
+        raise httptools.HttpParserError
+
+    def _drop_line(self) -> NoReturn:
+        """Answer the request of the moment and close: whoever pipelines must expect that.
+
+        What waits in line takes memory, and reading no further instead would hide that the
+        client leaves.
+        """
+        assert self._answering is not None
+        self._deaf = True
+        self._answering.keep_alive = False
+        self.cycle = self._answering
+        self.pipeline.clear()
+        self.flow.resume_reading()
+        raise httptools.HttpParserError
 
     def on_response_complete(self) -> None:
         cast(HeldHead, self.transport).flush()
@@ -136,16 +212,13 @@ class _BoundedProtocol(HttpToolsProtocol):
         self._answering = cycle
         super()._start_asgi_task(cycle, app)
 
-    def send_400_response(self, msg: str) -> None:
-        self._respond(self._refusal or BadRequest(f"this is not valid HTTP: {msg}"))
-
     def _size_of_head(self) -> int:
         return len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
 
     def _too_large(self) -> GatewayError:
         return HeadersTooLarge(
-            f"the request line and headers are larger than {self._limits.headers} bytes, the "
-            "limit of `server.limits.headers`"
+            f"the request line and headers, or the trailers, are larger than "
+            f"{self._limits.headers} bytes, the limit of `server.limits.headers`"
         )
 
     def _refuse(self, error: GatewayError) -> None:
@@ -153,9 +226,8 @@ class _BoundedProtocol(HttpToolsProtocol):
         self._respond(error)
 
     def _respond(self, error: GatewayError) -> None:
-        answering = self._answering
-        if answering and answering.response_started and not answering.response_complete:
-            self.transport.close()  # in the middle of an answer this would be read as part of it
+        if self._would_be_misread():
+            self.transport.close()
             return
         body = render_body(error, Dialect.OPENAI)
         self.transport.write(
@@ -165,6 +237,13 @@ class _BoundedProtocol(HttpToolsProtocol):
             + body
         )
         self.transport.close()
+
+    def _would_be_misread(self) -> bool:
+        """Whether a refusal would pass for part of an answer, or a second one to one request."""
+        answering = self._answering
+        if answering is None or not answering.response_started:
+            return False
+        return not answering.response_complete or not self._in_head
 
     def _waits_for_head(self) -> bool:
         """Whether a head has begun to come, or a body that nobody reads any more."""

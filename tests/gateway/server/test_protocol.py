@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import time
 
 import pytest
 
@@ -14,6 +15,7 @@ from tests.support.upstream import (
     Flood,
     Pause,
     Send,
+    Silence,
     chunked,
     scripted,
     stream,
@@ -256,6 +258,176 @@ class TestProtocol:
     async def test_a_server_name_is_not_told(self, gateway):
         answer = await gateway.client.get("/health")
         assert "server" not in answer.headers
+
+
+def chunked_post(*chunks, trailers=b""):
+    head = post(b"").replace(b"content-length: 0", b"transfer-encoding: chunked")
+    return head + b"".join(map(chunked, chunks)) + b"0\r\n" + trailers
+
+
+async def pour(client, piece, times):
+    """Write until all is written or the other side has had enough; bytes written."""
+    written = 0
+    with contextlib.suppress(ConnectionError, TimeoutError):
+        for _ in range(times):
+            await asyncio.wait_for(client.write(piece), 1)
+            written += len(piece)
+    return written
+
+
+class TestTrailers:
+    MANY = b"x: " + b"y" * 1000 + b"\r\n"
+
+    async def test_they_are_no_headers(self, gateway, engine):
+        await gateway.exchange(chunked_post(CHAT_BODY, trailers=b"X-Late: 1\r\n\r\n"))
+        assert len(engine.seen) == 1
+        assert engine.seen[0].header("x-late") is None
+
+    async def test_they_may_contradict_the_head_without_effect(self, gateway, engine):
+        late = b"content-type: text/plain\r\nx-request-id: late\r\n\r\n"
+        status, head, _ = await gateway.exchange(chunked_post(CHAT_BODY, trailers=late))
+        assert status == 200
+        assert b"late" not in head
+
+    async def test_the_next_request_has_headers_again(self, gateway, engine):
+        client = await gateway.connect()
+        await client.write(chunked_post(CHAT_BODY, trailers=b"x: y\r\n\r\n"))
+        assert (await client.response())[0] == 200
+        await client.write(post(CHAT_BODY, b"x-mine: 1"))
+        assert (await client.response())[0] == 200
+        assert engine.seen[1].header("x-mine") == "1"
+
+    @pytest.mark.parametrize("endless", [MANY, b"y" * 1000], ids=["many", "one"])
+    async def test_too_large_is_431(self, gateway, engine, endless):
+        client = await gateway.connect()
+        await client.write(chunked_post(CHAT_BODY, trailers=b"x: y\r\ny: "))
+        answer = asyncio.create_task(client.response())
+        with contextlib.suppress(ConnectionError):
+            for _ in range(10):
+                await client.write(endless)
+                await asyncio.sleep(0.005)
+        assert refused(await answer)[0] == 431
+        assert engine.seen == []
+
+    @pytest.mark.parametrize("endless", [MANY * 50, b"y" * 50_000], ids=["many", "one"])
+    async def test_behind_an_answer_they_end_the_connection(self, tmp_path, engine, endless):
+        document = routing(engine, keys={"one": {"value": "a-secret-of-ours"}})
+        async with serving(tmp_path, document) as running:
+            client = await running.connect()
+            await client.write(chunked_post(trailers=b"x: y\r\ny: "))
+            assert (await client.response())[0] == 401
+            assert await pour(client, endless, 1000) < 20 << 20  # what sockets hold, at most
+            with contextlib.suppress(ConnectionError):
+                assert await client.rest() == b""
+
+
+class TestPipelining:
+    async def test_requests_are_answered_in_their_order(self, gateway, engine):
+        client = await gateway.connect()
+        await client.write(post(CHAT_BODY) * 3 + HEALTH)
+        for _ in range(3):
+            status, _, body = await client.response()
+            assert (status, b"chat.completion" in body) == (200, True)
+        assert (await client.response())[2] == b'{"status":"ok"}'
+        assert len(engine.seen) == 3
+
+    LINES = pytest.mark.parametrize(
+        "line",
+        [post(b"x" * 200_000), HEALTH * 20, post(b"x" * 60_000)],
+        ids=["large", "many", "small"],
+    )
+
+    @LINES
+    async def test_a_client_that_leaves_its_line_is_noticed(self, tmp_path, line):
+        async with scripted((Silence(),)) as silent, serving(tmp_path, routing(silent)) as running:
+            client = await running.connect()
+            await client.write(post(CHAT_BODY))
+            seen = await silent.asked()
+            await client.write(line)
+            await asyncio.sleep(0.1)
+            left = time.monotonic()
+            client.reset()
+            assert await seen.gone(2.0) - left < 0.5
+
+    @pytest.mark.parametrize("size", [70_000, 20 << 20])
+    async def test_a_line_that_takes_memory_is_dropped(self, tmp_path, size):
+        script = (Pause(0.3), *CHAT)
+        async with scripted(script) as slow, serving(tmp_path, routing(slow)) as running:
+            client = await running.connect()
+            await client.write(post(CHAT_BODY))
+            await slow.asked()
+            await pour(client, post(b"x" * size), 1)
+            status, head, body = await client.response()
+            assert status == 200
+            assert b"connection: close" in head
+            assert b"chat.completion" in body
+            with contextlib.suppress(ConnectionError):
+                assert await client.rest() == b""
+            assert len(slow.seen) == 1
+
+
+OFFERS = {
+    "java": (b"connection: Upgrade, HTTP2-Settings", b"upgrade: h2c", b"http2-settings: AAMAAABk"),
+    "websocket": (b"Upgrade: websocket", b"Connection: upgrade"),
+}
+
+
+class TestUpgrade:
+    OFFERS = pytest.mark.parametrize("offer", OFFERS.values(), ids=OFFERS)
+
+    @OFFERS
+    async def test_a_request_with_a_body_is_answered(self, gateway, engine, offer):
+        client = await gateway.connect()
+        for turn in range(2):
+            await client.write(post(CHAT_BODY, *offer))
+            assert (await client.response())[0] == 200
+            assert engine.seen[turn].body.count(b'"Hello"') == 1
+            assert engine.seen[turn].header("upgrade") is None
+            assert engine.seen[turn].header("http2-settings") is None
+
+    async def test_in_chunks_and_with_trailers(self, gateway, engine):
+        request = chunked_post(CHAT_BODY[:9], CHAT_BODY[9:], trailers=b"x: y\r\n\r\n")
+        offer = b"\r\n".join((b"POST /v1/chat/completions HTTP/1.1", *OFFERS["java"], b""))
+        await gateway.exchange(offer + request.partition(b"\r\n")[2])
+        assert engine.seen[0].body.count(b'"Hello"') == 1
+
+    @pytest.mark.parametrize("size", [1, 7, 150])
+    async def test_in_pieces(self, gateway, engine, size):
+        client = await gateway.connect()
+        data = post(CHAT_BODY, *OFFERS["java"])
+        for start in range(0, len(data), size):
+            client.writer.write(data[start : start + size])
+            await asyncio.sleep(0.001)
+        assert (await client.response())[0] == 200
+
+    async def test_the_head_arrives_before_the_body(self, gateway):
+        client = await gateway.connect()
+        data = post(CHAT_BODY, b"expect: 100-continue", *OFFERS["java"])
+        head, _, body = data.partition(b"\r\n\r\n")
+        await client.write(head + b"\r\n\r\n")
+        assert (await client.head()).startswith(b"HTTP/1.1 100")
+        await client.write(body)
+        assert (await client.response())[0] == 200
+
+    async def test_pipelined(self, gateway, engine):
+        client = await gateway.connect()
+        await client.write(post(CHAT_BODY, *OFFERS["java"]) * 3)
+        for _ in range(3):
+            assert (await client.response())[0] == 200
+        assert len(engine.seen) == 3
+
+    async def test_it_may_close_all_the_same(self, gateway):
+        said = await gateway.send(post(CHAT_BODY, b"connection: close, upgrade", b"upgrade: h2c"))
+        assert b"connection: close" in said
+
+    async def test_the_head_is_bounded(self, gateway):
+        answer = await gateway.exchange(post(CHAT_BODY, b"x: " + b"y" * 5000, *OFFERS["java"]))
+        assert refused(answer)[0] == 431
+
+    async def test_connect_is_refused(self, gateway):
+        status, error = refused(await gateway.exchange(b"CONNECT a:443 HTTP/1.1\r\n\r\n"))
+        assert status == 400
+        assert "proxy" in error["message"]
 
 
 class TestWriteTimeout:
