@@ -133,6 +133,13 @@ class Readiness(msgspec.Struct, frozen=True):
     reason: str = ""
 
 
+class Load(msgspec.Struct, frozen=True):
+    """How many sequences an engine in this process has: generated together, and waiting."""
+
+    running: int
+    waiting: int
+
+
 class Backend(ABC):
     """One kind of engine, opened: its replicas are told apart by their address.
 
@@ -160,6 +167,10 @@ class Backend(ABC):
     @abstractmethod
     async def probe(self, address: str) -> Readiness:
         """Ask the replica whether it may take traffic. Never raises `BackendError`."""
+
+    def load(self, address: str) -> Load | None:  # noqa: ARG002 — an engine elsewhere tells it itself
+        """How busy the replica is, where this process knows: for an in-process engine."""
+        return None
 
     @abstractmethod
     async def stop(self) -> None:

@@ -142,6 +142,7 @@ class Gateway:
                 replica=replica.id,
                 ready=replica.may_take_traffic(now),
                 outstanding=replica.outstanding,
+                load=replica.backend.load(replica.address),
             )
             for replica in self._state.snapshot.replicas
         ]

@@ -16,6 +16,7 @@ from backends.base import (
     BackendError,
     Cause,
     Endpoint,
+    Load,
     Readiness,
     Reply,
     Request,
@@ -25,7 +26,7 @@ from backends.base import (
 from backends.mlx import model
 from backends.mlx.answer import Answer, EventStream, Whole
 from backends.mlx.batch import SequenceText
-from backends.mlx.engine import Engine, Job, Load, Row
+from backends.mlx.engine import Engine, Job, Row
 from backends.mlx.events import ChatWriter, CompletionWriter, Usage, Writer
 from backends.mlx.params import Chat, Completion, parse_chat, parse_completion, refuse
 from backends.mlx.tool_calls import ToolCallParser
@@ -68,8 +69,8 @@ class MlxBackend(Backend):
         """Whether the thread lives and its steps end."""
         return self._engine.health()
 
-    def load(self) -> Load:
-        """How many sequences run, and how many wait."""
+    def load(self, address: str) -> Load:  # noqa: ARG002 — as above
+        """How many sequences are in the batch, and how many wait for a place in it."""
         return self._engine.load()
 
     async def send(self, address: str, request: Request) -> Reply:  # noqa: ARG002 — as above

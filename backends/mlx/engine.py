@@ -16,9 +16,9 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from time import monotonic
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
-from backends.base import BackendError, Cause, Readiness, RequestRefused, Stage
+from backends.base import BackendError, Cause, Load, Readiness, RequestRefused, Stage
 from backends.mlx.batch import Delta, SequenceText
 from backends.mlx.model import said
 from backends.mlx.params import Sampling
@@ -33,13 +33,6 @@ _JOIN_TIMEOUT = 10.0
 Piece = Sequence[Delta] | BackendError
 Sink = Callable[[Piece], None]
 """Takes what a job has got, in the event loop's thread. An error is the last it gets."""
-
-
-class Load(NamedTuple):
-    """How many sequences there are: in the batch, and waiting for a place in it."""
-
-    running: int
-    waiting: int
 
 
 class Row:

@@ -26,7 +26,7 @@ from prometheus_client import (
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from backends.base import Endpoint
+from backends.base import Endpoint, Load
 from gateway.telemetry import names
 from gateway.telemetry.record import RequestRecord
 from gateway.telemetry.series import Counter, CounterFamily, Histogram, HistogramFamily
@@ -47,6 +47,8 @@ class ReplicaState(msgspec.Struct, frozen=True):
     """Whether it may take traffic."""
     outstanding: int
     """Attempts running on it."""
+    load: Load | None = None
+    """What its engine has to do, where that is in this process."""
 
 
 class InFlight:
@@ -295,9 +297,21 @@ class _LiveCollector(Collector):
         outstanding = GaugeMetricFamily(
             names.REPLICA_OUTSTANDING, "Tries running on a replica.", labels=names.REPLICA_LABELS
         )
+        running = GaugeMetricFamily(
+            names.ENGINE_RUNNING,
+            "Sequences that an engine in this process generates together.",
+            labels=names.REPLICA_LABELS,
+        )
+        waiting = GaugeMetricFamily(
+            names.ENGINE_WAITING,
+            "Sequences that wait for a place among them.",
+            labels=names.REPLICA_LABELS,
+        )
         for state in self.replicas():
             where = (state.backend, state.replica)
             ready.add_metric(where, float(state.ready))
             outstanding.add_metric(where, state.outstanding)
-        yield ready
-        yield outstanding
+            if state.load is not None:
+                running.add_metric(where, state.load.running)
+                waiting.add_metric(where, state.load.waiting)
+        yield from (ready, outstanding, running, waiting)

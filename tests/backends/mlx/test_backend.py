@@ -4,9 +4,8 @@ import shutil
 
 import pytest
 
-from backends.base import BackendError, Endpoint, Request, RequestRefused, Stage
+from backends.base import BackendError, Endpoint, Load, Request, RequestRefused, Stage
 from backends.mlx.backend import ADDRESS
-from backends.mlx.engine import Load
 from backends.options import MlxOptions
 
 QUESTIONS = [
@@ -58,7 +57,7 @@ async def until(condition, *, seconds=10.0):
 async def refused(client, **body):
     with pytest.raises(RequestRefused) as caught:
         await client.send(**body)
-    assert client.backend.load() == Load(0, 0)
+    assert client.backend.load(ADDRESS) == Load(0, 0)
     return caught.value
 
 
@@ -203,7 +202,7 @@ class TestStreams:
     async def test_two_streams_interleave(self, client):
         body = {"messages": user(QUESTIONS[0]), "stream": True, "ignore_eos": True}
         one, other = [await client.send(**body, max_tokens=200) for _ in range(2)]
-        assert client.backend.load() == Load(2, 0)
+        assert client.backend.load(ADDRESS) == Load(2, 0)
         turns = 0
         async for _ in one.body:
             turns += bool(await anext(other.body, b""))
@@ -211,7 +210,7 @@ class TestStreams:
 
     async def test_it_begins_before_it_ends(self, client):
         reply = await client.send(messages=user("x"), stream=True, ignore_eos=True, max_tokens=3000)
-        assert client.backend.load().running == 1
+        assert client.backend.load(ADDRESS).running == 1
         first = await anext(reply.body)
         assert b'"role":"assistant"' in first
         assert b'"content":"' in first
@@ -230,14 +229,14 @@ class TestStreams:
 class TestCancel:
     async def test_closing_a_stream_shrinks_the_batch(self, client):
         replies = [await client.send(**LONG, stream=True) for _ in range(3)]
-        assert client.backend.load().running == 3
+        assert client.backend.load(ADDRESS).running == 3
         await replies[1].body.aclose()
         await replies[1].body.aclose()
-        await until(lambda: client.backend.load() == Load(2, 0))
+        await until(lambda: client.backend.load(ADDRESS) == Load(2, 0))
         assert await anext(replies[0].body)
         for reply in replies:
             await reply.body.aclose()
-        await until(lambda: client.backend.load() == Load(0, 0))
+        await until(lambda: client.backend.load(ADDRESS) == Load(0, 0))
 
     async def test_closing_ends_a_read_in_another_task(self, client):
         reply = await client.send(**LONG, stream=True)
@@ -258,24 +257,24 @@ class TestCancel:
         asking = asyncio.create_task(
             client.send(**body, max_tokens=90, ignore_eos=True, stream=stream)
         )
-        await until(lambda: client.backend.load().running > 0)
+        await until(lambda: client.backend.load(ADDRESS).running > 0)
         asking.cancel()
         await asyncio.wait([asking])
         if asking.cancelled():
-            await until(lambda: client.backend.load() == Load(0, 0))
+            await until(lambda: client.backend.load(ADDRESS) == Load(0, 0))
         else:
             await (await asking).body.aclose()
-            await until(lambda: client.backend.load() == Load(0, 0))
+            await until(lambda: client.backend.load(ADDRESS) == Load(0, 0))
 
     async def test_cancelling_one_that_waits_empties_the_queue(self, open_client):
         async with open_client(max_batch=1, max_waiting=1) as client:
             running = await client.send(**LONG, stream=True)
             asking = asyncio.create_task(client.send(**LONG))
-            await until(lambda: client.backend.load() == Load(1, 1))
+            await until(lambda: client.backend.load(ADDRESS) == Load(1, 1))
             asking.cancel()
             await asyncio.wait([asking])
             assert asking.cancelled()
-            assert client.backend.load() == Load(1, 0)
+            assert client.backend.load(ADDRESS) == Load(1, 0)
             await running.body.aclose()
 
     async def test_a_full_engine_refuses(self, open_client):
@@ -285,7 +284,7 @@ class TestCancel:
                 await client.send(**LONG)
             assert (caught.value.status, caught.value.code) == (429, "engine_overloaded")
             await running.body.aclose()
-            await until(lambda: client.backend.load() == Load(0, 0))
+            await until(lambda: client.backend.load(ADDRESS) == Load(0, 0))
             assert await client.text("Hello!")
 
 

@@ -4,12 +4,12 @@ from functools import partial
 
 import pytest
 
-from backends.base import BackendError, Cause, RequestRefused, Stage
+from backends.base import BackendError, Cause, Load, RequestRefused, Stage
 from backends.mlx import engine as engine_module
 from backends.mlx import model
 from backends.mlx.answer import Answer
 from backends.mlx.batch import SequenceText
-from backends.mlx.engine import Engine, Job, Load, Row
+from backends.mlx.engine import Engine, Job, Row
 from backends.mlx.params import Sampling
 
 LONG = 3000
