@@ -159,7 +159,9 @@ def test_mlx_takes_it_out_of_the_batch(before_mlx, stream, record_property):
         client.read_until(b'"content":"')
     wait_until(lambda: before_mlx.outstanding() == 1, 10, "the request has not arrived")
     time.sleep(0.3)  # beyond its prompt
+    assert before_mlx.metric("gateway_engine_running") == 1
     leave_and_time(client, lambda: before_mlx.outstanding() == 0, record_property)
+    wait_until(lambda: before_mlx.metric("gateway_engine_running") == 0, BOUND, "it runs on")
     asked = time.monotonic()
     with before_mlx.openai(timeout=20) as sdk:
         sdk.chat.completions.create(model="tiny-tale", messages=ASK, max_tokens=1)
@@ -171,8 +173,9 @@ def test_mlx_forgets_a_request_that_waits_for_a_place(before_mlx, stream, record
     first = Client(before_mlx, {"messages": ASK, "stream": True, **ENDLESS, "max_tokens": 4000})
     first.read_until(b'"content":"')
     second = Client(before_mlx, {"messages": ASK, "stream": stream, **ENDLESS, "max_tokens": 4000})
-    wait_until(lambda: before_mlx.outstanding() == 2, 10, "it is not waiting")
+    wait_until(lambda: before_mlx.metric("gateway_engine_waiting") == 1, 10, "it is not waiting")
     leave_and_time(second, lambda: before_mlx.outstanding() == 1, record_property)
+    assert before_mlx.metric("gateway_engine_waiting") == 0
     first.read_until(b'"content":"')
     first.leave()
     wait_until(lambda: before_mlx.outstanding() == 0, BOUND, "the first one goes on")
