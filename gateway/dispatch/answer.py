@@ -10,7 +10,7 @@ import time
 from collections.abc import Sequence
 
 from backends.base import Header, Reply
-from backends.engine_error import EngineError
+from backends.engine_error import EngineError, parse_error
 from backends.sse import EventCutter, EventTooLargeError, is_event_stream
 from gateway.dispatch.attempt import Attempt
 from gateway.dispatch.verdict import judge_protocol, judge_status, judge_stream
@@ -173,6 +173,8 @@ async def _open_json(attempt: Attempt, reply: Reply) -> Answer:
             body = with_model(body, told.model, attempt.reported_model)
     except (MalformedAnswerError, UnicodeDecodeError) as error:
         attempt.fail(judge_protocol(str(error), attempt.replica.id))
+    if told.error:
+        attempt.fail(judge_stream(parse_error(None, body), attempt.replica.id))
     if told.broken_off:
         attempt.fail(judge_stream(EngineError("gave up on the answer"), attempt.replica.id))
     record = attempt.ask.record

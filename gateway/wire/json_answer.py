@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 
 from backends.malformed import MALFORMED
+from gateway.wire import lenient
 from gateway.wire.finish import BROKEN_OFF
 from gateway.wire.usage import Usage
 
 
 class _Choice(msgspec.Struct, frozen=True):
-    finish_reason: str | None = None
+    finish_reason: Any = None
 
 
 class JsonAnswer(msgspec.Struct, frozen=True):
@@ -18,7 +21,9 @@ class JsonAnswer(msgspec.Struct, frozen=True):
 
     model: str | None = None
     usage: Usage | None = None
-    choices: tuple[_Choice, ...] | None = None
+    choices: list[_Choice] | None = None
+    error: Any = None
+    """What went wrong, in an answer whose status does not say so."""
 
     @property
     def broken_off(self) -> bool:
@@ -27,15 +32,15 @@ class JsonAnswer(msgspec.Struct, frozen=True):
 
 
 class MalformedAnswerError(Exception):
-    """An answer that is not a JSON object."""
+    """An answer that is no JSON."""
 
 
-_decode = msgspec.json.Decoder(JsonAnswer).decode
+_decode = lenient.decoder(JsonAnswer)
 
 
 def read_answer(body: bytes) -> JsonAnswer:
-    """The routing fields of `body`. Raises `MalformedAnswerError` where it is torn or not JSON."""
+    """What is told of `body`, any JSON. Raises `MalformedAnswerError` where it is torn or none."""
     try:
         return _decode(body)
     except MALFORMED as error:
-        raise MalformedAnswerError(f"the answer is not the JSON it should be: {error}") from None
+        raise MalformedAnswerError(f"the answer is not valid JSON: {error}") from None

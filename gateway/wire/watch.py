@@ -8,7 +8,8 @@ One watch per dialect. A watch is fed whole events and answers four questions:
 - `failure`: did the engine report an error inside the stream?
 
 Every event is parsed, by msgspec, into the few fields that matter: about a microsecond, and
-in return a corrupted event is noticed where it happens.
+in return a corrupted event is noticed where it happens. Corrupted is what is no JSON: of what is,
+clients take much that no specification has, and so does a watch.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from backends.base import Endpoint
 from backends.engine_error import EngineError, parse_error
 from backends.malformed import MALFORMED
 from backends.sse import events
+from gateway.wire import lenient
 from gateway.wire.finish import BROKEN_OFF
 from gateway.wire.usage import Usage
 
@@ -87,9 +89,9 @@ class StreamWatch(ABC):
 
 class _Delta(msgspec.Struct):
     content: Any = None
-    reasoning_content: str | None = None
-    reasoning: str | None = None
-    refusal: str | None = None
+    reasoning_content: Any = None
+    reasoning: Any = None
+    refusal: Any = None
     tool_calls: Any = None
     function_call: Any = None
     audio: Any = None
@@ -107,20 +109,20 @@ class _Delta(msgspec.Struct):
 
 
 class _Choice(msgspec.Struct):
-    index: int = 0
+    index: int | None = None
     delta: _Delta | None = None
-    text: str | None = None
-    finish_reason: str | None = None
+    text: Any = None
+    finish_reason: Any = None
 
 
 class _Chunk(msgspec.Struct):
     model: str | None = None
     choices: list[_Choice] | None = None
     usage: Usage | None = None
-    error: msgspec.Raw = msgspec.Raw()
+    error: Any = None
 
 
-_decode_chunk = msgspec.json.Decoder(_Chunk).decode
+_decode_chunk = lenient.decoder(_Chunk)
 
 
 class ChoicesWatch(StreamWatch):
@@ -154,7 +156,8 @@ class ChoicesWatch(StreamWatch):
         if chunk.model:
             self.model = chunk.model
         for choice in chunk.choices or ():
-            self._begun.add(choice.index)
+            index = choice.index or 0
+            self._begun.add(index)
             if choice.text or (choice.delta is not None and choice.delta.says_something()):
                 self.content = True
             if choice.finish_reason:
@@ -163,9 +166,9 @@ class ChoicesWatch(StreamWatch):
                     return
                 # An answer may be empty; that it ended is then the first thing to tell.
                 self.content = True
-                self._ended.add(choice.index)
+                self._ended.add(index)
         self._count(chunk.usage)
-        if bytes(chunk.error) not in (b"", b"null"):
+        if chunk.error:
             self.failure = parse_error(None, data)
 
 
@@ -175,7 +178,6 @@ class ChoicesWatch(StreamWatch):
 class _Response(msgspec.Struct):
     model: str | None = None
     usage: Usage | None = None
-    error: msgspec.Raw = msgspec.Raw()
 
 
 class _ResponseEvent(msgspec.Struct):
@@ -183,7 +185,7 @@ class _ResponseEvent(msgspec.Struct):
     response: _Response | None = None
 
 
-_decode_response_event = msgspec.json.Decoder(_ResponseEvent).decode
+_decode_response_event = lenient.decoder(_ResponseEvent)
 
 
 class ResponsesWatch(StreamWatch):
@@ -221,7 +223,7 @@ class _Message(msgspec.Struct):
 
 
 class _MessageDelta(msgspec.Struct):
-    stop_reason: str | None = None
+    stop_reason: Any = None
 
 
 class _MessageEvent(msgspec.Struct):
@@ -231,7 +233,7 @@ class _MessageEvent(msgspec.Struct):
     usage: Usage | None = None
 
 
-_decode_message_event = msgspec.json.Decoder(_MessageEvent).decode
+_decode_message_event = lenient.decoder(_MessageEvent)
 
 
 class MessagesWatch(StreamWatch):
@@ -241,7 +243,7 @@ class MessagesWatch(StreamWatch):
 
     def __init__(self) -> None:
         super().__init__()
-        self._stop_reason: str | None = None
+        self._stop_reason: Any = None
 
     @property
     def finished(self) -> bool:

@@ -37,6 +37,7 @@ class TestContent:
             (Endpoint.CHAT, text("x")),
             (Endpoint.CHAT, chunk({"reasoning_content": "x"})),
             (Endpoint.CHAT, chunk({"reasoning": "x"})),
+            (Endpoint.CHAT, chunk({"reasoning": {"text": "x"}})),
             (Endpoint.CHAT, chunk({"refusal": "x"})),
             (Endpoint.CHAT, chunk({"tool_calls": [{"index": 0}]})),
             (Endpoint.CHAT, FINISH),
@@ -103,7 +104,6 @@ class TestFailure:
             (Endpoint.CHAT, b'error: {"message":"no"}\n\n'),
             (Endpoint.CHAT, b'event: error\ndata: {"message":"no"}\n\n'),
             (Endpoint.CHAT, b"data: {\n\n"),
-            (Endpoint.CHAT, b"data: []\n\n"),
             (Endpoint.CHAT, b'data: {"choices":[{"index":0,"delta":{"content":"\xff"}}]}\n\n'),
             (Endpoint.CHAT, b'data: {"x":' + b"[" * 100_000 + b"\n\n"),
             (Endpoint.MESSAGES, event("error", error={"type": "x", "message": "no"})),
@@ -119,6 +119,22 @@ class TestFailure:
         assert watch.feed(before + block + before) in (0, len(before))
         assert watch.failure is not None
         assert watch.failure.message
+
+    @pytest.mark.parametrize(
+        ("endpoint", "block"),
+        [
+            (Endpoint.CHAT, b"data: []\n\n"),
+            (Endpoint.CHAT, data({"choices": [{"index": None, "delta": "x"}], "usage": 3})),
+            (Endpoint.COMPLETIONS, data({"choices": [{"text": ["x"]}], "model": {}})),
+            (
+                Endpoint.RESPONSES,
+                event("response.created", response={"usage": {"input_tokens": 0.5}}),
+            ),
+            (Endpoint.MESSAGES, event("message_start", message={"model": None, "usage": []})),
+        ],
+    )
+    def test_is_not_what_only_a_specification_forbids(self, endpoint, block):
+        assert fed(endpoint, block).failure is None
 
     def test_an_error_that_is_null_is_none(self):
         assert fed(Endpoint.CHAT, data({"error": None, "choices": []})).failure is None
