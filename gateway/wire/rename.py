@@ -9,21 +9,23 @@ _encode = msgspec.json.encode
 
 
 _KEY = b'"model"'
+_ESCAPED_LETTER = b"\\u006"
+"""How every escape for a letter of the key begins: they are U+0064, 65, 6C, 6D and 6F."""
 _SPACES = frozenset((b" ", b"\t", b"\r", b"\n"))
 
 
 def with_model(body: bytes, old: str, new: str) -> bytes:
     """`body`, a JSON object whose `model` is `old`, with `new` there; all else byte for byte.
 
-    Where the key's bytes stand in the body once, they are the key: inside a JSON string every
-    quote is escaped. Then the value is cut out and the rest never looked at, at a tenth of the
-    cost of reading and writing the object.
+    Where the key's bytes stand in the body once, and none of its letters is written as an escape
+    anywhere, they are the key: inside a JSON string every quote is escaped. Then the value is cut
+    out and the rest never looked at, at a tenth of the cost of reading and writing the object.
 
     Raises `UnicodeDecodeError` where the name of a field is not UTF-8: those who only read a few
     fields skip over it.
     """
     at = body.find(_KEY)
-    if at >= 0 and body.find(_KEY, at + 1) < 0:
+    if at >= 0 and body.find(_KEY, at + 1) < 0 and _ESCAPED_LETTER not in body:
         value = _encode(old)
         start = _value_after(body, at + len(_KEY))
         if start and body.startswith(value, start):

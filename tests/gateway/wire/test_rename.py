@@ -16,6 +16,13 @@ from gateway.wire.rename import StreamRename, with_model
         b'{"x":"\\"model\\":\\"old\\"","model":"old"}',
         b'{"x":"model","model":"old"}',
         b'{"x":["model"],"m\\u006fdel":"old"}',
+        b'{"m\\u006fdel":"old","x":{"model":"old"}}',
+        b'{"x":{"model":"old"},"\\u006Dodel":"old"}',
+        b'{"x":{"model" : "old"}, "mod\\u0065\\u006C" : "old"}',
+        b'{"x":[{"model":"old"}],"mo\\u0064el":"old","y":"\\u4e2d"}',
+        b'{"x\\"model":"old","mode\\u006c":"old"}',
+        b'{"x":"\\\\","model":"old"}',
+        b'\r\n{\t"model"\n:\r"old"\n}\r\n',
     ],
 )
 def test_the_top_level_model_is_set_and_nothing_else(body):
@@ -25,6 +32,13 @@ def test_the_top_level_model_is_set_and_nothing_else(body):
 
 def test_of_two_the_last_counts():
     assert json.loads(with_model(b'{"model":"a","model":"old"}', "old", "new")) == {"model": "new"}
+    for body in (b'{"m\\u006fdel":"a","model":"old"}', b'{"model":"a","m\\u006fdel":"old"}'):
+        assert json.loads(with_model(body, "old", "new")) == {"model": "new"}
+
+
+def test_escapes_of_other_characters_keep_the_bytes_as_they_are():
+    body = b'{"x":"\\u4e2d\\ud83d\\ude00" ,"model" :"old"}'
+    assert with_model(body, "old", "new") == body.replace(b'"old"', b'"new"')
 
 
 class TestStream:
