@@ -26,16 +26,24 @@ class WithoutProgress:
         return self
 
     async def __anext__(self) -> bytes:
-        piece = await self._stream.__anext__()
         while self._cutter is not None:
-            kept = self._filter(self._cutter, piece)
-            if kept:
+            try:
+                piece = await self._stream.__anext__()
+            except StopAsyncIteration:
+                return self._rest(self._cutter)
+            if kept := self._filter(self._cutter, piece):
                 return kept
-            piece = await self._stream.__anext__()
-        return piece
+        return await self._stream.__anext__()
 
     async def aclose(self) -> None:
         await self._stream.aclose()
+
+    def _rest(self, cutter: EventCutter) -> bytes:
+        """The last event, where it lacks its blank line."""
+        self._cutter = None
+        if not cutter.rest or _REPORT in cutter.rest:
+            raise StopAsyncIteration
+        return cutter.rest
 
     def _filter(self, cutter: EventCutter, piece: bytes) -> bytes:
         try:

@@ -53,6 +53,17 @@ async def test_comments_between_reports_are_no_answer():
     assert b"".join(await passed(COMMENT, REPORT, COMMENT, ROLE)) == ROLE
 
 
+@pytest.mark.parametrize("last", [ROLE[:-1], ROLE[:-2], b"data: {torn"])
+async def test_a_last_event_without_its_blank_line_is_not_lost(last):
+    assert await passed(last) == [last]
+    assert await passed(REPORT, last[:5], last[5:]) == [last]
+    assert await passed(ROLE + last) == [ROLE + last]
+
+
+async def test_a_last_report_without_its_blank_line_is_left_out():
+    assert await passed(REPORT, REPORT[:-1]) == []
+
+
 async def test_closing_closes_the_stream_below():
     pieces = Pieces(REPORT)
     await WithoutProgress(pieces).aclose()
