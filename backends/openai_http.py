@@ -13,7 +13,6 @@ from collections.abc import AsyncIterator, Mapping
 from typing import ClassVar, NamedTuple
 
 import httpx
-import msgspec
 
 from backends.base import (
     Backend,
@@ -26,6 +25,7 @@ from backends.base import (
     Request,
     Stage,
 )
+from backends.headers import HOP_BY_HOP
 from backends.options import HttpOptions
 from backends.secret import Secret
 from backends.transport import Pool, Transport, check_head
@@ -39,20 +39,7 @@ _WRITE_TIMEOUT = 30.0
 _MAX_PROBE_BODY = 1 << 20
 """Bytes of a probe's answer that are read; more is an error."""
 
-_HOP_BY_HOP = frozenset(
-    (
-        b"connection",
-        b"keep-alive",
-        b"proxy-authenticate",
-        b"proxy-authorization",
-        b"proxy-connection",
-        b"te",
-        b"trailer",
-        b"transfer-encoding",
-        b"upgrade",
-    )
-)
-_OWN = _HOP_BY_HOP | {
+_OWN = HOP_BY_HOP | {
     b"host",
     b"content-type",
     b"content-length",
@@ -128,22 +115,6 @@ class OpenAIHttpBackend(Backend):
             return Readiness(False, f"no answer within {PROBE_TIMEOUT:g} s")
         except BackendError as error:
             return Readiness(False, error.message)
-
-    async def models(self, address: str) -> tuple[str, ...]:
-        """The names of the models that the replica says it has.
-
-        Raises `BackendError`, also for an answer that is no list of models.
-        """
-        status, body = await self.get(address, "/v1/models")
-        try:
-            if status == 200:
-                return tuple(model.id for model in msgspec.json.decode(body, type=_Models).data)
-            reason = f"HTTP {status}"
-        except msgspec.MsgspecError as error:
-            reason = str(error)
-        raise BackendError(
-            Stage.STREAMING, Cause.PROTOCOL, f"{address} does not list its models: {reason}"
-        )
 
     async def stop(self) -> None:
         """Close every connection; replies still open are cut."""
@@ -267,14 +238,6 @@ class _Replica:
         return {"timeout": timeout, "uds": self.base.uds}
 
 
-class _Models(msgspec.Struct):
-    data: list[_Model]
-
-
-class _Model(msgspec.Struct):
-    id: str
-
-
 class _Body:
     """An answer's bytes, with the transport's errors in our terms."""
 
@@ -303,8 +266,8 @@ def _end_to_end(address: str, raw: list[Header]) -> list[Header]:
     """The headers of an answer that are meant for whoever asked (RFC 9110, 7.6.1)."""
     names = [name for name, _ in raw]
     if b"connection" not in names and b"content-encoding" not in names:
-        return [header for header in raw if header[0] not in _HOP_BY_HOP]
-    dropped: frozenset[bytes] | set[bytes] = _HOP_BY_HOP
+        return [header for header in raw if header[0] not in HOP_BY_HOP]
+    dropped: frozenset[bytes] | set[bytes] = HOP_BY_HOP
     for name, value in raw:
         if name == b"connection":
             dropped = dropped | {word.strip().lower() for word in value.split(b",")}

@@ -10,24 +10,12 @@ from typing import cast
 from litestar.types import Scope
 
 from backends.base import Header
+from backends.headers import HOP_BY_HOP
 
 Headers = Sequence[Header]
 
-_HOP_BY_HOP = {
-    b"connection",
-    b"keep-alive",
-    b"proxy-authenticate",
-    b"proxy-authorization",
-    b"proxy-connection",
-    b"te",
-    b"trailer",
-    b"transfer-encoding",
-    b"upgrade",
-}
-"""RFC 9110, section 7.6.1."""
-
 _NOT_TO_ENGINES = frozenset(
-    _HOP_BY_HOP
+    HOP_BY_HOP
     | {
         # Credentials and cookies are between the client and the gateway.
         b"authorization",
@@ -67,7 +55,7 @@ _NOT_TO_ENGINES_PREFIXES = (
 )
 
 _NOT_TO_CLIENTS = frozenset(
-    _HOP_BY_HOP
+    HOP_BY_HOP
     | {
         b"content-length",
         b"content-encoding",

@@ -68,12 +68,6 @@ def peek(endpoint: Endpoint, body: bytes) -> Peek:
     return peeked
 
 
-def conversation(peeked: Peek) -> tuple[msgspec.Raw, msgspec.Raw]:
-    """What the conversation begins with, as raw JSON: the system part and the turns."""
-    turns = peeked.messages or peeked.input or peeked.prompt
-    return peeked.system, turns
-
-
 def expected_choices(peeked: Peek) -> int:
     """How many answers the request asks for: `n` of them to each prompt of a list."""
     prompts = bytes(peeked.prompt).lstrip()

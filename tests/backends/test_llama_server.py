@@ -248,8 +248,6 @@ async def test_a_real_llama_server():
     assert "refused" in (await backend.probe(address)).reason
     async with llama_server(port) as process:
         await until_ready(backend, address)
-        assert len(await backend.models(address)) == 1
-
         reply = await backend.send(address, story(max_tokens=16))
         whole = json.loads(b"".join([piece async for piece in reply.body]))
         assert reply.status == 200

@@ -310,23 +310,6 @@ class TestProbe:
             await asyncio.wait_for(peer.hung_up.wait(), 1)
 
 
-class TestModels:
-    async def test_they_are_listed(self, start_peer, step):
-        body = b'{"object":"list","data":[{"id":"a","owned_by":"x"},{"id":"b"}]}'
-        async with start_peer([step.READ, answer(200, body), step.LOOP]) as peer:
-            backend = opened(peer.url)
-            assert await backend.models(peer.url) == ("a", "b")
-            await backend.stop()
-
-    @pytest.mark.parametrize(("status", "body"), [(404, b"{}"), (200, b"[]"), (200, b"<html>")])
-    async def test_what_is_no_list_is_an_error(self, start_peer, step, status, body):
-        async with start_peer([step.READ, answer(status, body), step.LOOP]) as peer:
-            backend = opened(peer.url)
-            with pytest.raises(BackendError, match="does not list its models"):
-                await backend.models(peer.url)
-            await backend.stop()
-
-
 def test_a_backend_does_not_show_its_key():
     backend = opened("http://h", api_key=KEY)
     assert isinstance(backend, OpenAIHttpBackend)

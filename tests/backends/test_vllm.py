@@ -111,8 +111,6 @@ async def test_a_real_vllm():
     backend = opened(address)
     async with vllm(port) as process:
         await until_ready(backend, address, process)
-        assert await backend.models(address) == ("tiny-tale",)
-
         reply = await backend.send(address, story(max_tokens=16))
         whole = json.loads(b"".join([piece async for piece in reply.body]))
         assert reply.status == 200
