@@ -257,6 +257,8 @@ def _unstreamed(endpoint: Endpoint, answer: dict[str, Any]) -> dict[str, Any]:
     answer.pop("prompt_progress", None)
     if endpoint is Endpoint.RESPONSES:
         answer.setdefault("completed_at", answer.get("created_at"))
-        for item in answer.get("output") or ():
-            item.setdefault("status", answer.get("status"))
+        output = answer.get("output")
+        for item in output if isinstance(output, list) else ():
+            if isinstance(item, dict):
+                item.setdefault("status", answer.get("status"))
     return answer

@@ -18,32 +18,38 @@ _JOINED = frozenset(("content", "reasoning_content", "reasoning", "refusal"))
 _NULL = msgspec.Raw(b"null")
 """Raw equals Raw, and never bytes."""
 
-_decode_event = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
-_decode_choices = msgspec.json.Decoder(list[dict[str, msgspec.Raw]]).decode
-_decode_delta = msgspec.json.Decoder(dict[str, Any]).decode
 _decode_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_decode_objects = msgspec.json.Decoder(list[dict[str, msgspec.Raw]]).decode
 _decode_items = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _decode_text = msgspec.json.Decoder(str | None).decode
 _decode_index = msgspec.json.Decoder(int).decode
+
+
+class _Function(msgspec.Struct):
+    name: str | None = None
+    arguments: str | None = None
+
+
+_decode_function = msgspec.json.Decoder(_Function).decode
 
 
 class _Call:
     """A call of a function: its arguments come in pieces of JSON text."""
 
     def __init__(self) -> None:
-        self.fields: dict[str, Any] = {}
+        self.fields: dict[str, msgspec.Raw] = {}
         self.name = ""
         self.arguments: list[str] = []
 
-    def add(self, piece: dict[str, Any]) -> int:
-        for name, value in piece.items():
-            if name != "index" and value is not None:
-                self.fields[name] = value
-        return self.add_function(self.fields.pop("function", None) or {})
+    def add(self, piece: dict[str, msgspec.Raw]) -> int:
+        function = piece.pop("function", _NULL)
+        self.fields.update((name, value) for name, value in piece.items() if value != _NULL)
+        return self.add_function(function) if function != _NULL else 0
 
-    def add_function(self, function: dict[str, Any]) -> int:
-        self.name = function.get("name") or self.name
-        arguments = function.get("arguments") or ""
+    def add_function(self, raw: msgspec.Raw) -> int:
+        function = _decode_function(raw)
+        self.name = function.name or self.name
+        arguments = function.arguments or ""
         self.arguments.append(arguments)
         return len(arguments)
 
@@ -61,16 +67,17 @@ class _Message:
         self._calls: dict[int, _Call] = {}
         self._function: _Call | None = None
 
-    def add(self, delta: dict[str, Any]) -> int:
+    def add(self, delta: dict[str, msgspec.Raw]) -> int:
         size = 0
         for name, value in delta.items():
-            if value is None:
+            if value == _NULL:
                 continue
             if name in _JOINED:
-                self._pieces.setdefault(name, []).append(value)
-                size += len(value)
+                text = _decode_text(value) or ""
+                self._pieces.setdefault(name, []).append(text)
+                size += len(text)
             elif name == "tool_calls":
-                size += sum(self._call(piece.get("index", 0)).add(piece) for piece in value)
+                size += sum(self._add_call(piece) for piece in _decode_objects(value))
             elif name == "function_call":
                 self._function = self._function or _Call()
                 size += self._function.add_function(value)
@@ -78,8 +85,9 @@ class _Message:
                 self._fields[name] = value
         return size
 
-    def _call(self, index: int) -> _Call:
-        return self._calls.setdefault(index, _Call())
+    def _add_call(self, piece: dict[str, msgspec.Raw]) -> int:
+        index = _decode_index(piece.pop("index", b"0"))
+        return self._calls.setdefault(index, _Call()).add(piece)
 
     def whole(self) -> dict[str, Any]:
         message = dict(self._fields)
@@ -105,7 +113,7 @@ class _Choice:
         size = 0
         if (delta := piece.pop("delta", None)) is not None:
             self._message = self._message or _Message()
-            size += self._message.add(_decode_delta(delta))
+            size += self._message.add(_decode_fields(delta))
         elif (text := piece.pop("text", None)) is not None:
             self._text.append(_decode_text(text) or "")
             size += len(self._text[-1])
@@ -164,18 +172,18 @@ class ChoicesAssembler(Assembler):
         whole = {"choices": [choices[index].whole() for index in sorted(choices)]}
         fields: dict[str, Any] = {**self._fields, **self._closing}
         if "object" in fields:
-            fields["object"] = str(msgspec.json.decode(fields["object"])).removesuffix(".chunk")
+            fields["object"] = msgspec.Raw(bytes(fields["object"]).replace(b".chunk", b""))
         return {**whole, **fields}
 
     def _event(self, _name: bytes, data: bytes, /) -> None:
         if data == b"[DONE]":
             self._done = True
             return
-        fields = _decode_event(data)
+        fields = _decode_fields(data)
         if fields.pop("error", _NULL) != _NULL:
             raise read_error(data)
         choices = fields.pop("choices", None)
-        for piece in _decode_choices(choices) if choices is not None else ():
+        for piece in _decode_objects(choices) if choices is not None else ():
             self._piece(piece)
         if fields.get("usage") == _NULL:
             del fields["usage"]

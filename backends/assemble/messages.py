@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from backends.assemble.assembler import Assembler, BrokenStreamError, read_error
+from backends.malformed import MALFORMED
 
 _JOINED = {
     "text_delta": ("text", "text"),
@@ -41,7 +42,8 @@ class _Block:
             if name == "input":
                 block["input"] = _arguments(text)
             else:
-                block[name] = (block.get(name) or "") + text
+                begun = block.get(name)
+                block[name] = begun + text if isinstance(begun, str) else text
         if block.get("type") == "tool_use":
             block.setdefault("input", {})
         return block
@@ -75,7 +77,8 @@ class MessagesAssembler(Assembler):
                 self.size += len(data)
             case "message_start":
                 self._message = event.message
-                self._usage = event.message.get("usage") or {}
+                usage = event.message.get("usage")
+                self._usage = usage if isinstance(usage, dict) else {}
             case "message_delta":
                 self._message.update(event.delta)
                 self._usage.update(event.usage)
@@ -86,7 +89,7 @@ class MessagesAssembler(Assembler):
         block = self._blocks.get(event.index)
         if block is None:
             raise BrokenStreamError(f"a piece of block {event.index}, which has not begun")
-        kind = event.delta.get("type")
+        kind = str(event.delta.get("type"))
         if kind in _JOINED:
             source, target = _JOINED[kind]
             piece = event.delta.get(source)
@@ -95,15 +98,14 @@ class MessagesAssembler(Assembler):
             block.pieces.setdefault(target, []).append(piece)
             self.size += len(piece)
         elif kind == "citations_delta":
-            block.fields["citations"] = [
-                *(block.fields.get("citations") or ()),
-                event.delta.get("citation"),
-            ]
+            begun = block.fields.get("citations")
+            so_far = begun if isinstance(begun, list) else []
+            block.fields["citations"] = [*so_far, event.delta.get("citation")]
 
 
 def _arguments(text: str) -> Any:
     """A tool's input; empty where the answer was cut off in the midst of it."""
     try:
         return msgspec.json.decode(text) if text else {}
-    except msgspec.DecodeError:
+    except MALFORMED:
         return {}

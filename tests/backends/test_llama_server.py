@@ -496,3 +496,15 @@ async def test_a_failure_of_the_server_is_told_as_it_is(start_peer, step, body):
         assert b"".join([piece async for piece in reply.body]) == body
         await reply.body.aclose()
         await backend.stop()
+
+
+@pytest.mark.parametrize("output", [5, ["x"], None, [{"type": "message"}]])
+async def test_an_odd_output_of_a_response_is_the_clients_to_read(start_peer, step, output):
+    whole = {"output": output, "status": "completed", "created_at": 1, "completed_at": 1}
+    stream = events({"type": "response.completed", "response": whole}, end=b"")
+    async with start_peer([step.READ, stream + LAST_CHUNK, step.HANG]) as peer:
+        _, body = await ask(peer, endpoint=Endpoint.RESPONSES)
+    told = json.loads(body)
+    if output == [{"type": "message"}]:
+        output = [{"type": "message", "status": "completed"}]
+    assert told == {**whole, "output": output}

@@ -80,6 +80,11 @@ def test_without_a_last_event_all_choices_asked_for_must_have_come():
         b"\xff",
         b'{"choices":3}',
         b'{"choices":[{"index":"x"}]}',
+        b'{"choices":[{"delta":{"content":[{"type":"text","text":"x"}]}}]}',
+        b'{"choices":[{"delta":{"tool_calls":["x"]}}]}',
+        b'{"choices":[{"delta":{"tool_calls":[{"function":"x"}]}}]}',
+        b'{"choices":[{"delta":{"tool_calls":[{"function":{"arguments":{}}}]}}]}',
+        b'{"choices":[{"delta":{"function_call":[]}}]}',
         b'{"x":' + b"[" * 100_000 + b"]" * 100_000 + b"}",
     ],
 )

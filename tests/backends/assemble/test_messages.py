@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import json
 
 import pytest
@@ -127,6 +128,24 @@ def test_the_input_of_a_tool_is_an_object(pieces, given):
     assert answer["content"] == [
         {"type": "tool_use", "id": "t1", "name": "weather", "input": given}
     ]
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        piece(0, ["text_delta"], text="x"),
+        event("content_block_delta", index=0),
+        piece(0, "text_delta", text="x").replace(b'"x"', b'["x"]'),
+        begin(1, type="text", text=5) + piece(1, "text_delta", text="x"),
+        begin(1, type="text", citations=5) + piece(1, "citations_delta", citation={}),
+        begin(1, type="tool_use") + piece(1, "input_json_delta", partial_json="[" * 9999),
+        event("message_start", message={"usage": [1]}) + end(),
+        b'data: {"x":' + b"[" * 100_000 + b"\n\n",
+    ],
+)
+def test_an_odd_event_is_passed_over_or_told_and_never_a_crash(odd):
+    with contextlib.suppress(BrokenStreamError):
+        assert assemble(START, begin(0, type="text", text=""), odd, end())["content"]
 
 
 def test_an_answer_may_be_empty():
