@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -65,8 +66,11 @@ def import_mlx() -> None:
         with _open_files_limit_kept():
             import mlx_lm  # noqa: F401, PLC0415
     except ImportError as error:
-        extra = "pip install 'llm-gateway[mlx]'"
-        raise failed(f"MLX is not installed ({error}); install it with: {extra}") from error
+        packages = "mlx-lm" if sys.platform == "darwin" else "mlx-lm 'mlx[cpu]'"
+        raise failed(
+            f"MLX is not installed ({error}); install it with: pip install {packages} "
+            "(which is what the gateway's extra `mlx` does)"
+        ) from error
 
 
 @contextmanager

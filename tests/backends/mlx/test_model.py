@@ -100,7 +100,7 @@ def test_without_mlx_it_says_how_to_install_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "mlx_lm", None)
     with pytest.raises(BackendError) as caught:
         model.import_mlx()
-    assert "pip install 'llm-gateway[mlx]'" in caught.value.message
+    assert "pip install mlx-lm" in caught.value.message
 
 
 def test_importing_mlx_leaves_the_process_as_it_was():
