@@ -47,7 +47,7 @@ class LlamaServerOptions(HttpOptions, frozen=True, kw_only=True, tag="llama_serv
 
     def open(self, name: str) -> Backend:
         """Build the adapter. Raises `ValueError` for a replica that is no base URL."""
-        from backends.llama_server import LlamaServerBackend  # noqa: PLC0415
+        from backends.llama_server.backend import LlamaServerBackend  # noqa: PLC0415
 
         return LlamaServerBackend(name, self)
 

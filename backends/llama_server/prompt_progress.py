@@ -1,7 +1,7 @@
 """Take llama-server's reports on its work on the prompt out of a stream.
 
 They are asked for because the engine notices a client that has left only when it has something
-to send (see `llama_server.py`); the client has not asked for them. They all come before the first
+to send (see the package); the client has not asked for them. They all come before the first
 piece of the answer, and repeat an event that comes without them: they can simply be left out.
 """
 
