@@ -15,11 +15,13 @@ import msgspec
 from backends.base import ByteStream, Reply, RequestRefused
 from backends.engine_error import parse_error
 
-_MISTAKES = {
-    "messages": re.compile("(image|audio|video) input is not supported|Failed to parse messages"),
-    "tools": re.compile("Failed to parse tools"),
-}
-"""How the messages of a 500 begin that is the client's to mend, by the field at fault."""
+_MISTAKES = (
+    (re.compile("(image|audio|video) input is not supported|Failed to parse messages"), "messages"),
+    (re.compile("Failed to parse tools"), "tools"),
+    # Its JSON parser's own words: a number too large for it, such as 1e999.
+    (re.compile(r"\[json\.exception\.(parse_error|out_of_range)"), None),
+)
+"""How the messages of a 500 begin that is the client's to mend, and the field at fault."""
 
 _LONGEST_ERROR = 1 << 16
 """Bytes of a failure that are read to find out whose it is."""
@@ -44,7 +46,7 @@ async def unless_refused(reply: Reply) -> Reply:
 
 def _refuse_mistakes(body: bytes) -> None:
     message = parse_error(500, body).message
-    for param, mistake in _MISTAKES.items():
+    for mistake, param in _MISTAKES:
         if mistake.match(message):
             raise RequestRefused(400, message, param=param)
 

@@ -27,7 +27,7 @@ class Ask(msgspec.Struct, kw_only=True):
     engine_headers: Sequence[Header]
     """Those that an engine may see."""
     table: Table
-    """The table of the moment the request came; it is kept to the end."""
+    """The table of the moment the request was complete; it is kept to the end."""
     route: Route
     principal: Principal | None
     """Who is asking; None where the gateway is open."""

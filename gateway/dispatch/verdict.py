@@ -121,7 +121,7 @@ def judge_status(
 
 def judge_stream(said: EngineError, replica: str) -> Failure:
     """An error inside a stream, before its first content."""
-    if said.status is not None and 400 <= said.status < 500 and said.status not in (408, 429):
+    if said.status is not None and said.is_clients_own:
         return _clients_own(said.status, said)
     if said.status == 429:
         error: GatewayError = RateLimited(
