@@ -30,7 +30,6 @@ ELSEWHERE = {
     "gateway/errors.py": "tests/faults/test_dialects.py, in each dialect",
     "gateway/policies/base.py": "an interface: tests/gateway/policies",
     "gateway/server/held_head.py": "tests/gateway/server/test_protocol.py",
-    "gateway/server/server.py": "tests/e2e/test_drain.py, by signals",
     "gateway/telemetry/series.py": "tests/gateway/telemetry/test_metrics.py",
     "gateway/wire/usage.py": "tests/gateway/wire/test_watch.py",
 }

@@ -11,6 +11,10 @@ from gateway.config.structs import Limits
 from gateway.dispatch.watchdog import WaitTooLongError, Watchdog
 from gateway.errors import RequestTimeout, RequestTooLarge, UnsupportedMediaType
 
+MIN_RATE = 16 << 10
+"""Bytes a second, for which a body may take longer than `body_timeout` as a whole. The rule is
+that of Apache's mod_reqtimeout: time is given for what has come, so drops do not buy any."""
+
 
 class ClientGoneError(Exception):
     """The client left before its request was complete."""
@@ -23,13 +27,17 @@ async def read_body(
     _check_headers(headers, limits.body)
     pieces: list[bytes] = []
     size = 0
+    silent = limits.body_timeout
+    too_slow = watchdog.now() + silent
     while True:
-        deadline = watchdog.now() + limits.body_timeout
+        deadline = min(watchdog.now() + silent, too_slow + size / MIN_RATE)
         try:
             message = cast(HTTPReceiveMessage, await watchdog.wait(receive(), deadline))
         except WaitTooLongError:
             raise RequestTimeout(
-                f"the request body stopped coming for {limits.body_timeout:g} s"
+                f"the request body stopped coming, or came too slowly: it may be silent for "
+                f"{silent:g} s, and take as long as a whole, and a second more for each "
+                f"{MIN_RATE} bytes; {size} have come"
             ) from None
         if message["type"] == "http.disconnect":
             raise ClientGoneError

@@ -23,6 +23,10 @@ class ClientConnection(Protocol):
         """Call `callback` once, when the connection is lost; at once if it already is."""
         ...
 
+    def abort(self) -> None:
+        """Drop the connection, and with it whatever waits to be sent."""
+        ...
+
 
 class ClientWatch:
     """Cancels the task of a request as soon as its client leaves."""
@@ -41,6 +45,10 @@ class ClientWatch:
     def stop(self) -> None:
         """To be called when there is nothing left to cancel. Idempotent."""
         self._connection.on_lost(None)
+
+    def abort(self) -> None:
+        """Give the client up: it does not take what is still to be said."""
+        self._connection.abort()
 
     def _lost(self) -> None:
         self.gone = True

@@ -18,6 +18,7 @@ from gateway.api.auth import Authenticator
 from gateway.api.body import ClientGoneError, read_body
 from gateway.api.client_watch import ClientWatch
 from gateway.api.exchange import Exchange
+from gateway.api.headers import Headers
 from gateway.api.relay import relay
 from gateway.control.drain import Drain, Phase, shutting_down
 from gateway.control.state import Snapshot, State
@@ -26,6 +27,7 @@ from gateway.dispatch.attempt import AttemptFailedError
 from gateway.dispatch.attempts import Attempts
 from gateway.dispatch.watchdog import Watchdog, Watchdogs
 from gateway.errors import Dialect, GatewayError, InternalError
+from gateway.routing.principal import Principal
 from gateway.telemetry.access_log import AccessLog
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.record import RequestRecord
@@ -39,6 +41,9 @@ _DIALECTS = {
     Endpoint.COUNT_TOKENS: Dialect.ANTHROPIC,
     Endpoint.RESPONSES: Dialect.RESPONSES,
 }
+
+_LAST_WORD = 1.0
+"""Seconds that a cut request has to tell its client: less than the drain waits for it."""
 
 CLIENT_CLOSED_REQUEST = 499
 """nginx's status for a client that left before its answer began; nobody receives it."""
@@ -98,33 +103,55 @@ class Inference:
         assert task is not None
         watchdog = self._watchdogs.watch(task)
         client = ClientWatch(scope, task)
-        snapshot = self._state.enter()
         try:
             self._drain.admit(task)
-            ask = await self._read(snapshot, exchange.record, scope, receive, span, watchdog)
+            headers = fields.of(scope)
+            principal, body = await self._read(headers, exchange.record, receive, watchdog)
             client.start()
-            await self._answer(ask, exchange, client)
+            snapshot = self._state.enter()
+            try:
+                ask = self._ask(snapshot, headers, principal, body, exchange.record, span, watchdog)
+                await self._answer(ask, exchange, client)
+            finally:
+                self._state.leave(snapshot)
         except asyncio.CancelledError:
             if client.gone:
                 task.uncancel()
                 _note_gone(exchange.record)
             elif self._drain.phase is Phase.CUT:
                 task.uncancel()
-                await exchange.fail(shutting_down())
+                await self._fail(exchange, shutting_down(), client, within=_LAST_WORD)
             else:
                 raise
         except ClientGoneError:
             _note_gone(exchange.record)
         except Exception as error:
-            await self._fail(exchange, error)
+            await self._fail(exchange, error, client)
         finally:
             client.stop()
             watchdog.close()
-            self._state.leave(snapshot)
             self._drain.done(task)
 
-    async def _fail(self, exchange: Exchange, error: Exception) -> None:
-        """Tell the client what went wrong."""
+    async def _fail(
+        self,
+        exchange: Exchange,
+        error: Exception,
+        client: ClientWatch,
+        *,
+        within: float | None = None,
+    ) -> None:
+        """Tell the client what went wrong, or drop it where it does not take that in time.
+
+        How long it may leave it unread is the server's to bound; a cut ends that too.
+        """
+        client.stop()
+        try:
+            async with asyncio.timeout(within):
+                await self._tell(exchange, error)
+        except (TimeoutError, asyncio.CancelledError):
+            client.abort()
+
+    async def _tell(self, exchange: Exchange, error: Exception) -> None:
         match error:
             case GatewayError():
                 await exchange.fail(error)
@@ -136,20 +163,30 @@ class Inference:
                 await exchange.fail(InternalError(request_id))
 
     async def _read(
+        self, headers: Headers, record: RequestRecord, receive: Receive, watchdog: Watchdog
+    ) -> tuple[Principal | None, bytes]:
+        """Who asks, and the body. Raises `GatewayError`, or `ClientGoneError`.
+
+        No snapshot is held meanwhile: a body may take its time, and would keep alive what a
+        reload has replaced.
+        """
+        config = self._state.snapshot.config
+        principal = self._authenticator.identify(config.keys, headers)
+        if principal is not None:
+            record.principal = principal.name
+        return principal, await read_body(receive, headers, config.server.limits, watchdog)
+
+    def _ask(
         self,
         snapshot: Snapshot,
+        headers: Headers,
+        principal: Principal | None,
+        body: bytes,
         record: RequestRecord,
-        scope: Scope,
-        receive: Receive,
         span: RequestSpan,
         watchdog: Watchdog,
     ) -> Ask:
         """Everything that is known before anybody is asked. Raises `GatewayError`."""
-        headers = fields.of(scope)
-        principal = self._authenticator.identify(snapshot.config.keys, headers)
-        if principal is not None:
-            record.principal = principal.name
-        body = await read_body(receive, headers, snapshot.config.server.limits, watchdog)
         peeked = peek(self._endpoint, body)
         record.model = peeked.model
         record.stream = peeked.stream is True

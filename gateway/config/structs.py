@@ -55,7 +55,8 @@ class Limits(Struct, frozen=True, kw_only=True):
     header_timeout: Timeout = Timeout(10)
     """How long a client may take to send a request's head."""
     body_timeout: Timeout = Timeout(60)
-    """How long a client may be silent while it sends a body."""
+    """How long a client may be silent while it sends a body, and how long the whole body may take
+    beside a second for each 16 KiB of it."""
     write_timeout: Timeout = Timeout(60)
     """How long a client may take nothing of an answer that waits for it."""
 

@@ -1,6 +1,6 @@
 """Leave without cutting anybody off.
 
-    serving ──SIGTERM──► leaving ──grace──► draining ──all done, or the limit──► closed
+    serving ──SIGTERM──► leaving ──grace──► draining ──all done, or the limit──► cut
                             │                   │
               /ready says no, requests      new requests get 503,
               are still taken               running ones go on
@@ -11,7 +11,6 @@ What still runs at the limit is cut: its stream ends with an error event.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from enum import StrEnum
 from typing import Any
@@ -20,8 +19,6 @@ from gateway.errors import Unavailable
 
 logger = logging.getLogger(__name__)
 
-_LOOK_AGAIN = 1.0
-"""Seconds between two looks at what is still running."""
 _CUT_TIME = 2.0
 """Seconds that cut requests have to send their last event."""
 
@@ -33,6 +30,7 @@ class Phase(StrEnum):
     LEAVING = "leaving"
     DRAINING = "draining"
     CUT = "cut"
+    """What was not done by the limit is ended; where all was done, nothing is left to end."""
 
 
 class Drain:
@@ -43,6 +41,7 @@ class Drain:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._idle = asyncio.Event()
         self._idle.set()
+        self._told_to_cut = asyncio.Event()
 
     @property
     def in_flight(self) -> int:
@@ -66,41 +65,43 @@ class Drain:
             self._idle.set()
 
     async def run(self, grace: float, timeout: float) -> None:
-        """Go the way out; returns when nothing runs any more. `cut` ends it early."""
-        self.phase = Phase.LEAVING
-        logger.info("leaving: /ready says no; requests are still taken for %g s", grace)
-        await self._wait_for_cut(grace)
-        if self.phase is Phase.LEAVING:
-            self.phase = Phase.DRAINING
-            logger.info(
-                "draining: %d requests in flight may finish within %g s", self.in_flight, timeout
-            )
-            await self._wait_until_idle(timeout)
-        if self._tasks:
-            logger.warning("cutting %d requests that have not finished", self.in_flight)
+        """Go the way out, to its end, `CUT`; returns when nothing runs. `cut` ends it early."""
+        try:
+            self.phase = Phase.LEAVING
+            logger.info("leaving: /ready says no; requests are still taken for %g s", grace)
+            await _first_of(grace, self._told_to_cut)
+            if not self._told_to_cut.is_set():
+                self.phase = Phase.DRAINING
+                logger.info(
+                    "draining: %d requests in flight may finish within %g s",
+                    self.in_flight,
+                    timeout,
+                )
+                await _first_of(timeout, self._told_to_cut, self._idle)
+            if self._tasks:
+                logger.warning("cutting %d requests that have not finished", self.in_flight)
+        finally:
             self.cut()
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._idle.wait(), _CUT_TIME)
+        await _first_of(_CUT_TIME, self._idle)
 
     def cut(self) -> None:
-        """End what runs, now: each stream gets an error event."""
+        """End what runs, now: each stream gets an error event. Idempotent."""
+        if self.phase is Phase.CUT:
+            return
         self.phase = Phase.CUT
+        self._told_to_cut.set()
         for task in self._tasks:
             task.cancel()
 
-    async def _wait_for_cut(self, seconds: float) -> None:
-        end = asyncio.get_running_loop().time() + seconds
-        while self.phase is Phase.LEAVING and asyncio.get_running_loop().time() < end:
-            await asyncio.sleep(min(0.05, seconds))
 
-    async def _wait_until_idle(self, timeout: float) -> None:
-        end = asyncio.get_running_loop().time() + timeout
-        while self._tasks and self.phase is Phase.DRAINING:
-            left = end - asyncio.get_running_loop().time()
-            if left <= 0:
-                return
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._idle.wait(), min(left, _LOOK_AGAIN))
+async def _first_of(seconds: float, *events: asyncio.Event) -> None:
+    """Wait until one of `events` is set, at most so long."""
+    waits = [asyncio.ensure_future(event.wait()) for event in events]
+    try:
+        await asyncio.wait(waits, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for wait in waits:
+            wait.cancel()
 
 
 def shutting_down() -> Unavailable:

@@ -1,4 +1,4 @@
-"""What a request sees: one immutable snapshot, from its start to its end."""
+"""What a request sees: one immutable snapshot, from when it is complete to its end."""
 
 from __future__ import annotations
 

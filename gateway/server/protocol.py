@@ -95,6 +95,13 @@ class _BoundedProtocol(HttpToolsProtocol):
         if self._on_lost is not None:
             self._on_lost()
 
+    def abort(self) -> None:
+        """See `gateway.api.client_watch.ClientConnection`."""
+        if self._answering is not None:
+            # uvicorn would learn of it later, and complain of an answer without an end.
+            self._answering.disconnected = True
+        self.transport.abort()
+
     def data_received(self, data: bytes) -> None:
         if self._deaf:
             return
@@ -124,7 +131,8 @@ class _BoundedProtocol(HttpToolsProtocol):
                     pieces += [rest, self._restart_without_upgrade()]
         except httptools.HttpParserError as error:
             if not self._deaf:
-                self._refuse(self._refusal or BadRequest(f"this is not valid HTTP: {error}"))
+                reason = error.__context__ or error  # what was raised in a callback is wrapped
+                self._refuse(self._refusal or BadRequest(f"this is not valid HTTP: {reason}"))
 
     def _restart_without_upgrade(self) -> bytes:
         """Make the parser a new one; what it is to be fed first.

@@ -13,7 +13,7 @@ import uvicorn
 from litestar.types import ASGIApp
 
 from gateway.config.structs import Server as ServerConfig
-from gateway.control.drain import Drain, Phase
+from gateway.control.drain import Drain
 from gateway.server.protocol import protocol_with
 
 logger = logging.getLogger(__name__)
@@ -36,7 +36,8 @@ class GatewayServer(uvicorn.Server):
                 access_log=False,
                 proxy_headers=False,
                 server_header=False,
-                timeout_keep_alive=round(config.keep_alive),
+                # uvicorn says int, and hands it to the loop, which counts in parts of seconds.
+                timeout_keep_alive=config.keep_alive,  # type: ignore[arg-type]
                 timeout_graceful_shutdown=1,
             )
         )
@@ -74,5 +75,4 @@ class GatewayServer(uvicorn.Server):
         try:
             await self._drain.run(grace, self._drain_config.timeout)
         finally:
-            self._drain.phase = Phase.CUT
             self.should_exit = True

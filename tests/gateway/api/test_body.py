@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gzip
 import json
 
@@ -58,11 +59,28 @@ class TestTime:
 
     async def test_one_that_keeps_coming_may_take_its_time(self, gateway):
         client = await gateway.connect()
-        whole = post(BODY)
-        for start in range(0, len(whole), 30):
-            await client.write(whole[start : start + 30])
+        whole, piece = post(BODY + b" " * 40_000), 4_000
+        for start in range(0, len(whole), piece):
+            await client.write(whole[start : start + piece])
             await asyncio.sleep(0.05)
         assert (await client.response())[0] == 200
+
+    async def test_dripping_does_not_buy_time(self, gateway, engine):
+        client = await gateway.connect()
+        answer = asyncio.create_task(client.response())
+        whole = post(BODY)
+        start = len(whole) - len(BODY)
+        await client.write(whole[:start])
+        with contextlib.suppress(ConnectionError):
+            for byte in whole[start : start + 10]:
+                await asyncio.sleep(0.15)  # less than the 200 ms for which it may be silent
+                if answer.done():
+                    break
+                await client.write(bytes([byte]))
+        status, _, body = await answer
+        assert status == 408
+        assert "too slowly" in json.loads(body)["error"]["message"]
+        assert engine.seen == []
 
 
 class TestType:

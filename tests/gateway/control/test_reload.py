@@ -105,6 +105,31 @@ async def test_once_the_last_user_is_gone_the_backend_is_stopped(tmp_path):
                 await asyncio.sleep(0.01)
 
 
+async def test_a_body_that_is_still_coming_keeps_nothing_alive_and_goes_where_the_file_says_now(
+    tmp_path,
+):
+    body = json.dumps(ask()).encode()
+    async with (
+        scripted(CHAT) as old,
+        scripted(CHAT) as new,
+        serving(tmp_path, routing(old)) as gateway,
+    ):
+        client = await gateway.connect()
+        await client.write(post(body)[:-5])
+        await asyncio.sleep(0.05)
+        document = routing(new)
+        document["backends"]["other"] = document["backends"].pop("engine")
+        document["models"]["tale"]["backend"] = "other"
+        write(gateway, document)
+        assert await reload(gateway)
+        async with asyncio.timeout(2):
+            while gateway.gateway._reloader._retiring:
+                await asyncio.sleep(0.01)
+        await client.write(body[-5:])
+        assert (await client.response())[0] == 200
+    assert (len(old.seen), len(new.seen)) == (0, 1)
+
+
 BAD_ADDRESSES = {
     "one replica twice": ["http://127.0.0.1:1", "http://127.0.0.1:1/v1"],
     "a password in a URL": ["http://user:hunter2@127.0.0.1:1"],
