@@ -45,6 +45,9 @@ def protocol_with(limits: Limits) -> type[HttpToolsProtocol]:
     return BoundedProtocol
 
 
+_add_header = HttpToolsProtocol.on_header  # called for each header, where super() would show
+
+
 class _BoundedProtocol(HttpToolsProtocol):
     _limits: Limits
 
@@ -154,7 +157,7 @@ class _BoundedProtocol(HttpToolsProtocol):
         # Trailers come here too. They must not pass for headers (RFC 9110, section 6.5.1), and
         # there is none that anybody here would know: they are dropped.
         if self._in_head:
-            super().on_header(name, value)
+            _add_header(self, name, value)
 
     def on_headers_complete(self) -> None:
         self._stop_head_timer()
