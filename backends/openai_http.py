@@ -39,6 +39,8 @@ _WRITE_TIMEOUT = 30.0
 _MAX_PROBE_BODY = 1 << 20
 """Bytes of a probe's answer that are read; more is an error."""
 
+_NOT_END_TO_END = HOP_BY_HOP | {b"content-encoding"}
+"""Headers of an answer that are looked at here."""
 _OWN = HOP_BY_HOP | {
     b"host",
     b"content-type",
@@ -264,9 +266,8 @@ class _Body:
 
 def _end_to_end(address: str, raw: list[Header]) -> list[Header]:
     """The headers of an answer that are meant for whoever asked (RFC 9110, 7.6.1)."""
-    names = [name for name, _ in raw]
-    if b"connection" not in names and b"content-encoding" not in names:
-        return [header for header in raw if header[0] not in HOP_BY_HOP]
+    if _NOT_END_TO_END.isdisjoint([name for name, _ in raw]):
+        return raw
     dropped: frozenset[bytes] | set[bytes] = HOP_BY_HOP
     for name, value in raw:
         if name == b"connection":

@@ -78,13 +78,14 @@ def _by_weight(variants: Sequence[Variant], sticky_key: bytes) -> Variant:
     chosen, shortest = variants[0], inf
     for variant in variants:
         if variant.weight > 0:
-            distance = -log(_uniform(variant.salt, sticky_key)) / variant.weight
+            distance = -log(_uniform(variant.seed, sticky_key)) / variant.weight
             if distance < shortest:
                 chosen, shortest = variant, distance
     return chosen
 
 
-def _uniform(salt: bytes, sticky_key: bytes) -> float:
+def _uniform(seed: blake2b, sticky_key: bytes) -> float:
     """Hash to a number strictly between 0 and 1; 52 bits, so that neither end is rounded to."""
-    digest = blake2b(sticky_key, digest_size=8, key=salt).digest()
-    return ((int.from_bytes(digest, "big") >> 12) + 0.5) * 2.0**-52
+    point = seed.copy()
+    point.update(sticky_key)
+    return ((int.from_bytes(point.digest(), "big") >> 12) + 0.5) * 2.0**-52
