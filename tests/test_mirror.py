@@ -29,7 +29,6 @@ ELSEWHERE = {
     "gateway/dispatch/attempt.py": "tests/faults, by every way in which an attempt can end",
     "gateway/errors.py": "tests/faults/test_dialects.py, in each dialect",
     "gateway/policies/base.py": "an interface: tests/gateway/policies",
-    "gateway/server/held_head.py": "tests/gateway/server/test_protocol.py",
     "gateway/telemetry/series.py": "tests/gateway/telemetry/test_metrics.py",
     "gateway/wire/usage.py": "tests/gateway/wire/test_watch.py",
 }

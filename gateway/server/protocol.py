@@ -170,6 +170,8 @@ class _BoundedProtocol(HttpToolsProtocol):
             self._upgrading = True
             return
         super().on_headers_complete()
+        if self.scope["http_version"] == "1.0":
+            cast(HeldHead, self.transport).speak_plainly()
         self._in_head = False
         self._framing = 0
         if self.pipeline:

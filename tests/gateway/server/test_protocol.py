@@ -275,6 +275,32 @@ async def pour(client, piece, times):
     return written
 
 
+class TestOldClients:
+    """HTTP/1.0 knows no chunks: what comes until the end of the connection is the body."""
+
+    async def old(self, gateway, body):
+        asked = post(body).replace(b"HTTP/1.1", b"HTTP/1.0", 1)
+        head, _, answer = (await gateway.send(asked)).partition(b"\r\n\r\n")
+        assert b"transfer-encoding" not in head.lower()
+        assert b"connection: close" in head.lower()
+        return answer
+
+    async def test_get_a_stream_without_frames(self, tmp_path):
+        async with (
+            scripted(stream(*STORY)) as engine,
+            serving(tmp_path, routing(engine)) as gateway,
+        ):
+            answer = await self.old(gateway, json.dumps(ask(stream=True)).encode())
+        assert answer.startswith(b"data: {")
+        assert answer.endswith(b"data: [DONE]\n\n")
+        assert all(line.startswith(b"data: ") for line in answer.split(b"\n") if line)
+
+    async def test_get_a_whole_answer_as_ever(self, tmp_path):
+        async with scripted(CHAT) as engine, serving(tmp_path, routing(engine)) as gateway:
+            answer = await self.old(gateway, CHAT_BODY)
+        assert json.loads(answer)["choices"]
+
+
 class TestTrailers:
     MANY = b"x: " + b"y" * 1000 + b"\r\n"
 
