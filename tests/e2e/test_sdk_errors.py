@@ -104,7 +104,7 @@ async def test_broken_json_in_anybodys_shape(house):
 @pytest.fixture
 def keyed(start_gateway):
     gateway = start_gateway(KEYED, env={"ALICE_KEY": "sk-alice-1"})
-    gateway.wait_model("tiny-tale")
+    gateway.wait_model("tiny-tale", key="sk-alice-1")
     return gateway
 
 

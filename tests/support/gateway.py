@@ -68,10 +68,12 @@ class GatewayProcess:
         assert found is not None
         self.host, self.port = found[1], int(found[2])
 
-    def wait_model(self, name: str, state: str = "ready", timeout: float = 20) -> None:
-        """Until `/ready` says `state` of the model `name`."""
+    def wait_model(
+        self, name: str, state: str = "ready", timeout: float = 20, key: str | None = None
+    ) -> None:
+        """Until `/ready` says `state` of the model `name`; where keys are set it wants one."""
         self.child.wait_for(
-            lambda: self.ready()[1]["models"].get(name, "").startswith(state),
+            lambda: self.ready(key)[1]["models"].get(name, "").startswith(state),
             timeout,
             f"the model {name} is not {state!r}",
         )
@@ -88,9 +90,10 @@ class GatewayProcess:
         """Anthropic's client, which adds `/v1` itself."""
         return Anthropic(**{**self._options(options), "base_url": self.root})
 
-    def ready(self) -> tuple[int, Any]:
-        """What `/ready` answers."""
-        status, _, body = self.request("GET", "/ready")
+    def ready(self, key: str | None = None) -> tuple[int, Any]:
+        """What `/ready` answers, to the holder of `key` where there is one."""
+        headers = {} if key is None else {"authorization": f"Bearer {key}"}
+        status, _, body = self.request("GET", "/ready", headers=headers)
         return status, json.loads(body)
 
     def request(
