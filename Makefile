@@ -25,7 +25,7 @@ test: $(VENV)/.dev engines ## Run all tests, on real engines
 	$(BIN)/pytest
 
 test-quick: $(VENV)/.dev ## Run the tests that need no engine but MLX
-	$(BIN)/pytest -m "not engine"
+	$(BIN)/pytest -m "not engine and not slow"
 
 engines: ## Build llama-server and vLLM once, into the user's cache
 	@$(PYTHON) -m tools.engines build

@@ -62,15 +62,22 @@ class VllmOptions(HttpOptions, frozen=True, kw_only=True, tag="vllm"):
         return VllmBackend(name, self)
 
 
-class MlxOptions(Options, frozen=True, kw_only=True, tag="mlx"):
-    """An MLX model in this process: a directory, or the id of a model on the hub."""
+class InProcessOptions(Options, frozen=True, kw_only=True):
+    """What every engine in this process needs."""
 
     model: Annotated[str, Meta(min_length=1)]
-    """A directory (relative to the file that names it), or a hub id such as `org/name`."""
+    """What to load, and from where."""
     max_batch: Annotated[int, Meta(ge=1, le=256)] = 16
     """Sequences generated together; further requests wait."""
     max_waiting: Annotated[int, Meta(ge=0)] = 256
     """Sequences that may wait for a place in the batch; beyond it 429."""
+
+
+class MlxOptions(InProcessOptions, frozen=True, kw_only=True, tag="mlx"):
+    """An MLX model in this process: a directory, or the id of a model on the hub."""
+
+    model: Annotated[str, Meta(min_length=1)]
+    """A directory (relative to the file that names it), or a hub id such as `org/name`."""
 
     def open(self, name: str) -> Backend:
         """See `Options.open`. What is missing or broken shows in `start`."""

@@ -12,8 +12,11 @@ MIRRORED = ("gateway", "backends", "tools")
 
 ELSEWHERE = {
     "backends/base.py": "an interface: tests/backends, over every implementation of it",
-    "backends/mlx/answer.py": "tests/backends/mlx/test_backend.py, through what it answers",
-    "backends/mlx/runtime.py": "tests/backends/mlx/test_engine.py, which starts it",
+    "backends/inprocess/answer.py": "tests/backends/mlx/test_backend.py, through what it answers",
+    "backends/inprocess/backend.py": "tests/backends/mlx/test_backend.py, as an engine uses it",
+    "backends/inprocess/failures.py": "tests/backends/inprocess/test_engine.py",
+    "backends/inprocess/runtime.py": "an interface: tests/backends/mlx",
+    "backends/mlx/runtime.py": "tests/backends/inprocess/test_engine.py, which starts it",
     "gateway/__main__.py": "tests/gateway/cli, by the commands it runs",
     "gateway/api/client_watch.py": "tests/faults/test_cancel.py, by clients that leave",
     "gateway/api/exchange.py": "tests/gateway/api/test_headers.py and tests/faults",

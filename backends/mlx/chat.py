@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from backends.base import RequestRefused
-from backends.mlx.params import Chat, decode_arguments, refuse
+from backends.inprocess.params import Chat, decode_arguments, refuse
 
 _PROBE = ("first-part", "second-part")
 _RENDERER_FIELDS = frozenset(
@@ -20,7 +20,7 @@ _RENDERER_FIELDS = frozenset(
 """What `apply_chat_template` takes for itself, so no client may set it as a template variable."""
 
 
-class Prompts:
+class TemplatePrompts:
     """What one model makes of a request.
 
     `tokenizer` is mlx-lm's `TokenizerWrapper`: it finds the template wherever a model keeps it,

@@ -15,7 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from backends.base import BackendError, Cause, Stage
+from backends.base import BackendError
+from backends.inprocess.failures import failed, said
 
 try:
     import resource
@@ -23,7 +24,7 @@ except ImportError:  # not on Windows
     resource = None  # type: ignore[assignment]
 
 if TYPE_CHECKING:
-    from backends.mlx.runtime import Runtime
+    from backends.inprocess.runtime import Runtime
 
 _SETRLIMIT = getattr(resource, "setrlimit", None)
 HUB_TIMEOUT = 10.0
@@ -39,25 +40,15 @@ def load(model: str, *, max_batch: int) -> Runtime:
     `BackendError`.
     """
     import_mlx()
-    from backends.mlx.runtime import Runtime  # noqa: PLC0415 — imports MLX
+    from backends.mlx.runtime import MlxRuntime  # noqa: PLC0415 — imports MLX
 
     directory = locate(model)
     try:
-        return Runtime(directory, max_batch=max_batch)
+        return MlxRuntime(directory, max_batch=max_batch)
     except BackendError:
         raise
     except Exception as error:  # from MLX, mlx-lm, tokenizers or the model's own files
         raise failed(f"the MLX model in {directory} cannot be loaded: {said(error)}") from error
-
-
-def said(error: BaseException) -> str:
-    """What an error says, never nothing: a `MemoryError` for one has no words of its own."""
-    return str(error) or repr(error)
-
-
-def failed(message: str) -> BackendError:
-    """An engine that could not be started: nothing has reached it."""
-    return BackendError(Stage.CONNECT, Cause.ENGINE, message)
 
 
 def import_mlx() -> None:

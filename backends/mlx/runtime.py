@@ -8,7 +8,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import mlx.core as mx
 import msgspec
@@ -16,9 +16,10 @@ from mlx_lm.generate import BatchGenerator, StopSequences
 from mlx_lm.utils import load_model
 from mlx_lm.utils import load_tokenizer as _load_tokenizer
 
-from backends.mlx.chat import Prompts
+from backends.inprocess.params import Sampling
+from backends.inprocess.runtime import Prompts, Runtime, SequenceSpec, Token
+from backends.mlx.chat import TemplatePrompts
 from backends.mlx.model import prefill_step, read_json
-from backends.mlx.params import Sampling
 from backends.mlx.sampling import LogitsProcessor, Samplers, logits_processors
 
 _PREFILL_BATCH = 8
@@ -29,18 +30,7 @@ _UNKNOWN_CONTEXT = 32768
 _SAMPLING_DEFAULTS = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")
 
 
-class Token(NamedTuple):
-    """The next token of one sequence."""
-
-    uid: int
-    token: int
-    ended: bool
-    """It is an end-of-sequence token."""
-    cut: bool
-    """It is the last one allowed."""
-
-
-class Runtime:
+class MlxRuntime(Runtime):
     """One loaded model and the sequences it generates together."""
 
     def __init__(self, directory: Path, *, max_batch: int) -> None:
@@ -53,33 +43,25 @@ class Runtime:
         self._samplers = Samplers(lambda: secrets.randbits(64))
         self._generator = self._new_generator()
         text_config = {**config, **(config.get("text_config") or {})}
-        self.prompts = Prompts(tokenizer)
+        self.prompts: Prompts = TemplatePrompts(tokenizer)
         self.vocabulary = int(text_config.get("vocab_size") or len(tokenizer))
         self.context = _context(text_config)
         self.defaults = _sampling_defaults(read_json(directory / "generation_config.json"))
         self.warm_up()
 
-    def insert(
-        self,
-        prompt: Sequence[int],
-        *,
-        max_tokens: int,
-        sampling: Sampling,
-        ignore_eos: bool,
-        on_fault: Callable[[Exception], None],
-    ) -> int:
+    def insert(self, spec: SequenceSpec, on_fault: Callable[[Exception], None]) -> int:
         """Add a sequence to the batch; gives its id.
 
         `on_fault` hears why its logits could not be processed; the sequence goes on without,
         because an exception there would take the others with it.
         """
-        processors = logits_processors(sampling, len(prompt))
+        processors = logits_processors(spec.sampling, len(spec.prompt))
         (uid,) = self._generator.insert(
-            [list(prompt)],
-            max_tokens=[max_tokens],
-            samplers=[self._samplers.get(sampling)],
+            [list(spec.prompt)],
+            max_tokens=[spec.max_tokens],
+            samplers=[self._samplers.get(spec.sampling)],
             logits_processors=[[_guarded(process, on_fault) for process in processors]],
-            stop_sequences=[self._never_stop if ignore_eos else self._stop],
+            stop_sequences=[self._never_stop if spec.ignore_eos else self._stop],
         )
         return int(uid)
 

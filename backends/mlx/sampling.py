@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 
 import mlx.core as mx
 
-from backends.mlx.params import Sampling
+from backends.inprocess.params import Sampling
 
 Sampler = Callable[[mx.array], mx.array]
 """Log-probabilities [rows, vocabulary] to token ids [rows]."""

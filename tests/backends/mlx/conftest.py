@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from backends.base import Endpoint, Reply, Request
-from backends.mlx.backend import ADDRESS, MlxBackend
+from backends.inprocess.backend import ADDRESS
+from backends.mlx.backend import MlxBackend
 from backends.options import MlxOptions
 
 MODEL = Path(__file__).parents[3] / "models" / "tiny-tale"

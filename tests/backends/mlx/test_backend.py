@@ -5,7 +5,7 @@ import shutil
 import pytest
 
 from backends.base import BackendError, Endpoint, Load, Request, RequestRefused, Stage
-from backends.mlx.backend import ADDRESS
+from backends.inprocess.backend import ADDRESS
 from backends.options import MlxOptions
 
 QUESTIONS = [

@@ -4,9 +4,9 @@ import shutil
 import pytest
 
 from backends.base import RequestRefused
+from backends.inprocess.params import parse_chat
 from backends.mlx import model
-from backends.mlx.chat import Prompts
-from backends.mlx.params import parse_chat
+from backends.mlx.chat import TemplatePrompts
 
 HELLO = {"role": "user", "content": "Hello."}
 TOOL = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
@@ -28,7 +28,7 @@ def load(tmp_path_factory, model_dir):
             config["chat_template"] = template
             (directory / "tokenizer_config.json").write_text(json.dumps(config))
         tokenizer = load_tokenizer(directory)
-        made = Prompts(tokenizer)
+        made = TemplatePrompts(tokenizer)
         made.shown = lambda *messages, **fields: tokenizer.decode(
             made.chat(parse_chat(json.dumps({"messages": messages, **fields}).encode()))
         )

@@ -1,7 +1,7 @@
 import mlx.core as mx
 import pytest
 
-from backends.mlx.params import Sampling
+from backends.inprocess.params import Sampling
 from backends.mlx.sampling import RandomSampler, Samplers, greedy, logits_processors
 
 PROBABILITIES = [0.5, 0.3, 0.15, 0.05]

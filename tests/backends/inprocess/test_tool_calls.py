@@ -1,6 +1,6 @@
 import pytest
 
-from backends.mlx.tool_calls import ToolCall, ToolCallParser
+from backends.inprocess.tool_calls import ToolCall, ToolCallParser
 
 ONE = '<tool_call>\n{"name": "f", "arguments": {"city": "Paris"}}\n</tool_call>'
 

@@ -1,8 +1,8 @@
 import pytest
 from tokenizers import Tokenizer, decoders, models
 
-from backends.mlx.batch import Delta, Detokenizer, Finish, SequenceText, StopStrings
-from backends.mlx.tool_calls import ToolCall, ToolCallParser
+from backends.inprocess.text import Delta, Detokenizer, Finish, SequenceText, StopStrings
+from backends.inprocess.tool_calls import ToolCall, ToolCallParser
 
 
 def letters(tokens):

@@ -1,8 +1,8 @@
-"""The one thread that touches MLX: jobs in, pieces of their answers out.
+"""The one thread that touches an engine in this process: jobs in, pieces of their answers out.
 
 Rules of this file:
 
-- MLX is called by `_run` and what it calls, in the engine's thread, and nowhere else.
+- The runtime is called by `_run` and what it calls, in the engine's thread, and nowhere else.
 - What both threads touch is guarded by `_changed`; nothing slow happens while it is held.
 - A job ends once: with the last delta of its last row, with a failure, or by `cancel`. Its rows
   leave the batch before the next step.
@@ -16,15 +16,11 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from time import monotonic
-from typing import TYPE_CHECKING
 
 from backends.base import BackendError, Cause, Load, Readiness, RequestRefused, Stage
-from backends.mlx.batch import Delta, SequenceText
-from backends.mlx.model import said
-from backends.mlx.params import Sampling
-
-if TYPE_CHECKING:
-    from backends.mlx.runtime import Runtime, Token
+from backends.inprocess.failures import said
+from backends.inprocess.runtime import Runtime, SequenceSpec, Token
+from backends.inprocess.text import Delta, SequenceText
 
 STALLED_AFTER = 60.0
 """Seconds one step may take before the engine counts as hung."""
@@ -38,23 +34,11 @@ Sink = Callable[[Piece], None]
 class Row:
     """One sequence: a choice of a job's answer."""
 
-    __slots__ = ("fault", "ignore_eos", "job", "kept", "max_tokens", "prompt", "sampling", "text")
+    __slots__ = ("fault", "job", "kept", "spec", "text")
 
-    def __init__(
-        self,
-        job: Job,
-        *,
-        prompt: Sequence[int],
-        max_tokens: int,
-        sampling: Sampling,
-        ignore_eos: bool,
-        text: SequenceText,
-    ) -> None:
+    def __init__(self, job: Job, spec: SequenceSpec, text: SequenceText) -> None:
         self.job = job
-        self.prompt = prompt
-        self.max_tokens = max_tokens
-        self.sampling = sampling
-        self.ignore_eos = ignore_eos
+        self.spec = spec
         self.text = text
         self.kept: list[Delta] = []
         """Deltas to be delivered with the last one, where the job is no stream."""
@@ -82,17 +66,20 @@ class Job:
 class Engine:
     """Owns the thread, the queue in front of it, and through them the batch.
 
-    `load_runtime` is called in the thread; it blocks, and may raise `BackendError`.
+    `library` is what its errors call it: `MLX`. `load_runtime` is called in the thread; it
+    blocks, and may raise `BackendError`.
     """
 
     def __init__(
         self,
+        library: str,
         load_runtime: Callable[[], Runtime],
         *,
         max_batch: int,
         max_waiting: int,
         clock: Callable[[], float] = monotonic,
     ) -> None:
+        self._library = library
         self._load_runtime = load_runtime
         self._max_batch = max_batch
         self._max_waiting = max_waiting
@@ -141,7 +128,7 @@ class Engine:
         loaded: asyncio.Future[Runtime] = self._loop.create_future()
         self._set_down("the model is loading")
         self._thread = threading.Thread(
-            target=self._run, args=(loaded,), name="mlx-engine", daemon=True
+            target=self._run, args=(loaded,), name=f"{self._library}-engine", daemon=True
         )
         self._thread.start()
         return await loaded
@@ -160,7 +147,7 @@ class Engine:
         job.unfinished = count
         with self._changed:
             if self._down:
-                raise BackendError(Stage.CONNECT, Cause.ENGINE, f"MLX: {self._down}")
+                raise BackendError(Stage.CONNECT, Cause.ENGINE, f"{self._library}: {self._down}")
             here = self._running + len(self._waiting)
             if here + count > self.capacity:
                 raise RequestRefused(
@@ -187,7 +174,7 @@ class Engine:
             runtime = self._load_runtime()
         except BaseException as error:  # a thread has no caller to raise to
             self._set_down(said(error))
-            self._call(_settle, loaded, _as_backend_error(error))
+            self._call(_settle, loaded, self._not_started(error))
             return
         self._set_down("")
         self._call(_settle, loaded, runtime)
@@ -226,14 +213,8 @@ class Engine:
                 self._running -= 1
                 return
         try:
-            uid = runtime.insert(
-                row.prompt,
-                max_tokens=row.max_tokens,
-                sampling=row.sampling,
-                ignore_eos=row.ignore_eos,
-                on_fault=row.failed,
-            )
-        except Exception as error:  # from MLX: it concerns this job alone
+            uid = runtime.insert(row.spec, row.failed)
+        except Exception as error:  # from the runtime: it concerns this job alone
             with self._changed:
                 self._running -= 1
             self._deliver([(row.job, self._fail(row.job, error))])
@@ -246,7 +227,7 @@ class Engine:
         self._mark_step(self._clock())
         try:
             tokens = runtime.step()
-        except Exception as error:  # from MLX: nobody knows which row it was
+        except Exception as error:  # from the runtime: nobody knows which row it was
             self._drop_batch(runtime, error)
             return
         finally:
@@ -315,7 +296,9 @@ class Engine:
     def _fail(self, job: Job, error: Exception) -> BackendError:
         with self._changed:
             self._retire(job)
-        return BackendError(Stage.SENT, Cause.ENGINE, f"MLX could not generate: {said(error)}")
+        return BackendError(
+            Stage.SENT, Cause.ENGINE, f"{self._library} could not generate: {said(error)}"
+        )
 
     def _retire(self, job: Job) -> None:
         """Mark a job as over, with `_changed` held: what waits goes now, the rest is swept."""
@@ -335,8 +318,14 @@ class Engine:
             self._waiting.clear()
             self._running = 0
         self._rows.clear()
-        error = BackendError(Stage.SENT, Cause.ENGINE, f"MLX: {reason}")
+        error = BackendError(Stage.SENT, Cause.ENGINE, f"{self._library}: {reason}")
         self._deliver([(job, error) for job in jobs])
+
+    def _not_started(self, error: BaseException) -> BackendError:
+        if isinstance(error, BackendError):
+            return error
+        message = f"{self._library} could not be started: {error!r}"
+        return BackendError(Stage.CONNECT, Cause.ENGINE, message)
 
     def _set_down(self, reason: str) -> None:
         with self._changed:
@@ -376,9 +365,3 @@ def _settle(loaded: asyncio.Future[Runtime], result: Runtime | BackendError) -> 
         loaded.set_exception(result)
     else:
         loaded.set_result(result)
-
-
-def _as_backend_error(error: BaseException) -> BackendError:
-    if isinstance(error, BackendError):
-        return error
-    return BackendError(Stage.CONNECT, Cause.ENGINE, f"MLX could not be started: {error!r}")

@@ -2,15 +2,17 @@ import asyncio
 import threading
 from functools import partial
 
+import msgspec
 import pytest
 
 from backends.base import BackendError, Cause, Load, RequestRefused, Stage
-from backends.mlx import engine as engine_module
+from backends.inprocess import engine as engine_module
+from backends.inprocess.answer import Answer
+from backends.inprocess.engine import Engine, Job, Row
+from backends.inprocess.params import Sampling
+from backends.inprocess.runtime import SequenceSpec
+from backends.inprocess.text import SequenceText
 from backends.mlx import model
-from backends.mlx.answer import Answer
-from backends.mlx.batch import SequenceText
-from backends.mlx.engine import Engine, Job, Row
-from backends.mlx.params import Sampling
 
 LONG = 3000
 
@@ -46,7 +48,7 @@ class Gate:
 async def started(model_dir):
     """An engine for two sequences and two that wait, and the gate in front of its steps."""
     engine = Engine(
-        lambda: Gate(model.load(str(model_dir), max_batch=2)), max_batch=2, max_waiting=2
+        "MLX", lambda: Gate(model.load(str(model_dir), max_batch=2)), max_batch=2, max_waiting=2
     )
     gate = await engine.start()
     yield engine, gate
@@ -60,11 +62,13 @@ def make_job(gate, *, rows=1, max_tokens=LONG, stream=True, decode=None, prompt=
     for index in range(rows):
         row = Row(
             job,
-            prompt=list(prompt),
-            max_tokens=max_tokens,
-            sampling=Sampling(temperature=0, **more),
-            ignore_eos=True,
-            text=SequenceText(index, decode or gate.prompts.decode),
+            SequenceSpec(
+                prompt=list(prompt),
+                max_tokens=max_tokens,
+                sampling=Sampling(temperature=0, **more),
+                ignore_eos=True,
+            ),
+            SequenceText(index, decode or gate.prompts.decode),
         )
         job.rows.append(row)
     return job, answer
@@ -158,7 +162,7 @@ async def test_a_cancel_while_a_row_ends_is_not_undone(started):
         assert not other.is_alive()
         return add(token, **how)
 
-    job.rows[0].max_tokens = 1
+    job.rows[0].spec = msgspec.structs.replace(job.rows[0].spec, max_tokens=1)
     job.rows[0].text.add = cancelled_meanwhile
     engine.submit(job)
     await until(lambda: engine.load() == Load(0, 0))
@@ -277,6 +281,7 @@ async def test_when_the_thread_dies_everything_fails_and_health_says_so(started)
 async def test_a_step_that_does_not_end_shows_in_health(model_dir):
     now = [0.0]
     engine = Engine(
+        "MLX",
         lambda: Gate(model.load(str(model_dir), max_batch=2)),
         max_batch=2,
         max_waiting=0,
@@ -299,7 +304,7 @@ async def test_a_model_that_cannot_be_loaded():
     def load():
         raise ValueError("boom")
 
-    engine = Engine(load, max_batch=1, max_waiting=0)
+    engine = Engine("MLX", load, max_batch=1, max_waiting=0)
     assert engine.health().reason == "not started"
     with pytest.raises(BackendError, match="boom"):
         await engine.start()
@@ -311,7 +316,7 @@ async def test_an_error_without_words_is_no_good_health():
     def load():
         raise MemoryError
 
-    engine = Engine(load, max_batch=1, max_waiting=0)
+    engine = Engine("MLX", load, max_batch=1, max_waiting=0)
     with pytest.raises(BackendError, match="MemoryError"):
         await engine.start()
     assert engine.health().reason == "MemoryError()"

@@ -16,7 +16,7 @@ from enum import StrEnum
 
 import msgspec
 
-from backends.mlx.tool_calls import ToolCall, ToolCallParser
+from backends.inprocess.tool_calls import ToolCall, ToolCallParser
 
 Decode = Callable[[Sequence[int]], str]
 """Token ids to text; special tokens left out, bytes that are no UTF-8 as U+FFFD."""

@@ -7,9 +7,9 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable
 
 from backends.base import BackendError, Stage
-from backends.mlx.batch import Delta
-from backends.mlx.engine import Piece
-from backends.mlx.events import DONE, Usage, Writer
+from backends.inprocess.engine import Piece
+from backends.inprocess.events import DONE, Usage, Writer
+from backends.inprocess.text import Delta
 
 
 class Answer:

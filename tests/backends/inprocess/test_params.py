@@ -3,7 +3,7 @@ import json
 import pytest
 
 from backends.base import RequestRefused
-from backends.mlx.params import Sampling, parse_chat, parse_completion
+from backends.inprocess.params import Sampling, parse_chat, parse_completion
 
 HELLO = {"role": "user", "content": "hello"}
 TOOL = {"type": "function", "function": {"name": "f", "parameters": {}}}

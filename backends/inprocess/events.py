@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
-from backends.mlx.batch import Delta
-from backends.mlx.tool_calls import ToolCall
+from backends.inprocess.text import Delta
+from backends.inprocess.tool_calls import ToolCall
 
 DONE = b"data: [DONE]\n\n"
 _encode = msgspec.json.Encoder().encode

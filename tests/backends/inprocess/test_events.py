@@ -3,9 +3,9 @@ import json
 from openai.types import Completion
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
-from backends.mlx.batch import Delta, Finish
-from backends.mlx.events import ChatWriter, CompletionWriter, Usage
-from backends.mlx.tool_calls import ToolCall
+from backends.inprocess.events import ChatWriter, CompletionWriter, Usage
+from backends.inprocess.text import Delta, Finish
+from backends.inprocess.tool_calls import ToolCall
 
 HEAD = {"reply_id": "1", "created": 7, "model": 'a "quoted" name'}
 

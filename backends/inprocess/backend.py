@@ -1,0 +1,217 @@
+"""The async side of an engine in this process: requests become jobs, answers become replies.
+
+Nothing here touches the engine's library; of the loaded model it uses what only reads.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from collections.abc import Callable
+from functools import partial
+from typing import ClassVar
+
+from backends.base import (
+    Backend,
+    BackendError,
+    Cause,
+    Endpoint,
+    Load,
+    Readiness,
+    Reply,
+    Request,
+    RequestRefused,
+    Stage,
+)
+from backends.inprocess.answer import Answer, EventStream, Whole
+from backends.inprocess.engine import Engine, Job, Row
+from backends.inprocess.events import ChatWriter, CompletionWriter, Usage, Writer
+from backends.inprocess.params import Chat, Completion, parse_chat, parse_completion, refuse
+from backends.inprocess.runtime import Runtime, SequenceSpec
+from backends.inprocess.text import SequenceText
+from backends.inprocess.tool_calls import ToolCallParser
+from backends.options import InProcessOptions
+
+ADDRESS = "in-process"
+_LONG_BODY = 16 << 10
+"""Bytes from which on a prompt is made in a worker thread: below, the hop costs more."""
+
+
+class InProcessBackend(Backend):
+    """One model in this process; `library` is what its errors call the engine: `MLX`."""
+
+    library: ClassVar[str]
+
+    endpoints = frozenset({Endpoint.CHAT, Endpoint.COMPLETIONS})
+    addresses = (ADDRESS,)
+
+    def __init__(
+        self, name: str, options: InProcessOptions, load_runtime: Callable[[], Runtime]
+    ) -> None:
+        """`load_runtime` blocks, in the engine's thread, until the model can generate."""
+        self.name = name
+        self._model = options.model
+        self._engine = Engine(
+            self.library,
+            load_runtime,
+            max_batch=options.max_batch,
+            max_waiting=options.max_waiting,
+        )
+        self._runtime: Runtime | None = None
+
+    async def start(self) -> None:
+        """Load the model and generate a token; raises `BackendError` that says what to do."""
+        self._runtime = await self._engine.start()
+
+    async def stop(self) -> None:
+        """End the engine's thread; replies still open are cut."""
+        await self._engine.stop()
+        self._runtime = None
+
+    async def probe(self, address: str) -> Readiness:  # noqa: ARG002 — there is one replica
+        """Whether the thread lives and its steps end."""
+        return self._engine.health()
+
+    def load(self, address: str) -> Load:  # noqa: ARG002 — as above
+        """How many sequences are in the batch, and how many wait for a place in it."""
+        return self._engine.load()
+
+    async def send(self, address: str, request: Request) -> Reply:  # noqa: ARG002 — as above
+        """Generate. Returns with the first piece of a stream, or with the whole answer."""
+        params = self._parse(request)
+        if len(request.body) < _LONG_BODY:
+            prompts = self._prompts(params)
+        else:
+            prompts = await asyncio.to_thread(self._prompts, params)
+        answer = Answer(len(prompts) * params.choices)
+        job = self._job(params, prompts, answer, stream=request.stream)
+        writer = _writer(params, params.model or self._model)
+        self._engine.submit(job)
+        try:
+            if request.stream:
+                return await self._stream(params, prompts, job, answer, writer)
+            return await self._whole(prompts, answer, writer, choices=len(job.rows))
+        except BaseException:
+            self._engine.cancel(job)
+            raise
+
+    async def _stream(
+        self,
+        params: Chat | Completion,
+        prompts: list[list[int]],
+        job: Job,
+        answer: Answer,
+        writer: Writer,
+    ) -> Reply:
+        body = EventStream(
+            answer,
+            writer,
+            await answer.next(),
+            choices=len(job.rows),
+            prompt_tokens=sum(map(len, prompts)) if params.usage_in_stream else None,
+            cancel=partial(self._engine.cancel, job),
+        )
+        return Reply(200, ((b"content-type", b"text/event-stream; charset=utf-8"),), body)
+
+    async def _whole(
+        self, prompts: list[list[int]], answer: Answer, writer: Writer, *, choices: int
+    ) -> Reply:
+        deltas = await answer.all()
+        usage = Usage(sum(map(len, prompts)), answer.tokens)
+        by_choice = [[d for d in deltas if d.index == index] for index in range(choices)]
+        body = writer.whole(by_choice, usage)
+        headers = (
+            (b"content-type", b"application/json"),
+            (b"content-length", str(len(body)).encode()),
+        )
+        return Reply(200, headers, Whole(body))
+
+    def _parse(self, request: Request) -> Chat | Completion:
+        if request.endpoint is Endpoint.CHAT:
+            return parse_chat(request.body)
+        if request.endpoint is Endpoint.COMPLETIONS:
+            return parse_completion(request.body)
+        raise RequestRefused(501, f"{self.library} does not serve /v1/{request.endpoint}")
+
+    def _loaded(self) -> Runtime:
+        if self._runtime is None:
+            reason = self._engine.health().reason or "it is being stopped"
+            raise BackendError(
+                Stage.CONNECT, Cause.ENGINE, f"{self.library} cannot answer: {reason}"
+            )
+        return self._runtime
+
+    def _prompts(self, params: Chat | Completion) -> list[list[int]]:
+        """Token ids of each prompt, of a length that leaves room for an answer."""
+        runtime = self._loaded()
+        if isinstance(params, Chat):
+            param, prompts = "messages", [runtime.prompts.chat(params)]
+        else:
+            param = "prompt"
+            prompts = [
+                runtime.prompts.text(prompt) if isinstance(prompt, str) else prompt
+                for prompt in params.prompts
+            ]
+        for prompt in prompts:
+            _check_prompt(prompt, param, context=runtime.context, vocabulary=runtime.vocabulary)
+        if (wanted := len(prompts) * params.choices) > self._engine.capacity:
+            refuse("n", f"{wanted} answers are more than the {self._engine.capacity} possible here")
+        return prompts
+
+    def _job(
+        self,
+        params: Chat | Completion,
+        prompts: list[list[int]],
+        answer: Answer,
+        *,
+        stream: bool,
+    ) -> Job:
+        runtime = self._loaded()
+        sampling = params.sampling(runtime.defaults, runtime.vocabulary)
+        limit = params.token_limit() or runtime.context
+        may_call = isinstance(params, Chat) and params.may_call
+        job = Job(answer.sink, stream=stream)
+        for prompt in prompts:
+            for choice in range(params.choices):
+                text = SequenceText(
+                    len(job.rows),
+                    runtime.prompts.decode,
+                    stops=params.stops,
+                    tool_calls=ToolCallParser() if may_call else None,
+                )
+                spec = SequenceSpec(
+                    prompt=prompt,
+                    # An upper bound is kept when the context ends first.
+                    max_tokens=min(limit, runtime.context - len(prompt)),
+                    sampling=sampling.for_choice(choice),
+                    ignore_eos=bool(params.ignore_eos),
+                )
+                job.rows.append(Row(job, spec, text))
+        return job
+
+
+def _check_prompt(prompt: list[int], param: str, *, context: int, vocabulary: int) -> None:
+    if not prompt:
+        refuse(param, f"{param} must not be empty")
+    if len(prompt) >= context:
+        refuse(
+            param,
+            f"this model's context holds {context} tokens, prompt and answer together, "
+            f"but {param} alone has {len(prompt)}",
+            code="context_length_exceeded",
+        )
+    if min(prompt) < 0 or max(prompt) >= vocabulary:
+        refuse(param, f"{param} holds a token id that is not in 0 to {vocabulary - 1}")
+
+
+def _writer(params: Chat | Completion, model_name: str) -> Writer:
+    reply_id = uuid.uuid4().hex
+    created = int(time.time())
+    if isinstance(params, Chat):
+        return ChatWriter(reply_id=reply_id, created=created, model=model_name, call_id=_call_id)
+    return CompletionWriter(reply_id=reply_id, created=created, model=model_name)
+
+
+def _call_id() -> str:
+    return f"call_{uuid.uuid4().hex[:24]}"

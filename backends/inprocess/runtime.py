@@ -1,0 +1,92 @@
+"""What a library that generates tokens must offer to become an engine in this process.
+
+Rules of this file:
+
+- A `Runtime` belongs to the thread that made it. Only `prompts` and the plain values may be used
+  elsewhere: they only read.
+- A sequence that cannot go on fails alone: `insert` may raise, `step` may not for the sake of one
+  sequence, because nobody would know which one it was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, Protocol
+
+import msgspec
+
+from backends.inprocess.params import Chat, Sampling
+
+
+class SequenceSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """What to generate: one choice of one answer."""
+
+    prompt: Sequence[int]
+    """Token ids; at least one."""
+    max_tokens: int
+    sampling: Sampling
+    ignore_eos: bool = False
+    """Go on after an end-of-sequence token."""
+
+
+class Token(NamedTuple):
+    """The next token of one sequence."""
+
+    uid: int
+    token: int
+    ended: bool
+    """It is an end-of-sequence token."""
+    cut: bool
+    """It is the last one allowed."""
+
+
+class Prompts(Protocol):
+    """Requests to token ids and token ids to text. May be called from several threads."""
+
+    def chat(self, params: Chat) -> list[int]:
+        """The prompt for a conversation; raises `RequestRefused`."""
+        ...
+
+    def text(self, text: str) -> list[int]:
+        """The prompt for a text to complete; raises `RequestRefused`."""
+        ...
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        """Text, without special tokens; bytes that are no UTF-8 as U+FFFD."""
+        ...
+
+
+class Runtime(Protocol):
+    """One loaded model and the sequences it generates together."""
+
+    prompts: Prompts
+    vocabulary: int
+    """Token ids go from 0 to one less."""
+    context: int
+    """Tokens that prompt and answer may have together."""
+    defaults: Sampling
+    """What the model's makers recommend, for what a request does not say."""
+
+    def insert(self, spec: SequenceSpec, on_fault: Callable[[Exception], None]) -> int:
+        """Add a sequence to the batch; gives its id.
+
+        `on_fault` hears, during a step, why the sequence cannot be sampled as asked; it goes on
+        without that until it is removed.
+        """
+        ...
+
+    def step(self) -> list[Token]:
+        """Read a piece of the waiting prompts, and generate one token of each other sequence."""
+        ...
+
+    def remove(self, uids: Sequence[int]) -> None:
+        """Take sequences out of the batch; ids that are not in it are ignored."""
+        ...
+
+    def reset(self) -> None:
+        """Drop all sequences, and check that the model still generates."""
+        ...
+
+    def close(self) -> None:
+        """Free everything."""
+        ...
