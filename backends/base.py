@@ -14,11 +14,13 @@ Rules of this file:
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from enum import StrEnum
 from typing import Protocol
 
 import msgspec
+
+from backends.capabilities import Capability
 
 Header = tuple[bytes, bytes]
 """One header field: lower-case name and value, both as they stand on the wire."""
@@ -34,6 +36,18 @@ class Endpoint(StrEnum):
     MESSAGES = "messages"
     COUNT_TOKENS = "messages/count_tokens"
     RERANK = "rerank"
+
+
+CAPABILITY_OF: Mapping[Endpoint, Capability] = {
+    Endpoint.CHAT: Capability.CHAT,
+    Endpoint.COMPLETIONS: Capability.COMPLETIONS,
+    Endpoint.EMBEDDINGS: Capability.EMBEDDINGS,
+    Endpoint.RESPONSES: Capability.RESPONSES,
+    Endpoint.MESSAGES: Capability.MESSAGES,
+    Endpoint.COUNT_TOKENS: Capability.COUNT_TOKENS,
+    Endpoint.RERANK: Capability.RERANK,
+}
+"""What an engine must be capable of to serve an endpoint."""
 
 
 class Stage(StrEnum):
@@ -148,10 +162,17 @@ class Backend(ABC):
 
     provider: str = "openai"
     """What kind of engine it is, as `gen_ai.provider.name` tells it."""
-    endpoints: frozenset[Endpoint]
-    """The endpoints that this engine serves."""
+    capabilities: frozenset[Capability]
+    """What it can be asked for at most: what is not in here, it is never asked for."""
+    conditional: frozenset[Capability] = frozenset()
+    """Of `capabilities`, those that depend on its model, or on how the engine was started."""
     addresses: tuple[str, ...]
     """One per replica: a base URL, or a name for an in-process engine. Distinct."""
+
+    @property
+    def endpoints(self) -> frozenset[Endpoint]:
+        """The endpoints that this engine itself serves."""
+        return frozenset(one for one in Endpoint if CAPABILITY_OF[one] in self.capabilities)
 
     @abstractmethod
     async def start(self) -> None:

@@ -25,6 +25,7 @@ from backends.base import (
     Request,
     Stage,
 )
+from backends.capabilities import EVERYTHING, Capability
 from backends.headers import HOP_BY_HOP
 from backends.options import HttpOptions
 from backends.secret import Secret
@@ -64,7 +65,8 @@ class Base(NamedTuple):
 class OpenAIHttpBackend(Backend):
     """Replicas of a server that speaks the OpenAI API over HTTP."""
 
-    endpoints: frozenset[Endpoint] = frozenset(Endpoint)
+    capabilities: frozenset[Capability] = EVERYTHING
+    conditional: frozenset[Capability] = EVERYTHING
     strips: ClassVar[frozenset[bytes]] = frozenset()
     """Request headers that mean something to this engine which no client may ask for."""
 
@@ -73,6 +75,7 @@ class OpenAIHttpBackend(Backend):
     ) -> None:
         self.name = name
         self.addresses = options.replicas
+        self.capabilities = self.capabilities.difference(options.without)
         self._transport = Transport(tls=tls)
         self._dropped = _OWN | self.strips
         self._replicas = {

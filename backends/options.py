@@ -11,6 +11,7 @@ from typing import Annotated
 from msgspec import Meta
 
 from backends.base import Backend, Options
+from backends.capabilities import Capability
 from backends.secret import Secret
 
 Url = Annotated[
@@ -30,6 +31,8 @@ class HttpOptions(Options, frozen=True, kw_only=True):
     """Base URLs, one per replica; a trailing `/v1` is optional."""
     api_key: Secret | None = None
     """Sent to the engine as `Authorization: Bearer`."""
+    without: tuple[Capability, ...] = ()
+    """What this server cannot do, although its kind can: such requests go elsewhere."""
 
 
 class OpenAIOptions(HttpOptions, frozen=True, kw_only=True, tag="openai"):

@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from backends.base import Readiness
+from backends.capabilities import EVERYTHING, Capability
 from backends.openai_http import OpenAIHttpBackend
 
 
@@ -18,6 +19,16 @@ class VllmBackend(OpenAIHttpBackend):
     """Replicas of vLLM."""
 
     provider = "vllm"
+    capabilities = EVERYTHING
+    conditional = frozenset(
+        {
+            Capability.EMBEDDINGS,
+            Capability.RERANK,
+            Capability.TOOLS,
+            Capability.IMAGES,
+        }
+    )
+    """Its server has what the model's task is; tools want `--enable-auto-tool-choice`."""
     strips: ClassVar[frozenset[bytes]] = frozenset((b"x-data-parallel-rank",))
     """It pins a request to one engine core, around vLLM's own balancing."""
 

@@ -11,6 +11,7 @@ ROOT = Path(__file__).parents[1]
 MIRRORED = ("gateway", "backends", "tools")
 
 ELSEWHERE = {
+    "backends/capabilities.py": "tests/contract, which tries what each engine claims",
     "backends/base.py": "an interface: tests/backends, over every implementation of it",
     "backends/inprocess/answer.py": "tests/backends/mlx/test_backend.py, through what it answers",
     "backends/inprocess/backend.py": "tests/backends/mlx/test_backend.py, as an engine uses it",

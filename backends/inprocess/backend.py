@@ -24,6 +24,7 @@ from backends.base import (
     RequestRefused,
     Stage,
 )
+from backends.capabilities import GENERATION, Capability
 from backends.inprocess.answer import Answer, EventStream, Whole
 from backends.inprocess.engine import Engine, Job, Row
 from backends.inprocess.events import ChatWriter, CompletionWriter, Usage, Writer
@@ -43,7 +44,7 @@ class InProcessBackend(Backend):
 
     library: ClassVar[str]
 
-    endpoints = frozenset({Endpoint.CHAT, Endpoint.COMPLETIONS})
+    capabilities: frozenset[Capability] = GENERATION | {Capability.PREFILL}
     addresses = (ADDRESS,)
 
     def __init__(

@@ -7,6 +7,7 @@ from typing import ClassVar
 import msgspec
 
 from backends.base import Readiness, Reply, Request
+from backends.capabilities import EVERYTHING, Capability
 from backends.llama_server.asking import as_stream, with_progress
 from backends.llama_server.mistakes import unless_refused
 from backends.llama_server.prompt_progress import WithoutProgress
@@ -19,6 +20,17 @@ class LlamaServerBackend(OpenAIHttpBackend):
     """Replicas of llama-server."""
 
     provider = "llama_server"
+    capabilities = EVERYTHING - {Capability.TOKEN_IDS}
+    conditional = frozenset(
+        {
+            Capability.EMBEDDINGS,
+            Capability.RERANK,
+            Capability.TOOLS,
+            Capability.FORCED_TOOLS,
+            Capability.IMAGES,
+        }
+    )
+    """`--embeddings`, `--reranking`, `--jinja` (by default), `--mmproj`."""
     strips: ClassVar[frozenset[bytes]] = frozenset((b"x-conversation-id",))
     """It names a server-side stream that outlives its connection, so a cancel would not reach
     the engine, and one client could attach to another's stream."""

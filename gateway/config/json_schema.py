@@ -18,6 +18,7 @@ from msgspec.inspect import (
     BoolType,
     CustomType,
     DictType,
+    EnumType,
     Field,
     FloatType,
     IntType,
@@ -147,6 +148,8 @@ def _scalar(kind: Type) -> Schema:
             return {"anyOf": [{"type": what, **known}, _REFERENCE]}
         case LiteralType():
             return {"anyOf": [{"enum": list(kind.values)}, _REFERENCE]}
+        case EnumType():
+            return {"anyOf": [{"enum": [one.value for one in kind.cls]}, _REFERENCE]}
         case NoneType():
             return {"type": "null"}
         case StrType(pattern=None):

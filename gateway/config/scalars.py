@@ -85,6 +85,9 @@ def convert(scalar: Scalar, wanted: inspect.Type, description: str = "") -> obje
             return _number(scalar, wanted)
         case inspect.LiteralType():
             return _literal(scalar, wanted)
+        case inspect.EnumType():
+            values = tuple(member.value for member in wanted.cls)
+            return wanted.cls(_literal(scalar, inspect.LiteralType(values)))
         case inspect.CustomType():
             return _custom(scalar, wanted.cls)
         case inspect.StrType():
