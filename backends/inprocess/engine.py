@@ -6,6 +6,7 @@ Rules of this file:
 - What both threads touch is guarded by `_changed`; nothing slow happens while it is held.
 - A job ends once: with the last delta of its last row, with a failure, or by `cancel`. Its rows
   leave the batch before the next step.
+- Other work (`run`) is done between two steps, one piece at a time.
 - What a step produced crosses to the event loop in one call, however many jobs it is for.
 """
 
@@ -16,11 +17,13 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from time import monotonic
+from typing import Any
 
 from backends.base import BackendError, Cause, Load, Readiness, RequestRefused, Stage
 from backends.inprocess.failures import said
 from backends.inprocess.runtime import Runtime, SequenceSpec, Token
 from backends.inprocess.text import Delta, SequenceText
+from backends.inprocess.work import T, Work
 
 STALLED_AFTER = 60.0
 """Seconds one step may take before the engine counts as hung."""
@@ -89,6 +92,7 @@ class Engine:
         self._changed = threading.Condition()
         # Guarded by `_changed`:
         self._waiting: deque[Row] = deque()
+        self._works: deque[Work[Any]] = deque()
         self._running = 0
         self._stopping = False
         self._sweep = False
@@ -146,18 +150,42 @@ class Engine:
         count = len(job.rows)
         job.unfinished = count
         with self._changed:
-            if self._down:
-                raise BackendError(Stage.CONNECT, Cause.ENGINE, f"{self._library}: {self._down}")
-            here = self._running + len(self._waiting)
-            if here + count > self.capacity:
-                raise RequestRefused(
-                    429,
-                    f"the engine is full: {here} sequences run or wait, and {self.capacity} can; "
-                    "try again shortly",
-                    code="engine_overloaded",
-                )
+            self._check_room(count)
             self._waiting.extend(job.rows)
             self._changed.notify_all()
+
+    async def run(self, function: Callable[[Runtime], T]) -> T:
+        """What `function` returns, called in the engine's thread between two steps.
+
+        It holds up every sequence for as long as it takes. Raises `RequestRefused` when too much
+        waits already, and `BackendError` for whatever it raises itself. Cancelled while it waits,
+        it is not called.
+        """
+        loop = asyncio.get_running_loop()
+        work = Work(self._library, function, loop.create_future())
+        with self._changed:
+            self._check_room(1)
+            self._works.append(work)
+            self._changed.notify_all()
+        try:
+            return await work.result
+        finally:
+            with self._changed:
+                if work in self._works:
+                    self._works.remove(work)
+
+    def _check_room(self, count: int) -> None:
+        """Refuse what would be too much, with `_changed` held."""
+        if self._down:
+            raise BackendError(Stage.CONNECT, Cause.ENGINE, f"{self._library}: {self._down}")
+        here = self._running + len(self._waiting) + len(self._works)
+        if here + count > self.capacity:
+            raise RequestRefused(
+                429,
+                f"the engine is full: {here} sequences run or wait, and {self.capacity} can; "
+                "try again shortly",
+                code="engine_overloaded",
+            )
 
     def cancel(self, job: Job) -> None:
         """End a job; its rows leave the queue now and the batch before the next step."""
@@ -181,6 +209,7 @@ class Engine:
         reason = "the engine has been stopped"
         try:
             while self._take(runtime):
+                self._work(runtime)
                 self._step(runtime)
         except BaseException as error:  # as above
             reason = f"the engine's thread died: {error!r}"
@@ -190,7 +219,7 @@ class Engine:
     def _take(self, runtime: Runtime) -> bool:
         """Wait for work and bring the batch up to date; False when it is time to go."""
         with self._changed:
-            while not (self._rows or self._waiting or self._sweep or self._stopping):
+            while not self._has_something_to_do():
                 self._changed.wait()
             if self._stopping:
                 return False
@@ -206,6 +235,22 @@ class Engine:
         for row in arrived:
             self._insert(runtime, row)
         return True
+
+    def _has_something_to_do(self) -> bool:
+        return bool(self._rows or self._waiting or self._works or self._sweep or self._stopping)
+
+    def _work(self, runtime: Runtime) -> None:
+        """Do one piece of other work: one a step, so that nobody's next token waits for many."""
+        with self._changed:
+            work = self._works.popleft() if self._works else None
+        if work is None:
+            return
+        self._mark_step(self._clock())
+        try:
+            settle = work.call(runtime)
+        finally:
+            self._mark_step(None)
+        self._call(settle)
 
     def _insert(self, runtime: Runtime, row: Row) -> None:
         with self._changed:
@@ -316,10 +361,14 @@ class Engine:
             for job in jobs:
                 job.over = True
             self._waiting.clear()
+            works = list(self._works)
+            self._works.clear()
             self._running = 0
         self._rows.clear()
         error = BackendError(Stage.SENT, Cause.ENGINE, f"{self._library}: {reason}")
         self._deliver([(job, error) for job in jobs])
+        for work in works:
+            self._call(work.fail, error)
 
     def _not_started(self, error: BaseException) -> BackendError:
         if isinstance(error, BackendError):

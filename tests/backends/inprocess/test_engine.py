@@ -345,3 +345,63 @@ async def test_stop_cuts_what_is_open_and_can_be_called_twice(started):
     assert not engine.health().ready
     await engine.stop()
     assert "mlx-engine" not in [thread.name for thread in threading.enumerate()]
+
+
+async def test_other_work_runs_in_the_engines_thread_while_a_job_goes_on(started):
+    engine, gate = started
+    job, answer = make_job(gate, max_tokens=300)
+    engine.submit(job)
+    await answer.next()
+    name = await engine.run(lambda runtime: (threading.current_thread().name, runtime.vocabulary))
+    assert name == ("MLX-engine", gate.vocabulary)
+    assert not job.over
+    assert (await finish(answer))[-1].tokens == 300
+
+
+async def test_an_error_in_other_work_is_its_callers_alone(started):
+    engine, gate = started
+
+    def broken(runtime):
+        raise ValueError("no such layer")
+
+    def refused(runtime):
+        raise RequestRefused(400, "too long")
+
+    job, answer = make_job(gate, max_tokens=50)
+    engine.submit(job)
+    with pytest.raises(BackendError, match="no such layer") as caught:
+        await engine.run(broken)
+    assert (caught.value.stage, caught.value.cause) == (Stage.SENT, Cause.ENGINE)
+    with pytest.raises(RequestRefused, match="too long"):
+        await engine.run(refused)
+    assert (await finish(answer))[-1].tokens == 50
+
+
+async def test_other_work_counts_for_the_bound_and_leaves_the_queue_when_cancelled(started):
+    engine, gate = started
+    gate.open.clear()
+    engine.submit(make_job(gate, max_tokens=3)[0])
+    await until(lambda: engine._step_began is not None)
+    done = []
+    tasks = [asyncio.create_task(engine.run(lambda runtime: done.append(1))) for _ in range(3)]
+    await asyncio.sleep(0)
+    with pytest.raises(RequestRefused) as caught:
+        await engine.run(lambda runtime: None)
+    assert caught.value.status == 429
+    tasks[1].cancel()
+    gate.open.set()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    assert (len(done), tasks[1].cancelled()) == (2, True)
+
+
+async def test_other_work_that_waits_when_the_engine_stops_is_told(started):
+    engine, gate = started
+    gate.open.clear()
+    engine.submit(make_job(gate)[0])
+    await until(lambda: engine._step_began is not None)
+    task = asyncio.create_task(engine.run(lambda runtime: None))
+    await asyncio.sleep(0)
+    gate.failures.append(SystemExit("killed"))
+    gate.open.set()
+    with pytest.raises(BackendError, match="thread died"):
+        await task
