@@ -14,7 +14,7 @@ Rules of this file:
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from enum import StrEnum
 from typing import Protocol
 
@@ -154,6 +154,40 @@ class Load(msgspec.Struct, frozen=True):
     waiting: int
 
 
+class Footprint(msgspec.Struct, frozen=True, kw_only=True):
+    """What an engine will take of this machine's memory, in bytes, and why."""
+
+    name: str
+    """What is loaded: a directory, a file, or a hub id."""
+    weights: int
+    kv_cache: int
+    """For `concurrency` sequences of `context` tokens each."""
+    overhead: int
+    """A margin: activations, buffers, the engine itself."""
+    context: int
+    """Tokens that one sequence may have."""
+    concurrency: int
+    """Sequences that are generated together."""
+    bytes_per_token: int
+    """Of the KV cache."""
+
+    @property
+    def total(self) -> int:
+        """All of it."""
+        return self.weights + self.kv_cache + self.overhead
+
+
+class Supervised(msgspec.Struct, frozen=True):
+    """How a child process that the gateway runs is doing."""
+
+    state: str
+    """One of `backends.launch.supervisor.Phase`."""
+    restarts: int
+    """How often it has been started again."""
+    memory: int | None = None
+    """Bytes of memory it and what it has started hold, as last measured."""
+
+
 class Backend(ABC):
     """One kind of engine, opened: its replicas are told apart by their address.
 
@@ -193,6 +227,17 @@ class Backend(ABC):
         """How busy the replica is, where this process knows: for an in-process engine."""
         return None
 
+    def readying(self, address: str) -> Awaitable[None] | None:  # noqa: ARG002 — most are there
+        """What to wait for before `send`, for an engine that sleeps or starts; else None.
+
+        The wait raises `BackendError` where it comes to nothing.
+        """
+        return None
+
+    def supervised(self, address: str) -> Supervised | None:  # noqa: ARG002 — nobody's child
+        """How the replica's child process is doing, where the gateway runs it in one."""
+        return None
+
     @abstractmethod
     async def stop(self) -> None:
         """Free everything. Replies still open are cut."""
@@ -209,3 +254,7 @@ class Options(
     def open(self, name: str) -> Backend:
         """Build the adapter for the backend called `name`. Imports its engine; no other I/O."""
         raise NotImplementedError
+
+    def footprint(self) -> Footprint | None:
+        """What it will take of this machine's memory, where that can be told. Reads files."""
+        return None
