@@ -19,6 +19,7 @@ ELSEWHERE = {
     "backends/inprocess/runtime.py": "an interface: tests/backends/mlx",
     "backends/mlx/runtime.py": "tests/backends/inprocess/test_engine.py, which starts it",
     "backends/tether.py": "tests/backends/test_process.py, whose children it runs",
+    "backends/event_loop.py": "tests/backends/isolation, whose child runs on it",
     "gateway/__main__.py": "tests/gateway/cli, by the commands it runs",
     "gateway/api/client_watch.py": "tests/faults/test_cancel.py, by clients that leave",
     "gateway/api/exchange.py": "tests/gateway/api/test_headers.py and tests/faults",

@@ -10,10 +10,10 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
 
+from backends.event_loop import loop_factory
 from gateway import config
 from gateway.cli import greeting
 from gateway.config.checks import is_open_to_others
@@ -115,7 +115,7 @@ def _serve(path: Path, checked: Config, host: str, port: int) -> int:
     if not checked.keys:
         logger.warning("no `keys` are set: whoever reaches this address may ask")
 
-    with contextlib.closing(bound), asyncio.Runner(loop_factory=_loop_factory()) as runner:
+    with contextlib.closing(bound), asyncio.Runner(loop_factory=loop_factory()) as runner:
         try:
             runner.run(serve())
         except StartError as error:
@@ -133,11 +133,3 @@ def _calm_collector() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 20, 50)
-
-
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    try:
-        import uvloop  # noqa: PLC0415
-    except ImportError:  # there is none for Windows
-        return None
-    return uvloop.new_event_loop

@@ -1,0 +1,1 @@
+"""`isolation: process`: an in-process engine in a child, so that its crash is its own."""

@@ -1,0 +1,177 @@
+"""An engine of this process, served over HTTP: what the child of `isolation: process` runs.
+
+Rules of this file:
+
+- It speaks the OpenAI API by the paths of `Endpoint`, so that the gateway's own HTTP adapter can
+  ask it; `/health` tells what only the owner of an engine knows.
+- A client that leaves is the only cancel: the reply is closed at once, the engine stops.
+- An engine that fails in the middle of a stream says so in an event, and there is no end mark.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from typing import Any
+
+import msgspec
+
+from backends.base import (
+    Backend,
+    BackendError,
+    Endpoint,
+    Header,
+    Load,
+    Readiness,
+    Reply,
+    Request,
+    RequestRefused,
+)
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+
+_PREFIX = "/v1/"
+_JSON: Header = (b"content-type", b"application/json")
+_encode = msgspec.json.encode
+_MAX_BODY = 256 << 20
+"""Bytes of a request's body. The gateway has bounded what comes from clients long before."""
+
+
+class Health(msgspec.Struct, frozen=True):
+    """What `/health` says."""
+
+    readiness: Readiness
+    load: Load | None
+
+
+class EngineServer:
+    """An ASGI application in front of one replica of an opened and started `backend`."""
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+        (self._address,) = backend.addresses
+
+    async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+        path: str = scope["path"]
+        if path == "/health":
+            await _answer(send, 200, _encode(await self._health()))
+            return
+        try:
+            endpoint = Endpoint(path.removeprefix(_PREFIX))
+        except ValueError:
+            await _answer(send, 404, _error(404, f"there is no {path} here"))
+            return
+        body = await _read(receive)
+        if body is None:
+            return
+        request = Request(
+            endpoint=endpoint,
+            body=body,
+            headers=scope["headers"],
+            stream=_wants_stream(body),
+        )
+        await _unless_gone(receive, self._serve(request, send))
+
+    async def _health(self) -> Health:
+        readiness = await self._backend.probe(self._address)
+        return Health(readiness, self._backend.load(self._address))
+
+    async def _serve(self, request: Request, send: Send) -> None:
+        try:
+            reply = await self._backend.send(self._address, request)
+        except RequestRefused as error:
+            headers = _retry_after(error)
+            await _answer(send, error.status, _refusal(error), headers)
+        except BackendError as error:
+            await _answer(send, 503, _error(503, error.message, error.cause))
+        else:
+            await _relay(reply, send)
+
+
+async def _relay(reply: Reply, send: Send) -> None:
+    try:
+        await send(
+            {"type": "http.response.start", "status": reply.status, "headers": reply.headers}
+        )
+        try:
+            async for piece in reply.body:
+                await send({"type": "http.response.body", "body": piece, "more_body": True})
+        except BackendError as error:
+            event = b"data: " + _error(500, error.message, error.cause) + b"\n\n"
+            await send({"type": "http.response.body", "body": event, "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
+    finally:
+        await reply.body.aclose()
+
+
+async def _unless_gone(receive: Receive, work: Awaitable[None]) -> None:
+    """Do `work`, and cancel it when the client leaves. What it raises is raised."""
+    working = asyncio.ensure_future(work)
+    leaving = asyncio.ensure_future(_gone(receive))
+    try:
+        await asyncio.wait((working, leaving), return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in (working, leaving):
+            task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await leaving
+    with contextlib.suppress(asyncio.CancelledError):
+        await working
+
+
+async def _gone(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+async def _read(receive: Receive) -> bytes | None:
+    """The body, whole; None where the client left before."""
+    pieces: list[bytes] = []
+    size = 0
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return None
+        piece = message.get("body", b"")
+        size += len(piece)
+        if size <= _MAX_BODY:
+            pieces.append(piece)
+        if not message.get("more_body"):
+            return b"".join(pieces)
+
+
+class _Streaming(msgspec.Struct):
+    stream: bool | None = None
+
+
+def _wants_stream(body: bytes) -> bool:
+    try:
+        return msgspec.json.decode(body, type=_Streaming).stream is True
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return False  # the engine has the words for what is wrong with it
+
+
+async def _answer(send: Send, status: int, body: bytes, headers: Sequence[Header] = ()) -> None:
+    length = (b"content-length", b"%d" % len(body))
+    start = {"type": "http.response.start", "status": status, "headers": [_JSON, length, *headers]}
+    await send(start)
+    await send({"type": "http.response.body", "body": body})
+
+
+def _error(
+    status: int, message: str, kind: str = "", param: str | None = None, code: str | None = None
+) -> bytes:
+    kind = kind or ("invalid_request_error" if status < 500 else "server_error")
+    return _encode({"error": {"message": message, "type": kind, "param": param, "code": code}})
+
+
+def _refusal(error: RequestRefused) -> bytes:
+    return _error(error.status, error.message, param=error.param, code=error.code)
+
+
+def _retry_after(error: RequestRefused) -> Sequence[Header]:
+    wait = getattr(error, "retry_after", None)
+    return () if wait is None else ((b"retry-after", b"%d" % max(1, round(wait))),)

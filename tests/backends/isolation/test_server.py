@@ -1,0 +1,79 @@
+import asyncio
+import json
+
+import msgspec
+import pytest
+
+from backends.base import Endpoint, Load, Request
+from backends.isolation.server import Health
+
+pytestmark = pytest.mark.slow
+LONG = {"messages": [{"role": "user", "content": "x"}], "ignore_eos": True, "max_tokens": 4000}
+
+
+def request(endpoint=Endpoint.CHAT, **body):
+    return Request(
+        endpoint=endpoint, body=json.dumps(body).encode(), stream=bool(body.get("stream"))
+    )
+
+
+async def read(reply):
+    return b"".join([piece async for piece in reply.body])
+
+
+async def health(child):
+    _, body = await child.get("/health")
+    return msgspec.json.decode(body, type=Health)
+
+
+async def until_idle(child):
+    for _ in range(500):
+        if (await health(child)).load == Load(0, 0):
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError("it still works")
+
+
+async def test_whole_answers_streams_and_what_becomes_of_them(child):
+    ask = {"messages": [{"role": "user", "content": "What is 3 + 4?"}], "temperature": 0}
+    whole = json.loads(await read(await child.send(request(**ask))))
+    assert "7" in whole["choices"][0]["message"]["content"]
+    streamed = await read(await child.send(request(**ask, stream=True)))
+    assert streamed.endswith(b"data: [DONE]\n\n")
+    assert (await health(child)).readiness.ready
+
+
+async def test_a_client_that_leaves_stops_the_engine(child):
+    reply = await child.send(request(**LONG, stream=True))
+    await anext(reply.body)
+    assert (await health(child)).load.running == 1
+    await reply.body.aclose()
+    await until_idle(child)
+
+
+async def test_a_client_that_leaves_before_the_answer_stops_the_engine(child):
+    waiting = asyncio.create_task(child.send(request(**LONG)))
+    while not (await health(child)).load.running:
+        await asyncio.sleep(0.01)
+    waiting.cancel()
+    await until_idle(child)
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "param"),
+    [
+        (b'{"messages":[]}', 400, "messages"),
+        (b"rubbish", 400, None),
+        (b'{"messages":[{"role":"user","content":"x"}],"max_tokens":0}', 400, "max_tokens"),
+    ],
+)
+async def test_refusals_keep_their_status_and_field(child, body, status, param):
+    reply = await child.send(Request(endpoint=Endpoint.CHAT, body=body))
+    error = json.loads(await read(reply))["error"]
+    assert (reply.status, error["param"]) == (status, param)
+
+
+async def test_paths_that_are_none(child):
+    assert (await child.get("/v1/models"))[0] == 404
+    reply = await child.send(request(Endpoint.RERANK, query="x", documents=[]))
+    assert reply.status == 501
