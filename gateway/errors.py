@@ -61,6 +61,12 @@ class BadRequest(GatewayError):
     type = "invalid_request_error"
 
 
+class Unsupported(BadRequest):
+    """The model's engine cannot do what a field asks for."""
+
+    code = "unsupported"
+
+
 class Unauthenticated(GatewayError):
     status = 401
     type = "invalid_request_error"
