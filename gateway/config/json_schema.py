@@ -34,9 +34,9 @@ from msgspec.inspect import (
 )
 
 from backends.secret import Secret
+from backends.units import DURATION_PATTERN, SIZE_PATTERN, Duration, Size, Timeout
 from gateway.config.key_hash import SHORTEST, KeyHash
 from gateway.config.structs import Config
-from gateway.config.units import DURATION_PATTERN, SIZE_PATTERN, Duration, Size, Timeout
 
 Schema = dict[str, Any]
 

@@ -11,9 +11,9 @@ import msgspec
 from msgspec import inspect
 
 from backends.secret import Secret
+from backends.units import Duration, Size, Timeout
 from gateway.config.key_hash import KeyHash
 from gateway.config.problems import did_you_mean
-from gateway.config.units import Duration, Size, Timeout
 
 _INTEGER = re.compile(r"[+-]?[0-9]{1,18}")
 _NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]{1,3})?")

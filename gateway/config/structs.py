@@ -11,8 +11,8 @@ import msgspec
 from msgspec import Meta
 
 from backends.options import BackendOptions
+from backends.units import Duration, Size, Timeout
 from gateway.config.key_hash import KeyHash
-from gateway.config.units import Duration, Size, Timeout
 
 Name = Annotated[str, Meta(min_length=1, max_length=256)]
 """A reference to something named elsewhere, or an engine's own name for a model."""

@@ -5,8 +5,8 @@ from random import Random
 import pytest
 
 from backends.base import Readiness
+from backends.units import Duration
 from gateway.config.structs import Retry
-from gateway.config.units import Duration
 from gateway.dispatch.attempts import Tried, candidates_for, wait_before
 from gateway.dispatch.verdict import Failure
 from gateway.errors import UpstreamFailed

@@ -6,8 +6,8 @@ import msgspec
 import pytest
 
 from backends.options import MlxOptions, OpenAIOptions
+from backends.units import Timeout
 from gateway.config.structs import Config, Model, Retry, Rule, Timeouts, Variant, When
-from gateway.config.units import Timeout
 from gateway.errors import ModelNotFound
 from gateway.policies import POLICIES
 from gateway.routing.table import Sticky, Table

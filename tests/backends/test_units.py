@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.config.units import Duration, Size, Timeout
+from backends.units import Duration, Size, Timeout
 
 
 @pytest.mark.parametrize(
