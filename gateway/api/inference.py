@@ -32,6 +32,7 @@ from gateway.telemetry.access_log import AccessLog
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.record import RequestRecord
 from gateway.telemetry.tracing import RequestSpan, Tracing
+from gateway.wire.needs import needs
 from gateway.wire.peek import peek
 
 logger = logging.getLogger(__name__)
@@ -198,6 +199,7 @@ class Inference:
             endpoint=self._endpoint,
             body=body,
             peeked=peeked,
+            needs=needs(self._endpoint, peeked, body),
             client_headers=headers,
             engine_headers=fields.for_engine(headers, record.request_id),
             table=snapshot.table,

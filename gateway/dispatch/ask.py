@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import msgspec
 
 from backends.base import Endpoint, Header
+from backends.capabilities import Capability
 from gateway.dispatch.watchdog import Watchdog
 from gateway.routing.principal import Principal
 from gateway.routing.table import Route, Table
@@ -22,6 +23,8 @@ class Ask(msgspec.Struct, kw_only=True):
     body: bytes
     peeked: Peek
     """The fields of `body` that routing needs; `peeked.model` is the name the client asked for."""
+    needs: frozenset[Capability]
+    """What an engine must be capable of to serve it."""
     client_headers: Sequence[Header]
     """All of the client's headers: rules look at them."""
     engine_headers: Sequence[Header]

@@ -17,14 +17,14 @@ from random import Random
 import msgspec
 
 from gateway.config import structs
+from gateway.dispatch.ability import UNSUPPORTED, cannot_serve, is_able
 from gateway.dispatch.answer import Answer, open_answer
 from gateway.dispatch.ask import Ask
 from gateway.dispatch.attempt import Attempt, AttemptFailedError
 from gateway.dispatch.verdict import Failure
-from gateway.errors import GatewayError, NotSupported, Unavailable
 from gateway.routing.replica import Replica
 from gateway.routing.retry_budget import RetryBudget
-from gateway.routing.split import choose_variant, sticky_key
+from gateway.routing.split import choose_among, choose_variant, sticky_key
 from gateway.routing.table import Route, Variant
 from gateway.telemetry.metrics import Metrics
 from gateway.wire.conversation import beginning
@@ -57,22 +57,19 @@ class Attempts:
             outcome = await self._on_route(ask, route, deadline)
             if isinstance(outcome, Answer):
                 return outcome
-            failure = outcome
-            if not failure.fall_back:
+            # How somebody failed who can is a better answer than that somebody else cannot.
+            if failure is None or outcome.cause != UNSUPPORTED:
+                failure = outcome
+            if not outcome.fall_back:
                 break
         assert failure is not None, "the chain begins with the route that was asked for"
         ask.record.cause = failure.cause
         raise failure.error
 
     async def _on_route(self, ask: Ask, route: Route, deadline: float) -> Answer | Failure:
-        variant = choose_variant(
-            route,
-            key_name=ask.key_name,
-            headers=ask.client_headers,
-            sticky_key=self._sticky_key(ask, route),
-        )
+        variant = self._variant(ask, route)
         ask.record.route, ask.record.variant = route.name, variant.name
-        failure = _cannot_serve(variant, ask)
+        failure = cannot_serve(variant, ask)
         tried: list[Tried] = []
         while failure is None or (failure.retry and len(tried) < route.retry.attempts):
             replica = self._pick(route, variant, tried)
@@ -87,6 +84,16 @@ class Attempts:
             tried.append(Tried(replica, failure))
         assert failure is not None, "a variant without replicas cannot serve"
         return failure
+
+    def _variant(self, ask: Ask, route: Route) -> Variant:
+        """The variant for `ask`; where that one cannot serve it, another one that can."""
+        key = self._sticky_key(ask, route)
+        variant = choose_variant(
+            route, key_name=ask.key_name, headers=ask.client_headers, sticky_key=key
+        )
+        if len(route.variants) == 1 or is_able(variant, ask):
+            return variant
+        return choose_among([one for one in route.variants if is_able(one, ask)], key) or variant
 
     async def _try(
         self, ask: Ask, route: Route, variant: Variant, replica: Replica, deadline: float
@@ -194,18 +201,3 @@ def _chain(ask: Ask) -> Iterator[Route]:
         route = ask.table.resolve(name)
         if ask.principal is None or ask.principal.may_use(route.name):
             yield route
-
-
-def _cannot_serve(variant: Variant, ask: Ask) -> Failure | None:
-    """Why nobody needs to be asked at all, if so."""
-    error: GatewayError
-    if not variant.replicas:
-        error = Unavailable(f"backend {variant.backend!r} has no replica", retry_after=1.0)
-        return Failure(cause="no_replica", error=error, retry=False, blame=False)
-    if ask.endpoint not in variant.replicas[0].backend.endpoints:
-        error = NotSupported(
-            f"the engine behind {ask.model!r} (backend {variant.backend!r}) does not serve "
-            f"/v1/{ask.endpoint}"
-        )
-        return Failure(cause="unsupported", error=error, retry=False, blame=False)
-    return None

@@ -65,6 +65,12 @@ def choose_variant(
     return _by_weight(route.variants, sticky_key)
 
 
+def choose_among(variants: Sequence[Variant], sticky_key: bytes) -> Variant | None:
+    """Pick one of `variants` by weight and `sticky_key`; None where all are for rules only."""
+    weighted = [variant for variant in variants if variant.weight > 0]
+    return _by_weight(weighted, sticky_key) if weighted else None
+
+
 def _fits(rule: Rule, key_name: str | None, headers: Headers) -> bool:
     if rule.keys and key_name not in rule.keys:
         return False

@@ -28,6 +28,14 @@ class Peek(msgspec.Struct, frozen=True):
     messages: msgspec.Raw = _EMPTY
     prompt: msgspec.Raw = _EMPTY
     input: msgspec.Raw = _EMPTY
+    # What not every engine can do. Raw, because what is wrong with them is an engine's to say.
+    tools: msgspec.Raw = _EMPTY
+    tool_choice: msgspec.Raw = _EMPTY
+    response_format: msgspec.Raw = _EMPTY
+    text: msgspec.Raw = _EMPTY
+    logprobs: msgspec.Raw = _EMPTY
+    continue_final_message: msgspec.Raw = _EMPTY
+    return_token_ids: msgspec.Raw = _EMPTY
 
 
 _decode = msgspec.json.Decoder(Peek).decode
@@ -42,6 +50,9 @@ _CONTENT_FIELD = {
 }
 """The field without which a request to the endpoint means nothing, where there is just one."""
 
+_PROMPT_HEAD = 64
+"""Bytes of a prompt that show whether it is text."""
+_is_token_ids = re.compile(rb"\s*\[[\s\[]*[0-9]").match
 _is_empty = re.compile(rb"(\[\s*\]|null)\Z").match
 
 
@@ -73,6 +84,11 @@ def expected_choices(peeked: Peek) -> int:
     prompts = bytes(peeked.prompt).lstrip()
     several = prompts.startswith(b"[") and prompts[1:].lstrip()[:1] in (b'"', b"[")
     return (peeked.n or 1) * (len(_decode_items(prompts)) if several else 1)
+
+
+def expects_tokens(peeked: Peek) -> bool:
+    """Whether the prompt, or the first of several, is given as token ids."""
+    return _is_token_ids(bytes(memoryview(peeked.prompt)[:_PROMPT_HEAD])) is not None
 
 
 def _require_content(field: str, raw: bytes) -> None:

@@ -83,6 +83,11 @@ def test_a_wrong_value_is_told_with_line_and_path(problems: Problems, text: str,
         ("{use: vllm, replicas: http://h}", 'expected a list, found "http://h"; write [http://h]'),
         ("{use: vllm, replicas: [h:1]}", "backends.b.replicas[0]: expected a URL such as"),
         (
+            "{use: vllm, replicas: [http://h], without: [tolls]}",
+            "b.without[0]: expected one of chat, completions, responses, messages, count_tokens, ",
+        ),
+        ("{use: vllm, replicas: [http://h], without: [tolls]}", '"tolls"; did you mean "tools"?'),
+        (
             "{use: vllm, replicas: [http://h], modle: x}",
             'modle: unknown key; did you mean "model"?',
         ),

@@ -1,0 +1,85 @@
+"""Who can serve a request at all, by what engines claim. Pure; a claim is no promise.
+
+Only a definite "cannot" passes somebody over: an engine that claims what it cannot do says no
+itself, and that is judged like any other answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from backends.base import CAPABILITY_OF, Backend
+from backends.capabilities import Capability
+from gateway.config.names import is_glob
+from gateway.dispatch.ask import Ask
+from gateway.dispatch.verdict import Failure
+from gateway.errors import GatewayError, NotSupported, Unavailable, Unsupported
+from gateway.routing.table import Variant
+from gateway.wire.needs import field_of
+
+TRANSLATED: frozenset[Capability] = frozenset()
+"""Dialects that the gateway speaks itself, to an engine that has chat."""
+
+_ENDPOINTS = frozenset(CAPABILITY_OF.values())
+_SHOWN = 5
+"""Models that an error names."""
+
+
+def lacks(backend: Backend, needs: frozenset[Capability]) -> frozenset[Capability]:
+    """What of `needs` the backend cannot do; empty where it can serve."""
+    if needs <= backend.capabilities:
+        return frozenset()
+    missing = needs - backend.capabilities
+    return missing - TRANSLATED if Capability.CHAT in backend.capabilities else missing
+
+
+def is_able(variant: Variant, ask: Ask) -> bool:
+    """Whether `variant` has somebody to ask who does not definitely say no."""
+    return bool(variant.replicas) and not lacks(variant.replicas[0].backend, ask.needs)
+
+
+def cannot_serve(variant: Variant, ask: Ask) -> Failure | None:
+    """Why nobody of `variant` needs to be asked at all, if so."""
+    error: GatewayError
+    if not variant.replicas:
+        error = Unavailable(f"backend {variant.backend!r} has no replica", retry_after=1.0)
+        return Failure(cause="no_replica", error=error, retry=False, blame=False)
+    missing = lacks(variant.replicas[0].backend, ask.needs)
+    if not missing:
+        return None
+    where = f"the engine behind {ask.model!r} (backend {variant.backend!r})"
+    if missing & _ENDPOINTS:
+        error = NotSupported(f"{where} does not serve /v1/{ask.endpoint}{_who_can(ask)}")
+    else:
+        error = _unsupported(where, missing, ask)
+    return Failure(cause=UNSUPPORTED, error=error, retry=False, blame=False)
+
+
+UNSUPPORTED = "unsupported"
+"""The cause of a failure for which nobody was asked."""
+
+
+def _unsupported(where: str, missing: frozenset[Capability], ask: Ask) -> Unsupported:
+    first = min(missing)
+    field = field_of(first, ask.endpoint)
+    return Unsupported(
+        f"`{field}`: {where} cannot do {', '.join(sorted(missing))}{_who_can(ask)}", param=field
+    )
+
+
+def _who_can(ask: Ask) -> str:
+    """Models that the client could ask instead."""
+    names = list(_able_models(ask))
+    if not names:
+        return "; no model here can"
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return f"; models that can: {', '.join(names[:_SHOWN])}{more}"
+
+
+def _able_models(ask: Ask) -> Iterator[str]:
+    for route in ask.table.routes:
+        allowed = ask.principal is None or ask.principal.may_use(route.name)
+        if route.public and allowed and not is_glob(route.name):
+            arms = [variant for variant in route.variants if variant.weight > 0]
+            if any(is_able(variant, ask) for variant in arms):
+                yield route.name
