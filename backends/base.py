@@ -92,16 +92,24 @@ class RequestRefused(BackendError):
     Never retried, apart from 429, with which a full engine says no.
 
     `status` is the HTTP status (4xx or 501), `param` the field at fault, `code` OpenAI's
-    machine-readable code, if there is one.
+    machine-readable code, if there is one; `retry_after`, with 429, in how many seconds there may
+    be room.
     """
 
     def __init__(
-        self, status: int, message: str, *, param: str | None = None, code: str | None = None
+        self,
+        status: int,
+        message: str,
+        *,
+        param: str | None = None,
+        code: str | None = None,
+        retry_after: float | None = None,
     ) -> None:
         super().__init__(Stage.SENT, Cause.UNSUPPORTED, message)
         self.status = status
         self.param = param
         self.code = code
+        self.retry_after = retry_after
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):
@@ -148,10 +156,28 @@ class Readiness(msgspec.Struct, frozen=True):
 
 
 class Load(msgspec.Struct, frozen=True):
-    """How many sequences an engine in this process has: generated together, and waiting."""
+    """How busy an engine in this process is. What is counted is counted since it started."""
 
     running: int
+    """Sequences generated together."""
     waiting: int
+    """Sequences that wait for a place among them."""
+    longest_wait: float = 0.0
+    """Seconds for which the first of those that wait has waited."""
+    waits: int = 0
+    """Requests that got a place."""
+    waited: float = 0.0
+    """Seconds that they waited for it, all together."""
+    kv_tokens: int = 0
+    """Tokens of the KV cache that are reserved for the sequences that run."""
+    kv_planned: int = 0
+    """Tokens of the KV cache that there is memory for; 0 where nobody has planned."""
+    cache_queries: int = 0
+    """Tokens of prompts that were looked up in the prompt cache."""
+    cache_hits: int = 0
+    """Those of them that were found there, and not computed again."""
+    cache_bytes: int = 0
+    """What the prompt cache holds."""
 
 
 class Footprint(msgspec.Struct, frozen=True, kw_only=True):
@@ -164,6 +190,11 @@ class Footprint(msgspec.Struct, frozen=True, kw_only=True):
     """For `concurrency` sequences of `context` tokens each."""
     overhead: int
     """A margin: activations, buffers, the engine itself."""
+    prompt_cache: int = 0
+    """What is kept of prompts and answers that are over, at most."""
+    estimated: bool = False
+    """The KV cache of such a model cannot be told exactly from its files: `bytes_per_token` is
+    rather too much than too little."""
     context: int
     """Tokens that one sequence may have."""
     concurrency: int
@@ -174,7 +205,7 @@ class Footprint(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def total(self) -> int:
         """All of it."""
-        return self.weights + self.kv_cache + self.overhead
+        return self.weights + self.kv_cache + self.prompt_cache + self.overhead
 
 
 class Supervised(msgspec.Struct, frozen=True):

@@ -7,8 +7,8 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable
 
 from backends.base import BackendError, Stage
-from backends.inprocess.engine import Piece
 from backends.inprocess.events import DONE, Usage, Writer
+from backends.inprocess.job import Piece
 from backends.inprocess.text import Delta
 
 

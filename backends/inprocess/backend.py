@@ -26,8 +26,9 @@ from backends.base import (
 )
 from backends.capabilities import GENERATION, Capability
 from backends.inprocess.answer import Answer, EventStream, Whole
-from backends.inprocess.engine import Engine, Job, Row
+from backends.inprocess.engine import Engine
 from backends.inprocess.events import ChatWriter, CompletionWriter, Usage, Writer
+from backends.inprocess.job import Job, Row
 from backends.inprocess.params import Chat, Completion, parse_chat, parse_completion, refuse
 from backends.inprocess.runtime import Runtime, SequenceSpec
 from backends.inprocess.text import SequenceText

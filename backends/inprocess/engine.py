@@ -21,50 +21,13 @@ from typing import Any
 
 from backends.base import BackendError, Cause, Load, Readiness, RequestRefused, Stage
 from backends.inprocess.failures import said
-from backends.inprocess.runtime import Runtime, SequenceSpec, Token
-from backends.inprocess.text import Delta, SequenceText
+from backends.inprocess.job import Job, Piece, Row
+from backends.inprocess.runtime import Runtime, Token
 from backends.inprocess.work import T, Work
 
 STALLED_AFTER = 60.0
 """Seconds one step may take before the engine counts as hung."""
 _JOIN_TIMEOUT = 10.0
-
-Piece = Sequence[Delta] | BackendError
-Sink = Callable[[Piece], None]
-"""Takes what a job has got, in the event loop's thread. An error is the last it gets."""
-
-
-class Row:
-    """One sequence: a choice of a job's answer."""
-
-    __slots__ = ("fault", "job", "kept", "spec", "text")
-
-    def __init__(self, job: Job, spec: SequenceSpec, text: SequenceText) -> None:
-        self.job = job
-        self.spec = spec
-        self.text = text
-        self.kept: list[Delta] = []
-        """Deltas to be delivered with the last one, where the job is no stream."""
-        self.fault: Exception | None = None
-
-    def failed(self, error: Exception) -> None:
-        """Remember why this row cannot go on."""
-        self.fault = error
-
-
-class Job:
-    """One request: its rows, and where its answer goes."""
-
-    __slots__ = ("over", "rows", "sink", "stream", "unfinished")
-
-    def __init__(self, sink: Sink, *, stream: bool) -> None:
-        self.sink = sink
-        self.stream = stream
-        self.rows: list[Row] = []
-        self.unfinished = 0
-        self.over = False
-        """Nothing more is wanted of it, or nothing more comes."""
-
 
 class Engine:
     """Owns the thread, the queue in front of it, and through them the batch.
@@ -161,14 +124,14 @@ class Engine:
         waits already, and `BackendError` for whatever it raises itself. Cancelled while it waits,
         it is not called.
         """
-        loop = asyncio.get_running_loop()
-        work = Work(self._library, function, loop.create_future())
+        result: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        work = Work(self._library, function, result)
         with self._changed:
             self._check_room(1)
             self._works.append(work)
             self._changed.notify_all()
         try:
-            return await work.result
+            return await result
         finally:
             with self._changed:
                 if work in self._works:

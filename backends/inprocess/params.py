@@ -75,6 +75,10 @@ class Generation(msgspec.Struct, kw_only=True):
     stream_options: StreamOptions | None = None
     response_format: ResponseFormat | None = None
     ignore_eos: bool | None = None
+    priority: int | None = None
+    """Among the requests that wait, lower goes first; as in vLLM. 0 where it is not given."""
+    cache_salt: str | None = None
+    """Keeps what is cached of this prompt apart; as in vLLM."""
 
     @property
     def stops(self) -> tuple[str, ...]:

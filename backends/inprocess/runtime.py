@@ -27,6 +27,13 @@ class SequenceSpec(msgspec.Struct, frozen=True, kw_only=True):
     sampling: Sampling
     ignore_eos: bool = False
     """Go on after an end-of-sequence token."""
+    cache_salt: str | None = None
+    """Only what was computed under the same salt is taken from the prompt cache; vLLM's field."""
+
+    @property
+    def most_tokens(self) -> int:
+        """How many tokens it can come to, prompt and answer."""
+        return len(self.prompt) + self.max_tokens
 
 
 class Token(NamedTuple):
@@ -38,6 +45,28 @@ class Token(NamedTuple):
     """It is an end-of-sequence token."""
     cut: bool
     """It is the last one allowed."""
+
+
+class KvPlan(msgspec.Struct, frozen=True, kw_only=True):
+    """How much of the KV cache there is memory for, and what a batch takes of it."""
+
+    tokens: int
+    """In all."""
+    slack: int = 0
+    """Tokens that a sequence may take beyond its own, because memory is taken in steps."""
+    rectangular: bool = False
+    """Every sequence takes as much as the longest one of the batch: shorter ones are padded."""
+
+
+class CacheCounts(NamedTuple):
+    """What the prompt cache has done since the engine started."""
+
+    queries: int = 0
+    """Tokens of prompts that were looked up."""
+    hits: int = 0
+    """Those of them that were found."""
+    nbytes: int = 0
+    """What it holds now."""
 
 
 class Prompts(Protocol):
@@ -66,6 +95,15 @@ class Runtime(Protocol):
     """Tokens that prompt and answer may have together."""
     defaults: Sampling
     """What the model's makers recommend, for what a request does not say."""
+
+    kv: KvPlan | None = None
+    """What the batch may take; no bound where it is not given."""
+    cache_counts: CacheCounts = CacheCounts()
+    """Replaced, never changed: other threads may read it."""
+
+    def cached_tokens(self, uid: int) -> int:  # noqa: ARG002 — most libraries have no prompt cache
+        """How many tokens of a sequence's prompt need not be computed; asked after `insert`."""
+        return 0
 
     def insert(self, spec: SequenceSpec, on_fault: Callable[[Exception], None]) -> int:
         """Add a sequence to the batch; gives its id.

@@ -180,7 +180,10 @@ def _refused(error: RequestRefused) -> Failure:
     overloaded = error.status == 429
     answer: GatewayError
     if overloaded:
-        answer = RateLimited(error.message, code=error.code, retry_after=_RETRY_SOON)
+        wait = error.retry_after
+        answer = RateLimited(
+            error.message, code=error.code, retry_after=_RETRY_SOON if wait is None else wait
+        )
     else:
         answer = EngineAnswered(error.status, error.message, param=error.param, code=error.code)
     return Failure(

@@ -8,7 +8,8 @@ import pytest
 from backends.base import BackendError, Cause, Load, RequestRefused, Stage
 from backends.inprocess import engine as engine_module
 from backends.inprocess.answer import Answer
-from backends.inprocess.engine import Engine, Job, Row
+from backends.inprocess.engine import Engine
+from backends.inprocess.job import Job, Row
 from backends.inprocess.params import Sampling
 from backends.inprocess.runtime import SequenceSpec
 from backends.inprocess.text import SequenceText
