@@ -1,0 +1,104 @@
+"""Asks a server for streams, a fixed number at a time, and notes when each event came.
+
+Speaks HTTP/1.0 on a connection per request: mlx_lm.server knows no other, and so both are asked in
+the same way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Sequence
+from itertools import pairwise
+
+import msgspec
+
+from bench.throughput.questions import Body
+
+_TIMEOUT = 300.0
+
+
+class Reply(msgspec.Struct):
+    """One answer: seconds since the request was sent, and what it was."""
+
+    first: float
+    """Until the first content."""
+    gaps: list[float]
+    """Between two events with content."""
+    tokens: int
+    """As the server counts them."""
+    text: str
+
+
+class Round(msgspec.Struct):
+    """A round of conversations at one place."""
+
+    seconds: float
+    replies: list[Reply]
+
+    @property
+    def tokens(self) -> int:
+        return sum(reply.tokens for reply in self.replies)
+
+
+async def ask_all(
+    port: int, model: str, conversations: Sequence[Sequence[Body]], concurrency: int
+) -> Round:
+    """Have all conversations, `concurrency` at a time. Raises `RuntimeError` for a bad answer."""
+    waiting = list(enumerate(conversations))[::-1]
+    done: dict[tuple[int, int], Reply] = {}
+
+    async def client() -> None:
+        while waiting:
+            number, conversation = waiting.pop()
+            for turn, body in enumerate(conversation):
+                async with asyncio.timeout(_TIMEOUT):
+                    done[number, turn] = await ask(port, {"model": model, **body})
+
+    began = time.perf_counter()
+    async with asyncio.TaskGroup() as clients:
+        for _ in range(concurrency):
+            clients.create_task(client())
+    seconds = time.perf_counter() - began
+    return Round(seconds, [done[key] for key in sorted(done)])
+
+
+async def ask(port: int, body: Body) -> Reply:
+    """One request. Raises `RuntimeError` where the answer is no whole stream."""
+    content = json.dumps(body).encode()
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        writer.write(
+            b"POST /v1/chat/completions HTTP/1.0\r\nhost: localhost\r\n"
+            b"content-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(content) + content
+        )
+        sent = time.perf_counter()
+        head = await reader.readuntil(b"\r\n\r\n")
+        if b" 200 " not in head.splitlines()[0]:
+            raise RuntimeError(f"{head.splitlines()[0]!r}: {await reader.read()!r}")
+        return await _read(reader, sent)
+    finally:
+        writer.close()
+
+
+async def _read(reader: asyncio.StreamReader, sent: float) -> Reply:
+    times: list[float] = []
+    pieces: list[str] = []
+    tokens = 0
+    async for line in reader:
+        if not line.startswith(b"data: "):
+            continue
+        if line.startswith(b"data: [DONE]"):
+            break
+        event = json.loads(line[6:])
+        if event.get("usage"):
+            tokens = event["usage"]["completion_tokens"]
+        for choice in event["choices"]:
+            if piece := choice["delta"].get("content"):
+                times.append(time.perf_counter())
+                pieces.append(piece)
+    else:
+        raise RuntimeError("the stream has no end mark")
+    gaps = [after - before for before, after in pairwise(times)]
+    return Reply(times[0] - sent, gaps, tokens, "".join(pieces))
