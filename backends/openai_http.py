@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import re
 import ssl
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import ClassVar, NamedTuple
 
 import httpx
@@ -74,15 +74,17 @@ class OpenAIHttpBackend(Backend):
         self, name: str, options: HttpOptions, *, tls: ssl.SSLContext | None = None
     ) -> None:
         self.name = name
-        self.addresses = options.replicas
+        self.addresses = options.urls
         self.capabilities = self.capabilities.difference(options.without)
+        self.on_event: Callable[[], None] | None = None
+        """Called whenever a piece of an event has come: for who runs the engine and watches it."""
         self._transport = Transport(tls=tls)
         self._dropped = _OWN | self.strips
         self._replicas = {
-            address: _Replica(parse_base(address), options.api_key) for address in options.replicas
+            address: _Replica(parse_base(address), options.api_key) for address in options.urls
         }
         bases = {replica.base for replica in self._replicas.values()}
-        if len(bases) < len(options.replicas):
+        if len(bases) < len(options.urls):
             raise ValueError("a replica is given twice")
 
     async def start(self) -> None:
@@ -104,9 +106,10 @@ class OpenAIHttpBackend(Backend):
         except httpx.TransportError as error:
             raise _translate(address, error, Stage.SENT) from error
         try:
-            return Reply(
-                exchange.status, _end_to_end(address, exchange.headers), _Body(address, exchange)
-            )
+            body = _Body(address, exchange)
+            if self.on_event is not None:
+                body = _WatchedBody(address, exchange, self.on_event)
+            return Reply(exchange.status, _end_to_end(address, exchange.headers), body)
         except BackendError:
             exchange.close()
             raise
@@ -265,6 +268,27 @@ class _Body:
 
     async def aclose(self) -> None:
         await self._stream.aclose()
+
+
+class _WatchedBody(_Body):
+    """The same, for an engine whose progress is watched; a comment in a stream is none."""
+
+    __slots__ = ("_on_event",)
+
+    def __init__(
+        self,
+        address: str,
+        stream: httpx.SyncByteStream | httpx.AsyncByteStream,
+        on_event: Callable[[], None],
+    ) -> None:
+        super().__init__(address, stream)
+        self._on_event = on_event
+
+    async def __anext__(self) -> bytes:
+        piece = await super().__anext__()
+        if not piece.startswith(b":"):
+            self._on_event()
+        return piece
 
 
 def _end_to_end(address: str, raw: list[Header]) -> list[Header]:

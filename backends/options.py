@@ -6,13 +6,18 @@ configuration, or decides by one, has neither a transport nor an engine in its p
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
+import msgspec
 from msgspec import Meta
 
 from backends.base import Backend, Options
 from backends.capabilities import Capability
 from backends.secret import Secret
+from backends.units import Size, Timeout
+
+if TYPE_CHECKING:
+    from backends.openai_http import OpenAIHttpBackend
 
 Url = Annotated[
     str,
@@ -24,19 +29,64 @@ Url = Annotated[
 """`http://host:port`, `https://…`, or `unix:/path/to/socket`."""
 
 
+EnvironmentName = Annotated[
+    str,
+    Meta(
+        pattern=r"^[A-Za-z_][A-Za-z0-9_]*$",
+        description="the name of an environment variable",
+    ),
+]
+
+
+class Launch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """An engine that the gateway starts itself, watches, and stops."""
+
+    model: Annotated[str, Meta(min_length=1)]
+    """What to load: a path (relative to the file that names it), or a hub id such as `org/name`."""
+    args: tuple[str, ...] = ()
+    """Further arguments of the engine; they win over the gateway's own."""
+    command: Annotated[str, Meta(min_length=1)] | None = None
+    """The engine's executable: a path, or a name that is looked for on PATH."""
+    env: dict[EnvironmentName, Secret] = {}
+    """Environment variables for the engine, beside the gateway's own; shown nowhere."""
+    memory: Size | None = None
+    """What one replica takes of `memory_limit`; measured where it is not given."""
+    start_timeout: Timeout = Timeout(300)
+    """How long it may take from its start to its first token."""
+    stop_timeout: Timeout = Timeout(30)
+    """How long it may take to end when told to, before it is killed."""
+    stall_timeout: Timeout = Timeout(60)
+    """How long it may have requests and make no token, before it is suspected to hang."""
+    idle_unload: Timeout | None = None
+    """Stop it when nothing was asked for that long; the next request starts it again."""
+    preload: bool = True
+    """Start it with the gateway; else the first request does."""
+
+
 class HttpOptions(Options, frozen=True, kw_only=True):
     """What every engine over HTTP needs."""
 
-    replicas: Annotated[tuple[Url, ...], Meta(min_length=1)]
-    """Base URLs, one per replica; a trailing `/v1` is optional."""
     api_key: Secret | None = None
     """Sent to the engine as `Authorization: Bearer`."""
     without: tuple[Capability, ...] = ()
     """What this server cannot do, although its kind can: such requests go elsewhere."""
 
+    @property
+    def urls(self) -> tuple[str, ...]:
+        """Where its replicas are; none for those that the gateway is to start."""
+        raise NotImplementedError
+
 
 class OpenAIOptions(HttpOptions, frozen=True, kw_only=True, tag="openai"):
     """Any server that speaks the OpenAI API."""
+
+    replicas: Annotated[tuple[Url, ...], Meta(min_length=1)]
+    """Base URLs, one per replica; a trailing `/v1` is optional."""
+
+    @property
+    def urls(self) -> tuple[str, ...]:
+        """See `HttpOptions.urls`."""
+        return self.replicas
 
     def open(self, name: str) -> Backend:
         """Build the adapter. Raises `ValueError` for a replica that is no base URL."""
@@ -45,21 +95,52 @@ class OpenAIOptions(HttpOptions, frozen=True, kw_only=True, tag="openai"):
         return OpenAIHttpBackend(name, self)
 
 
-class LlamaServerOptions(HttpOptions, frozen=True, kw_only=True, tag="llama_server"):
-    """llama.cpp's llama-server."""
+class LaunchableOptions(HttpOptions, frozen=True, kw_only=True):
+    """What an engine needs that runs already, or that the gateway starts."""
+
+    replicas: Annotated[int, Meta(ge=1, le=64)] | Annotated[tuple[Url, ...], Meta(min_length=1)] = 1
+    """Base URLs, one per replica; with `launch`, how many to start."""
+    launch: Launch | None = None
+    """How to start it, where the gateway is to do that."""
+
+    @property
+    def urls(self) -> tuple[str, ...]:
+        """See `HttpOptions.urls`."""
+        return () if isinstance(self.replicas, int) else self.replicas
+
+    @property
+    def count(self) -> int:
+        """How many replicas there are."""
+        return self.replicas if isinstance(self.replicas, int) else len(self.replicas)
 
     def open(self, name: str) -> Backend:
         """Build the adapter. Raises `ValueError` for a replica that is no base URL."""
+        if self.launch is None:
+            return self.connect(name)
+        from backends.launch.backend import LaunchedBackend  # noqa: PLC0415
+
+        return LaunchedBackend(name, self, self.launch)
+
+    def connect(self, name: str) -> OpenAIHttpBackend:
+        """Build the adapter for engines that run already."""
+        raise NotImplementedError
+
+
+class LlamaServerOptions(LaunchableOptions, frozen=True, kw_only=True, tag="llama_server"):
+    """llama.cpp's llama-server."""
+
+    def connect(self, name: str) -> OpenAIHttpBackend:
+        """See `LaunchableOptions.connect`."""
         from backends.llama_server.backend import LlamaServerBackend  # noqa: PLC0415
 
         return LlamaServerBackend(name, self)
 
 
-class VllmOptions(HttpOptions, frozen=True, kw_only=True, tag="vllm"):
+class VllmOptions(LaunchableOptions, frozen=True, kw_only=True, tag="vllm"):
     """vLLM's OpenAI-compatible server."""
 
-    def open(self, name: str) -> Backend:
-        """Build the adapter. Raises `ValueError` for a replica that is no base URL."""
+    def connect(self, name: str) -> OpenAIHttpBackend:
+        """See `LaunchableOptions.connect`."""
         from backends.vllm import VllmBackend  # noqa: PLC0415
 
         return VllmBackend(name, self)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import msgspec
 
-from backends.options import BackendOptions, HttpOptions
+from backends.options import BackendOptions, HttpOptions, LaunchableOptions
 from gateway import config
 from gateway.config.structs import Config, Model
 
@@ -79,8 +79,11 @@ def _kind(options: BackendOptions) -> str:
 
 
 def _replicas(options: BackendOptions) -> str:
+    if isinstance(options, LaunchableOptions) and options.launch is not None:
+        times = f", {options.count} times" if options.count > 1 else ""
+        return f"{options.launch.model}, started by the gateway{times}"
     if isinstance(options, HttpOptions):
-        return " ".join(options.replicas)
+        return " ".join(options.urls)
     return str(options.model)
 
 

@@ -157,7 +157,19 @@ class _Builder:
         if len(options) == 1:
             return self.value(node, options[0], path, description)
         kinds = {str(one.tag): one for one in options if isinstance(one, inspect.StructType)}
-        return self._tagged(node, kinds, path)
+        if kinds:
+            return self._tagged(node, kinds, path)
+        return self._list_or_scalar(node, options, path, description)
+
+    def _list_or_scalar(
+        self, node: Node, options: list[inspect.Type], path: Path, description: str
+    ) -> Any:
+        """A value of the option that a list fits, or of the other; what it is tells which."""
+        is_list = isinstance(node, SequenceNode)
+        if isinstance(node, ScalarNode):  # text is a list that lacks its brackets
+            is_list = kind(node) == "str" and not refers(scalar_text(node))
+        (wanted,) = [one for one in options if _is_list(one) is is_list]
+        return self.value(node, wanted, path, description)
 
     def _tagged(self, node: Node, kinds: dict[str, inspect.StructType], path: Path) -> Any:
         """A struct of the kind that the mapping's own tag field, such as `use`, names."""
@@ -230,6 +242,11 @@ class _Builder:
 
     def _place(self, path: Path, node: Node) -> None:
         self._report.place(path, node.start_mark.line + 1, node.start_mark.column + 1)
+
+
+def _is_list(wanted: inspect.Type) -> bool:
+    bare = wanted.type if isinstance(wanted, inspect.Metadata) else wanted
+    return isinstance(bare, inspect.VarTupleType)
 
 
 def _tag_fields(wanted: inspect.StructType) -> list[str]:

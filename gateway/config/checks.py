@@ -14,6 +14,7 @@ from graphlib import CycleError, TopologicalSorter
 
 from backends.openai_http import Base, parse_base
 from backends.options import HttpOptions
+from gateway.config.launches import check_launches
 from gateway.config.names import Glob, NameIndex, is_glob
 from gateway.config.problems import Path, Report
 from gateway.config.structs import Config, Model, Rule
@@ -42,7 +43,7 @@ def _replicas(config: Config, report: Report) -> None:
             continue
         seen: dict[Base, int] = {}
         replicas: Path = ("backends", name, "replicas")
-        for position, url in report.numbered(replicas, options.replicas):
+        for position, url in report.numbered(replicas, options.urls):
             path = (*replicas, position)
             if _CREDENTIALS.match(url):
                 report.add(path, "found credentials in a URL, which is shown", "use `api_key`")
@@ -235,6 +236,7 @@ def _waits(config: Config, report: Report) -> None:
 
 
 _CHECKS: tuple[Callable[[Config, Report], None], ...] = (
+    check_launches,
     _replicas,
     _shape,
     _backends_exist,

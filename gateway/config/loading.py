@@ -9,6 +9,7 @@ from typing import cast
 from gateway.config.build import INVALID, build
 from gateway.config.checks import check
 from gateway.config.document import UnreadableError, read
+from gateway.config.launches import resolve_launches
 from gateway.config.model_paths import resolve_models
 from gateway.config.problems import ConfigErrors, Problem, Report
 from gateway.config.structs import Config
@@ -29,7 +30,9 @@ def load(path: Path, env: Mapping[str, str]) -> Config:
     report = Report(file)
     built = build(root, Config, env, report)
     if built is not INVALID:
-        config = resolve_models(cast(Config, built), path.parent.resolve(), env, report)
+        base = path.parent.resolve()
+        config = resolve_models(cast(Config, built), base, env, report)
+        config = resolve_launches(config, base, env, report)
         check(config, report)
     report.raise_any()
     return config

@@ -223,5 +223,8 @@ class Config(Struct, frozen=True, kw_only=True):
     """Who may ask, by name. Without keys the gateway is open."""
     retry_budget: RetryBudget = RetryBudget()
     """How many retries all requests together may cause."""
+    memory_limit: Size | None = None
+    """What the engines that the gateway starts may hold together: beyond it, the one that was
+    not asked for the longest time makes room."""
     telemetry: Telemetry = Telemetry()
     """What the gateway tells, and to whom."""

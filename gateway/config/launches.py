@@ -1,0 +1,132 @@
+"""Engines that the gateway is to start: where their models and commands are, and what fits."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from difflib import get_close_matches
+from pathlib import Path
+
+import msgspec
+
+from backends.launch.argv import owned_arguments
+from backends.options import LaunchableOptions, LlamaServerOptions
+from gateway.config import problems
+from gateway.config.problems import Report
+from gateway.config.structs import Config
+
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(:[\w.-]+)?")
+_PATH_STARTS = ("./", "../", "/", "~/")
+_SHOWN = 64
+
+
+def resolve_launches(config: Config, base: Path, env: Mapping[str, str], report: Report) -> Config:
+    """Make models and commands absolute, as seen from `base`, where the file is.
+
+    An engine without a name for its model is given the backend's: it is told that name when it is
+    started, and only answers to it. Looks at files, and reads none.
+    """
+    backends = {}
+    for name, options in config.backends.items():
+        backends[name] = options
+        if not isinstance(options, LaunchableOptions) or options.launch is None:
+            continue
+        launch = options.launch
+        try:
+            model = _locate(launch.model, isinstance(options, LlamaServerOptions), base, env)
+        except ValueError as error:
+            report.add(("backends", name, "launch", "model"), str(error))
+            continue
+        command = launch.command
+        if command is not None and "/" in command:
+            command = str(_place(command, base, env))
+        launch = msgspec.structs.replace(launch, model=model, command=command)
+        backends[name] = msgspec.structs.replace(
+            options, launch=launch, model=options.model or name
+        )
+    return msgspec.structs.replace(config, backends=backends)
+
+
+def check_launches(config: Config, report: Report) -> None:
+    """Whether what `launch` says fits `replicas`, `memory_limit` and what is the gateway's."""
+    for name, options in config.backends.items():
+        if isinstance(options, LaunchableOptions):
+            _replicas(("backends", name), options, report)
+            _arguments(("backends", name, "launch"), options, report)
+            _memory(("backends", name, "launch", "memory"), options, config, report)
+
+
+def _replicas(path: problems.Path, options: LaunchableOptions, report: Report) -> None:
+    replicas, launched = (*path, "replicas"), options.launch is not None
+    if report.within(replicas) or report.within((*path, "launch")):
+        return
+    counted = isinstance(options.replicas, int)
+    if launched and not counted:
+        hint = "with `launch`, say how many to start: replicas: 2"
+        report.add(replicas, "expected a number, found URLs", hint)
+    elif launched and options.api_key is not None:
+        hint = "leave it out: nobody but the gateway reaches an engine that it has started"
+        report.add((*path, "api_key"), "goes with URLs, not with `launch`", hint)
+    elif counted and not launched:
+        hint = "a list of base URLs; or `launch`, to have the gateway start it"
+        found = "expected a list of URLs, found a number"
+        report.add(replicas, found if report.written(replicas) else "is missing", hint)
+
+
+def _arguments(path: problems.Path, options: LaunchableOptions, report: Report) -> None:
+    if options.launch is None:
+        return
+    args = (*path, "args")
+    positions = dict(enumerate(at for at, _ in report.numbered(args, options.launch.args)))
+    for at, flag in owned_arguments(options):
+        hint = "the gateway sets where it listens, what it loads and what it is called"
+        report.add((*args, positions[at]), f"{flag} is not yours to set", hint)
+
+
+def _memory(
+    path: problems.Path, options: LaunchableOptions, config: Config, report: Report
+) -> None:
+    limit = config.memory_limit
+    wanted = None if options.launch is None else options.launch.memory
+    if limit is not None and wanted is not None and wanted > limit:
+        found = f"{wanted.written()} is more than `memory_limit`, {limit.written()}"
+        report.add(path, found, "it could never be started: raise the limit or choose less")
+
+
+def _locate(model: str, wants_file: bool, base: Path, env: Mapping[str, str]) -> str:
+    """The absolute path, or the hub id as it is. Raises `ValueError`."""
+    place = _place(model, base, env)
+    try:
+        is_file, is_folder = place.is_file(), place.is_dir()
+        has_parent = place.parent.is_dir()
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise ValueError(f'"{model[:_SHOWN]}" cannot be looked at: {reason}') from None
+    if is_folder and wants_file:
+        ggufs = sorted(path.name for path in place.glob("*.gguf"))[:3]
+        hint = f"; in it is {', '.join(ggufs)}" if ggufs else ""
+        raise ValueError(f"llama-server takes a GGUF file, and {place} is a directory{hint}")
+    if is_file or is_folder:
+        return str(place.resolve())
+    looks_local = model.startswith(_PATH_STARTS) or model.endswith((".gguf", ".safetensors"))
+    if looks_local or (has_parent and "/" in model):
+        raise ValueError(f"there is no {place}{_near(place)}")
+    if not _HUB_ID.fullmatch(model):
+        raise ValueError(
+            f'"{model[:_SHOWN]}" is neither a path beside this file nor a hub id such as org/name'
+        )
+    return model
+
+
+def _place(path: str, base: Path, env: Mapping[str, str]) -> Path:
+    home = env.get("HOME")
+    return base / (home + path[1:] if home and path.startswith("~/") else path)
+
+
+def _near(place: Path) -> str:
+    try:
+        siblings = [path.name for path in place.parent.iterdir()]
+    except OSError:  # it is not there, or not ours to read
+        return ""
+    near = get_close_matches(place.name, siblings, n=1)
+    return f'; did you mean "{near[0]}"?' if near else ""
