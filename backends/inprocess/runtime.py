@@ -15,6 +15,9 @@ from typing import NamedTuple, Protocol
 
 import msgspec
 
+from backends.base import RequestRefused
+from backends.inprocess.constraint import Constraint, Grammar
+from backends.inprocess.logprobs import TokenLogprobs
 from backends.inprocess.params import Chat, Sampling
 
 
@@ -26,7 +29,11 @@ class SequenceSpec(msgspec.Struct, frozen=True, kw_only=True):
     max_tokens: int
     sampling: Sampling
     ignore_eos: bool = False
-    """Go on after an end-of-sequence token."""
+    """Go on after an end-of-sequence token. A grammar wins: behind its end nothing may follow."""
+    grammar: Grammar | None = None
+    """What the answer is held to, from `Runtime.compile`; many sequences may share it."""
+    top_logprobs: int | None = None
+    """How many log-probabilities are wanted for each token besides its own; None for none."""
     cache_salt: str | None = None
     """Only what was computed under the same salt is taken from the prompt cache; vLLM's field."""
 
@@ -45,6 +52,8 @@ class Token(NamedTuple):
     """It is an end-of-sequence token."""
     cut: bool
     """It is the last one allowed."""
+    logprobs: TokenLogprobs | None = None
+    """Where they were asked for."""
 
 
 class KvPlan(msgspec.Struct, frozen=True, kw_only=True):
@@ -84,6 +93,10 @@ class Prompts(Protocol):
         """Text, without special tokens; bytes that are no UTF-8 as U+FFFD."""
         ...
 
+    def piece(self, token: int) -> bytes:
+        """What one token stands for, also where that is a special token or half a character."""
+        ...
+
 
 class Runtime(Protocol):
     """One loaded model and the sequences it generates together."""
@@ -104,6 +117,14 @@ class Runtime(Protocol):
     def cached_tokens(self, uid: int) -> int:  # noqa: ARG002 — most libraries have no prompt cache
         """How many tokens of a sequence's prompt need not be computed; asked after `insert`."""
         return 0
+
+    def compile(self, constraint: Constraint) -> Grammar:
+        """The grammar that holds a sequence to `constraint`; it takes long, in any thread.
+
+        Raises `RequestRefused`, naming the schema that cannot be compiled.
+        """
+        message = "this engine cannot hold an answer to a schema"
+        raise RequestRefused(400, message, param=_blamed(constraint))
 
     def insert(self, spec: SequenceSpec, on_fault: Callable[[Exception], None]) -> int:
         """Add a sequence to the batch; gives its id.
@@ -128,3 +149,9 @@ class Runtime(Protocol):
     def close(self) -> None:
         """Free everything."""
         ...
+
+
+def _blamed(constraint: Constraint) -> str:
+    """The first field of the request that the constraint came from."""
+    values = (constraint.answer, *constraint.calls)
+    return next(value.param for value in values if value is not None)

@@ -1,0 +1,118 @@
+"""What an answer is held to, in words that no library owns. Pure.
+
+Rules of this file:
+
+- A `Constraint` says what may be written, and nothing of how an engine makes a model write it. It
+  can be compared and hashed, so that what was compiled of it can be kept.
+- Every schema carries the field of the request that it came from: that is what a refusal names.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Protocol
+
+import msgspec
+
+from backends.base import RequestRefused
+from backends.malformed import MALFORMED
+
+MAX_SCHEMA = 128 << 10
+"""Bytes of all schemas of a request: a longer one could hold up the others of its batch."""
+ANY_OBJECT = '{"type":"object"}'
+
+Grammar = Any
+"""What an engine has made of a constraint; its own to read."""
+
+
+class Value(msgspec.Struct, frozen=True, kw_only=True):
+    """A JSON value, and what is written around it."""
+
+    schema: str
+    """A JSON Schema, as text."""
+    param: str
+    """The field of the request that the schema stands in."""
+    begin: str = ""
+    end: str = ""
+    lenient: bool = False
+    """Keywords of the schema that an engine cannot hold the model to are passed over."""
+
+
+class Constraint(msgspec.Struct, frozen=True, kw_only=True):
+    """What an answer may be: text, the one value, or calls.
+
+    At least one of the three must be possible; where more are, the model chooses.
+    """
+
+    text: bool = False
+    """Free text, before and between calls too. Excludes `answer`."""
+    answer: Value | None = None
+    calls: tuple[Value, ...] = ()
+    """Calls of tools, one for each tool; `begin` of each must not be empty."""
+    separator: str = ""
+    """What stands between two calls where there is no free text."""
+    several: bool = True
+    """More than one call may be made."""
+
+
+class CallShape(msgspec.Struct, frozen=True):
+    """How a model writes a call whose arguments are a JSON object: what stands around them."""
+
+    begin: str
+    """Before the name."""
+    named: str
+    """Between the name and the arguments."""
+    end: str
+    separator: str = "\n"
+    """Between two calls."""
+
+    def call(self, name: str, schema: str, param: str, *, lenient: bool) -> Value:
+        """A call of the tool `name`."""
+        quoted = json.dumps(name, ensure_ascii=False)
+        begin = self.begin + quoted[1:-1] + self.named
+        return Value(schema=schema, param=param, begin=begin, end=self.end, lenient=lenient)
+
+
+HERMES = CallShape('<tool_call>\n{"name": "', '", "arguments": ', "}\n</tool_call>")
+
+
+class Compile(Protocol):
+    """Makes an engine's own grammar; may be called from any thread, and takes long.
+
+    Raises `RequestRefused` for what cannot be compiled.
+    """
+
+    def __call__(self, constraint: Constraint) -> Grammar:
+        """The grammar."""
+        ...
+
+
+def uncompilable(param: str, reason: str) -> RequestRefused:
+    """The client's schema cannot be held."""
+    reason = " ".join(reason.split())[:300].rstrip(".")
+    return RequestRefused(
+        400,
+        f"{param} cannot be compiled: {reason}.",
+        param=param,
+        code="invalid_schema",
+    )
+
+
+def checked_schema(schema: msgspec.Raw, param: str) -> str:
+    """The text of a schema that is an object, or true; raises `RequestRefused`."""
+    text = bytes(schema).decode()
+    if len(text) > MAX_SCHEMA:
+        raise uncompilable(param, f"it has {len(text)} bytes, and at most {MAX_SCHEMA} are taken")
+    try:
+        value = json.loads(text)
+    except (ValueError, *MALFORMED) as error:
+        raise uncompilable(param, str(error)) from None
+    if not isinstance(value, dict) and value is not True:
+        raise uncompilable(param, "a JSON Schema is an object")
+    # Written anew: what only differs in white space is compiled once.
+    return json.dumps(value, separators=(",", ":"))
+
+
+def one_value(schema: str, param: str) -> Constraint:
+    """An answer that is a JSON value and nothing else."""
+    return Constraint(answer=Value(schema=schema, param=param))
