@@ -231,6 +231,8 @@ class Backend(ABC):
     """What it can be asked for at most: what is not in here, it is never asked for."""
     conditional: frozenset[Capability] = frozenset()
     """Of `capabilities`, those that depend on its model, or on how the engine was started."""
+    counts_chats: bool = False
+    """Whether it tells the tokens of a chat's body at `COUNT_TOKENS`, as `{"input_tokens": n}`."""
     addresses: tuple[str, ...]
     """One per replica: a base URL, or a name for an in-process engine. Distinct."""
 

@@ -17,8 +17,10 @@ from gateway.errors import GatewayError, NotSupported, Unavailable, Unsupported
 from gateway.routing.table import Variant
 from gateway.wire.needs import field_of
 
-TRANSLATED: frozenset[Capability] = frozenset()
+TRANSLATED = frozenset({Capability.RESPONSES, Capability.MESSAGES})
 """Dialects that the gateway speaks itself, to an engine that has chat."""
+_COUNTED = TRANSLATED | {Capability.COUNT_TOKENS}
+"""The same for an engine that counts a chat's tokens."""
 
 _ENDPOINTS = frozenset(CAPABILITY_OF.values())
 _SHOWN = 5
@@ -30,7 +32,9 @@ def lacks(backend: Backend, needs: frozenset[Capability]) -> frozenset[Capabilit
     if needs <= backend.capabilities:
         return frozenset()
     missing = needs - backend.capabilities
-    return missing - TRANSLATED if Capability.CHAT in backend.capabilities else missing
+    if Capability.CHAT not in backend.capabilities:
+        return missing
+    return missing - (_COUNTED if backend.counts_chats else TRANSLATED)
 
 
 def is_able(variant: Variant, ask: Ask) -> bool:

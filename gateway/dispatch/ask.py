@@ -14,6 +14,7 @@ from gateway.routing.table import Route, Table
 from gateway.telemetry.record import RequestRecord
 from gateway.telemetry.tracing import RequestSpan
 from gateway.wire.peek import Peek
+from gateway.wire.translate import Translation
 
 
 class Ask(msgspec.Struct, kw_only=True):
@@ -37,6 +38,8 @@ class Ask(msgspec.Struct, kw_only=True):
     record: RequestRecord
     span: RequestSpan
     watchdog: Watchdog
+    translation: Translation | None = None
+    """The request as a chat, once an engine needed it so."""
 
     @property
     def model(self) -> str:

@@ -16,6 +16,7 @@ from typing import NoReturn, TypeVar
 
 from backends.base import BackendError, Reply, Request
 from gateway.dispatch.ask import Ask
+from gateway.dispatch.translate import asked_endpoint, translated, translation_for
 from gateway.dispatch.verdict import (
     FIRST_TOKEN_TIMEOUT,
     IDLE_TIMEOUT,
@@ -91,14 +92,16 @@ class Attempt:
     async def send(self) -> Reply:
         """Ask the replica; returns when its status is known. Raises `AttemptFailedError`."""
         ask = self.ask
+        translation = translation_for(ask, self.replica.backend)
         request = Request(
-            endpoint=ask.endpoint,
-            body=self._body(),
+            endpoint=ask.endpoint if translation is None else asked_endpoint(ask.endpoint),
+            body=self._body(ask.body if translation is None else translation.body),
             headers=self._span.propagate(ask.engine_headers),
             stream=ask.stream,
             connect_timeout=self.route.timeouts.connect,
         )
-        self.reply = await self._bounded(self.replica.backend.send(self.replica.address, request))
+        reply = await self._bounded(self.replica.backend.send(self.replica.address, request))
+        self.reply = reply if translation is None else translated(reply, translation, ask.endpoint)
         return self.reply
 
     async def read(self) -> bytes:
@@ -132,12 +135,13 @@ class Attempt:
         if self.reply is not None:
             await self.reply.body.aclose()
 
-    def _body(self) -> bytes:
+    def _body(self, body: bytes) -> bytes:
+        """`body` with the engine's own name for the model."""
         ask = self.ask
         if self._upstream == ask.model:
-            return ask.body
+            return body
         try:
-            return with_model(ask.body, ask.model, self._upstream)
+            return with_model(body, ask.model, self._upstream)
         except UnicodeDecodeError as error:
             raise BadRequest(
                 f"the request body is not valid JSON: {error}", code="invalid_json"

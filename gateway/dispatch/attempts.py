@@ -21,6 +21,7 @@ from gateway.dispatch.ability import UNSUPPORTED, cannot_serve, is_able
 from gateway.dispatch.answer import Answer, open_answer
 from gateway.dispatch.ask import Ask
 from gateway.dispatch.attempt import Attempt, AttemptFailedError
+from gateway.dispatch.translate import cannot_translate
 from gateway.dispatch.verdict import Failure
 from gateway.routing.replica import Replica
 from gateway.routing.retry_budget import RetryBudget
@@ -69,7 +70,7 @@ class Attempts:
     async def _on_route(self, ask: Ask, route: Route, deadline: float) -> Answer | Failure:
         variant = self._variant(ask, route)
         ask.record.route, ask.record.variant = route.name, variant.name
-        failure = cannot_serve(variant, ask)
+        failure = cannot_serve(variant, ask) or cannot_translate(variant, ask)
         tried: list[Tried] = []
         while failure is None or (failure.retry and len(tried) < route.retry.attempts):
             replica = self._pick(route, variant, tried)
