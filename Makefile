@@ -22,12 +22,13 @@ check: $(VENV)/.serve ## Check routing.yaml (or FILE=…) and show what it comes
 	@$(BIN)/gateway check $(FILE)
 
 test: $(VENV)/.dev engines ## Run all tests, on real engines
+	@$(PIP) --no-deps --no-index "$$($(PYTHON) -m tools.engines path llama-cpp-python)"
 	$(BIN)/pytest
 
 test-quick: $(VENV)/.dev ## Run the tests that need no engine but MLX
 	$(BIN)/pytest -m "not engine and not slow"
 
-engines: ## Build llama-server and vLLM once, into the user's cache
+engines: ## Build llama-server, llama-cpp-python and vLLM once, into the user's cache
 	@$(PYTHON) -m tools.engines build
 
 lint: $(VENV)/.dev ## Check style, types and the direction of imports
@@ -48,10 +49,10 @@ model: ## Train the model that ships, from its grammar, and examine it (about 25
 
 lock: $(VENV)/.dev ## Bring the lock files up to date with pyproject.toml
 	$(PIP) uv==0.13.8
-	for set in "serve --extra mlx --group build" "dev --extra mlx --group dev"; do \
+	for set in "serve --extra mlx --group build" "dev --extra mlx --extra llama-cpp --group dev"; do \
 	  set -- $$set; name=$$1; shift; \
 	  $(BIN)/uv pip compile --quiet pyproject.toml --universal --python-version 3.11 \
-	    --generate-hashes --no-annotate --no-header --no-emit-index-url --no-emit-find-links \
+	    --no-emit-package llama-cpp-python --generate-hashes --no-annotate --no-header --no-emit-index-url --no-emit-find-links \
 	    "$$@" --output-file requirements/$$name.lock || exit 1; \
 	done
 

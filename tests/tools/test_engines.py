@@ -177,3 +177,20 @@ class TestSteps:
 
     def test_shows_time_in_minutes(self) -> None:
         assert [clock(7.9), clock(750)] == ["0:07", "12:30"]
+
+
+class TestLlamaCpp:
+    def test_both_builds_are_of_one_source(self) -> None:
+        server, binding = ENGINES["llama-server"], ENGINES["llama-cpp-python"]
+        assert server.version == binding.version
+        assert server.recipe()["sdist"] == binding.recipe()["sdist"]  # type: ignore[index]
+
+    def test_the_wheel_has_the_name_that_pip_wants(self, tmp_path: Path) -> None:
+        engine = ENGINES["llama-cpp-python"]
+        home = engine.home(tmp_path)
+        home.path.mkdir()
+        home.mark_complete({})
+        assert engine.find(tmp_path) is None
+        wheel = home.path / "llama_cpp_python-0.3.36-py3-none-macosx_14_0_arm64.whl"
+        wheel.touch()
+        assert engine.find(tmp_path) == wheel

@@ -78,7 +78,7 @@ def status() -> int:
         else:
             missing = True
             state = f"missing: python -m tools.engines build {engine.name}"
-        print(f"{engine.name:14} {engine.version:9} {state}")
+        print(f"{engine.name:17} {engine.version:9} {state}")
     return int(missing)
 
 
