@@ -23,6 +23,7 @@ class Answer:
         self._deltas: deque[Delta] = deque()
         self._unfinished = choices
         self._tokens = [0] * choices
+        self._reasoning_tokens: list[int | None] = [None] * choices
         self._error: BackendError | None = None
         self._closed = False
         self._waiter: asyncio.Future[None] | None = None
@@ -42,6 +43,12 @@ class Answer:
         """Tokens generated for it; complete when the answer is."""
         return sum(self._tokens)
 
+    @property
+    def reasoning_tokens(self) -> int | None:
+        """Those of them that are thinking; None where thinking is not looked for."""
+        counts = [count for count in self._reasoning_tokens if count is not None]
+        return sum(counts) if counts else None
+
     def sink(self, piece: Piece) -> None:
         """Take what the engine has."""
         if isinstance(piece, BackendError):
@@ -50,6 +57,7 @@ class Answer:
             self._deltas.extend(piece)
             for delta in piece:
                 self._tokens[delta.index] = delta.tokens
+                self._reasoning_tokens[delta.index] = delta.reasoning_tokens
                 self._unfinished -= delta.finish is not None
         self._wake()
 
@@ -146,7 +154,9 @@ class EventStream:
     def _tail(self) -> bytes:
         if self._prompt_tokens is None:
             return DONE
-        return self._writer.usage(Usage(self._prompt_tokens, self._answer.tokens)) + DONE
+        answer = self._answer
+        usage = Usage(self._prompt_tokens, answer.tokens, answer.reasoning_tokens)
+        return self._writer.usage(usage) + DONE
 
 
 class Whole:

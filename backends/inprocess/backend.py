@@ -26,13 +26,12 @@ from backends.base import (
 )
 from backends.capabilities import GENERATION, Capability
 from backends.inprocess.answer import Answer, EventStream, Whole
+from backends.inprocess.answer_texts import AnswerTexts
 from backends.inprocess.engine import Engine
 from backends.inprocess.events import ChatWriter, CompletionWriter, Usage, Writer
 from backends.inprocess.job import Job, Row
 from backends.inprocess.params import Chat, Completion, parse_chat, parse_completion, refuse
 from backends.inprocess.runtime import Runtime, SequenceSpec
-from backends.inprocess.text import SequenceText
-from backends.inprocess.tool_calls import ToolCallParser
 from backends.options import InProcessOptions
 
 ADDRESS = "in-process"
@@ -120,7 +119,7 @@ class InProcessBackend(Backend):
         self, prompts: list[list[int]], answer: Answer, writer: Writer, *, choices: int
     ) -> Reply:
         deltas = await answer.all()
-        usage = Usage(sum(map(len, prompts)), answer.tokens)
+        usage = Usage(sum(map(len, prompts)), answer.tokens, answer.reasoning_tokens)
         by_choice = [[d for d in deltas if d.index == index] for index in range(choices)]
         body = writer.whole(by_choice, usage)
         headers = (
@@ -172,16 +171,11 @@ class InProcessBackend(Backend):
         runtime = self._loaded()
         sampling = params.sampling(runtime.defaults, runtime.vocabulary)
         limit = params.token_limit() or runtime.context
-        may_call = isinstance(params, Chat) and params.may_call
+        texts = AnswerTexts(runtime, params, stream=stream)
         job = Job(answer.sink, stream=stream)
         for prompt in prompts:
             for choice in range(params.choices):
-                text = SequenceText(
-                    len(job.rows),
-                    runtime.prompts.decode,
-                    stops=params.stops,
-                    tool_calls=ToolCallParser() if may_call else None,
-                )
+                text = texts.new(len(job.rows), prompt)
                 spec = SequenceSpec(
                     prompt=prompt,
                     # An upper bound is kept when the context ends first.

@@ -267,7 +267,7 @@ class Engine:
             out.append((job, [*row.kept, delta]))
             self._finish_row(job)
             return True
-        if delta.text or delta.tool_calls:
+        if delta.says_something:
             if job.stream:
                 out.append((job, (delta,)))
             else:

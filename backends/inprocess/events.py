@@ -3,6 +3,12 @@
 A stream is: for chat, one chunk per choice with the role; chunks with content; one chunk per
 choice with the finish reason; with `include_usage` a chunk with the usage and no choices; the
 end mark. What does not change between two chunks of a reply is encoded once.
+
+Thinking stands in `reasoning_content`: DeepSeek's name for it, which llama-server and SGLang have
+too, and which clients look for first. vLLM calls it `reasoning`; to write both would double it.
+
+A tool call begins with its id and name; its arguments follow in the same event or, piece by
+piece, in those that come.
 """
 
 from __future__ import annotations
@@ -23,14 +29,19 @@ class Usage(msgspec.Struct, frozen=True):
 
     prompt_tokens: int
     completion_tokens: int
+    reasoning_tokens: int | None = None
+    """Those of the tokens written that are thinking; None where the model has no marks for it."""
 
-    def body(self) -> dict[str, int]:
+    def body(self) -> dict[str, object]:
         """As it stands in an answer."""
-        return {
+        body: dict[str, object] = {
             "prompt_tokens": self.prompt_tokens,
             "completion_tokens": self.completion_tokens,
             "total_tokens": self.prompt_tokens + self.completion_tokens,
         }
+        if self.reasoning_tokens is not None:
+            body["completion_tokens_details"] = {"reasoning_tokens": self.reasoning_tokens}
+        return body
 
 
 class Writer:
@@ -62,7 +73,10 @@ class Writer:
         return self._before + b'],"usage":' + _encode(usage.body()) + b"}\n\n"
 
     def whole(self, answers: Sequence[Sequence[Delta]], usage: Usage) -> bytes:
-        """The body of a reply that is no stream: the deltas of each choice, in order."""
+        """The body of a reply that is no stream: the deltas of each choice, in order.
+
+        Tool calls are whole.
+        """
         choices = [self._choice(index, deltas) for index, deltas in enumerate(answers)]
         head = {**self._head, "object": self.whole_object}
         return _encode({**head, "choices": choices, "usage": usage.body()})
@@ -93,10 +107,13 @@ class ChatWriter(Writer):
         return b"".join(self._chunk(index, role) for index in range(choices))
 
     def delta(self, delta: Delta) -> bytes:
-        """Content, tool calls and the finish reason, each in an event of its own."""
+        """Thinking, content, tool calls and the finish reason, each in an event of its own."""
         out = b""
+        if delta.reasoning:
+            thought = b'{"reasoning_content":' + _encode(delta.reasoning) + b"}"
+            out = self._chunk(delta.index, thought)
         if delta.text:
-            out = self._chunk(delta.index, b'{"content":' + _encode(delta.text) + b"}")
+            out += self._chunk(delta.index, b'{"content":' + _encode(delta.text) + b"}")
         for call in delta.tool_calls:
             body = _encode([{"index": call.index, **self._call(call)}])
             out += self._chunk(delta.index, b'{"tool_calls":' + body + b"}")
@@ -111,10 +128,13 @@ class ChatWriter(Writer):
 
     def _choice(self, index: int, deltas: Sequence[Delta]) -> dict[str, object]:
         text = "".join(delta.text for delta in deltas)
+        thought = "".join(delta.reasoning for delta in deltas)
         calls = [self._call(call) for delta in deltas for call in delta.tool_calls]
         message: dict[str, object] = {"role": "assistant", "content": text}
+        if thought:
+            message["reasoning_content"] = thought
         if calls:
-            message = {"role": "assistant", "content": text or None, "tool_calls": calls}
+            message |= {"content": text or None, "tool_calls": calls}
         return {
             "index": index,
             "message": message,
@@ -123,6 +143,8 @@ class ChatWriter(Writer):
         }
 
     def _call(self, call: ToolCall) -> dict[str, object]:
+        if not call.name:
+            return {"function": {"arguments": call.arguments}}
         function = {"name": call.name, "arguments": call.arguments}
         return {"id": self._call_id(), "type": "function", "function": function}
 

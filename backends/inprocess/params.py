@@ -152,6 +152,10 @@ class Chat(Generation, kw_only=True):
     chat_template_kwargs: dict[str, Any] | None = None
     add_generation_prompt: bool | UnsetType = UNSET
     continue_final_message: bool | None = None
+    include_reasoning: bool | None = None
+    """Whether thinking is told; vLLM's field. It is counted all the same."""
+    reasoning_effort: str | None = None
+    """Handed to the chat template, as vLLM does."""
 
     @property
     def may_call(self) -> bool:

@@ -18,6 +18,7 @@ import msgspec
 from backends.base import RequestRefused
 from backends.inprocess.constraint import Constraint, Grammar
 from backends.inprocess.logprobs import TokenLogprobs
+from backends.inprocess.answer_format import AnswerFormat
 from backends.inprocess.params import Chat, Sampling
 
 
@@ -93,6 +94,10 @@ class Prompts(Protocol):
         """Text, without special tokens; bytes that are no UTF-8 as U+FFFD."""
         ...
 
+    def decode_all(self, tokens: Sequence[int]) -> str:
+        """The same with special tokens, as they are spelled."""
+        ...
+
     def piece(self, token: int) -> bytes:
         """What one token stands for, also where that is a special token or half a character."""
         ...
@@ -108,6 +113,9 @@ class Runtime(Protocol):
     """Tokens that prompt and answer may have together."""
     defaults: Sampling
     """What the model's makers recommend, for what a request does not say."""
+
+    answers: AnswerFormat = AnswerFormat()
+    """How the model writes tool calls and thinking."""
 
     kv: KvPlan | None = None
     """What the batch may take; no bound where it is not given."""

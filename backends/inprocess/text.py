@@ -6,6 +6,7 @@ Rules of this file:
   dropped if the sequence ends there, as llama-server and vLLM do.
 - A stop string is looked for in the text, wherever token borders fall; text that may be the
   beginning of one is held back until that is decided. The stop string itself never leaves.
+- Thinking goes first. Stop strings and tool calls are looked for in the answer only.
 - Once finished, a sequence takes no more tokens.
 """
 
@@ -16,6 +17,8 @@ from enum import StrEnum
 
 import msgspec
 
+from backends.inprocess.marks import unfinished
+from backends.inprocess.reasoning import ReasoningParser
 from backends.inprocess.tool_calls import ToolCall, ToolCallParser
 
 Decode = Callable[[Sequence[int]], str]
@@ -45,6 +48,15 @@ class Delta(msgspec.Struct, frozen=True):
     finish: Finish | None = None
     tokens: int = 0
     """Tokens generated so far, the one that ended the sequence included."""
+    reasoning: str = ""
+    """Thinking; it comes before `text`."""
+    reasoning_tokens: int | None = None
+    """Tokens of thinking so far; None where thinking is not looked for."""
+
+    @property
+    def says_something(self) -> bool:
+        """Whether there is anything in it for a client that reads a stream."""
+        return bool(self.text or self.tool_calls or self.reasoning or self.finish)
 
 
 class Detokenizer:
@@ -98,7 +110,7 @@ class StopStrings:
         if found:
             self._held = ""
             return text[: min(found)], True
-        safe = min(_possible_start(text, stop) for stop in self._stops)
+        safe = min(unfinished(text, stop) for stop in self._stops)
         self._held = text[safe:]
         return text[:safe], False
 
@@ -108,16 +120,12 @@ class StopStrings:
         return held
 
 
-def _possible_start(text: str, stop: str) -> int:
-    """Where in `text` an unfinished `stop` may begin; the end of `text` if nowhere."""
-    at = text.find(stop[0], max(0, len(text) - len(stop) + 1))
-    while at >= 0 and not stop.startswith(text[at:]):
-        at = text.find(stop[0], at + 1)
-    return at if at >= 0 else len(text)
-
-
 class SequenceText:
-    """The answer of one sequence: detokenized, cut at stop strings, tool calls told apart."""
+    """The answer of one sequence: detokenized, thinking and tool calls told apart, cut at stops.
+
+    `hidden` are special tokens that are no text, but inside a tool call. With
+    `show_reasoning` false, thinking is counted and not told.
+    """
 
     def __init__(
         self,
@@ -126,12 +134,20 @@ class SequenceText:
         *,
         stops: Sequence[str] = (),
         tool_calls: ToolCallParser | None = None,
+        reasoning: ReasoningParser | None = None,
+        show_reasoning: bool = True,
+        hidden: frozenset[int] = frozenset(),
     ) -> None:
         self.index = index
         self.tokens = 0
         self._detokenizer = Detokenizer(decode)
         self._stops = StopStrings(stops)
         self._tool_calls = tool_calls
+        self._reasoning = reasoning
+        """Asked until its part is over."""
+        self._show_reasoning = show_reasoning
+        self._reasoning_tokens = None if reasoning is None else 0
+        self._hidden = hidden
 
     def add(self, token: int, *, ended: bool = False, cut: bool = False) -> Delta:
         """Take the next token.
@@ -140,24 +156,44 @@ class SequenceText:
         limit on tokens is reached with it.
         """
         self.tokens += 1
-        piece = "" if ended else self._detokenizer.add(token)
+        piece = "" if ended or self._hides(token) else self._detokenizer.add(token)
         if ended or cut:
             piece += self._detokenizer.rest()
+        thought = ""
+        if self._reasoning is not None:
+            thought, piece = self._think(self._reasoning, piece, last=ended or cut)
         text, stopped = self._stops.add(piece)
         if stopped or ended:
-            return self._close(text + self._stops.rest(), Finish.STOP)
+            return self._close(thought, text + self._stops.rest(), Finish.STOP)
         if cut:
-            return self._close(text + self._stops.rest(), Finish.LENGTH)
+            return self._close(thought, text + self._stops.rest(), Finish.LENGTH)
         calls: tuple[ToolCall, ...] = ()
         if self._tool_calls is not None:
             text, calls = self._tool_calls.add(text)
-        return Delta(self.index, text, calls, None, self.tokens)
+        return Delta(self.index, text, calls, None, self.tokens, thought, self._reasoning_tokens)
 
-    def _close(self, text: str, finish: Finish) -> Delta:
+    def _hides(self, token: int) -> bool:
+        if token not in self._hidden:
+            return False
+        return self._tool_calls is None or not self._tool_calls.inside
+
+    def _think(self, parser: ReasoningParser, piece: str, *, last: bool) -> tuple[str, str]:
+        """Thinking and answer in what has come."""
+        thought, said = parser.add(piece)
+        if last:
+            rest, more = parser.finish()
+            thought, said = thought + rest, said + more
+        self._reasoning_tokens = parser.tokens
+        if parser.over:
+            self._reasoning = None
+        return thought if self._show_reasoning else "", said
+
+    def _close(self, thought: str, text: str, finish: Finish) -> Delta:
         calls: tuple[ToolCall, ...] = ()
         if self._tool_calls is not None:
             text, calls = self._tool_calls.add(text)
-            text += self._tool_calls.rest()
+            more, last = self._tool_calls.finish()
+            text, calls = text + more, calls + last
             if self._tool_calls.count and finish is Finish.STOP:
                 finish = Finish.TOOL_CALLS
-        return Delta(self.index, text, calls, finish, self.tokens)
+        return Delta(self.index, text, calls, finish, self.tokens, thought, self._reasoning_tokens)

@@ -73,6 +73,14 @@ class TemplatePrompts:
             text = self._tokenizer.decode(list(tokens), skip_special_tokens=True)
         return text
 
+    def decode_all(self, tokens: Sequence[int]) -> str:
+        """The same with special tokens."""
+        if self._fast is not None:
+            text: str = self._fast.decode(tokens, skip_special_tokens=False)
+        else:
+            text = self._tokenizer.decode(list(tokens), skip_special_tokens=False)
+        return text
+
     def _encode(self, text: str, *, special: bool, param: str) -> list[int]:
         try:
             if self._fast is not None:

@@ -1,8 +1,20 @@
 import pytest
 from tokenizers import Tokenizer, decoders, models
 
+from backends.inprocess.reasoning import REASONING_FORMATS, ReasoningParser
 from backends.inprocess.text import Delta, Detokenizer, Finish, SequenceText, StopStrings
+from backends.inprocess.tool_call_formats import HERMES
 from backends.inprocess.tool_calls import ToolCall, ToolCallParser
+
+TOOLS = [{"type": "function", "function": {"name": "f"}}]
+
+
+def calls(*, eager=False):
+    return ToolCallParser(HERMES, TOOLS, eager=eager)
+
+
+def thinking(*, opened=False):
+    return ReasoningParser(REASONING_FORMATS["qwen3"], opened=opened)
 
 
 def letters(tokens):
@@ -173,14 +185,84 @@ class TestSequenceText:
         deltas = say(
             "",
             pieces=["<tool", '_call>\n{"name": "f", ', '"arguments": {"x": 1}}\n</tool_call>'],
-            tool_calls=ToolCallParser(),
+            tool_calls=calls(),
         )
-        calls = [call for delta in deltas for call in delta.tool_calls]
-        assert calls == [ToolCall(0, "f", '{"x": 1}')]
+        called = [call for delta in deltas for call in delta.tool_calls]
+        assert called == [ToolCall(0, "f", '{"x": 1}')]
         assert deltas[-1].finish is Finish.TOOL_CALLS
 
     def test_a_tool_call_cut_off_is_text_and_the_reason_stays(self):
-        sequence = SequenceText(0, letters, tool_calls=ToolCallParser())
+        sequence = SequenceText(0, letters, tool_calls=calls())
         for letter in "<tool_call>{":
             sequence.add(ord(letter))
         assert sequence.add(ord("}"), cut=True) == Delta(0, "<tool_call>{}", (), Finish.LENGTH, 13)
+
+    def test_a_streamed_call_leaves_as_it_is_written(self):
+        deltas = say(
+            "",
+            pieces=[
+                "<tool_call>",
+                '{"name": "f", "argu',
+                'ments": {"x"',
+                ": 1",
+                "}}",
+                "</tool_call>",
+            ],
+            tool_calls=calls(eager=True),
+        )
+        assert [delta.tool_calls for delta in deltas if delta.tool_calls] == [
+            (ToolCall(0, "f", ""), ToolCall(0, "", '{"x"')),
+            (ToolCall(0, "", ": 1"),),
+            (ToolCall(0, "", "}"),),
+        ]
+        assert deltas[-1].finish is Finish.TOOL_CALLS
+
+    def test_a_streamed_call_that_is_cut_off_has_the_reason_length(self):
+        sequence = SequenceText(0, letters, tool_calls=calls(eager=True))
+        for letter in '<tool_call>{"name": "f", "arguments": {"x":':
+            sequence.add(ord(letter))
+        last = sequence.add(ord(" "), cut=True)
+        assert (last.text, last.tool_calls) == ("", (ToolCall(0, "", " "),))
+        assert last.finish is Finish.LENGTH
+
+    def test_thinking_has_neither_stop_strings_nor_calls(self):
+        thought = 'stop <tool_call>{"name": "f", "arguments": {}}</tool_call>'
+        deltas = say(
+            "Hi",
+            pieces=["<think>", thought, "</think>", "Hi", " stop", "more"],
+            stops=[" stop"],
+            tool_calls=calls(),
+            reasoning=thinking(),
+        )
+        assert "".join(delta.reasoning for delta in deltas) == thought
+        assert (deltas[-1].finish, deltas[-1].reasoning_tokens) == (Finish.STOP, 1)
+
+    def test_thinking_that_is_cut_off_is_no_text(self):
+        sequence = SequenceText(0, letters, reasoning=thinking(opened=True))
+        for letter in "I <":
+            sequence.add(ord(letter))
+        assert sequence.add(ord("/"), cut=True) == Delta(0, "", (), Finish.LENGTH, 4, " </", 4)
+
+    def test_thinking_that_nobody_wants_is_counted(self):
+        deltas = say(
+            "Hi",
+            pieces=["<think>", "Hm", "</think>", "Hi"],
+            reasoning=thinking(),
+            show_reasoning=False,
+        )
+        assert not any(delta.reasoning for delta in deltas)
+        assert deltas[-1].reasoning_tokens == 1
+
+    def test_special_tokens_are_text_inside_a_call_only(self):
+        words = ["a", "<|x|>", '<tool_call>{"name": "f", "arguments": {"b": "', '"}}</tool_call>']
+        sequence = SequenceText(
+            0,
+            lambda tokens: "".join(words[token] for token in tokens),
+            tool_calls=calls(),
+            hidden=frozenset({1}),
+        )
+        deltas = [sequence.add(token) for token in (1, 0, 1, 2, 1, 3, 1)]
+        assert "".join(delta.text for delta in deltas) == "a"
+        assert [call for delta in deltas for call in delta.tool_calls] == [
+            ToolCall(0, "f", '{"b": "<|x|>"}')
+        ]
