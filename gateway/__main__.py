@@ -7,9 +7,9 @@ import sys
 from collections.abc import Sequence
 
 from gateway import __version__
-from gateway.cli import check, schema, serve
+from gateway.cli import check, conform, schema, serve
 
-COMMANDS = (serve, check, schema)
+COMMANDS = (serve, check, conform, schema)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

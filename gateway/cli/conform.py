@@ -1,0 +1,168 @@
+"""`gateway conform MODEL…`: hold the engines behind models to what they promise.
+
+The engines are started as `gateway serve` would, and asked directly: what is told is what the
+engine does, before the gateway makes the best of it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import sys
+from collections import Counter
+from collections.abc import Iterable
+from itertools import combinations
+from pathlib import Path
+
+import msgspec
+
+from gateway import config
+from gateway.config.structs import Config
+from gateway.conform.agreement import Agreement, compare, say_all
+from gateway.conform.asking import Target
+from gateway.conform.examine import examine, until_ready
+from gateway.conform.finding import Finding, Outcome
+from gateway.conform.report import Report, table
+from gateway.control.engines import Engines, StartError
+from gateway.errors import ModelNotFound
+from gateway.routing.table import Route, Table
+
+WRONG = 2
+"""The exit code for a file with mistakes, or a model that it does not have."""
+BROKEN = 1
+"""The exit code for a broken promise, or an engine that does not start."""
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command to the ones `gateway` knows."""
+    parser = subparsers.add_parser("conform", help="try what the engines behind models promise")
+    parser.add_argument("models", nargs="+", metavar="MODEL", help="all their replicas are tried")
+    parser.add_argument("--file", type=Path, default=Path("routing.yaml"), metavar="FILE")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument(
+        "--agree",
+        type=_share,
+        default=0.0,
+        metavar="SHARE",
+        help="what any two replicas must say alike, from 0 (the default) to 1",
+    )
+    parser.add_argument(
+        "--wait",
+        type=float,
+        default=300.0,
+        metavar="SECONDS",
+        help="how long a replica may take to get ready (default: 300)",
+    )
+    parser.set_defaults(run=run)
+
+
+def _share(text: str) -> float:
+    share = float(text)
+    if not 0 <= share <= 1:
+        raise argparse.ArgumentTypeError(f"expected a number from 0 to 1, found {text}")
+    return share
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print what came of it, progress on standard error; the exit code."""
+    try:
+        checked = config.load(args.file, os.environ)
+        routes = _resolve(checked, args.models)
+    except config.ConfigErrors as errors:
+        print(errors, file=sys.stderr)
+        return WRONG
+    except ModelNotFound as error:
+        print(f"{args.file}: {error.message}", file=sys.stderr)
+        return WRONG
+    try:
+        report = asyncio.run(_conform(_only(checked, routes), args))
+    except StartError as error:
+        print(error, file=sys.stderr)
+        return BROKEN
+    print(msgspec.json.encode(report).decode() if args.json else table(report))
+    for line in report.broken:
+        _tell(f"broken: {line}")
+    return BROKEN if report.broken else 0
+
+
+def _resolve(checked: Config, models: Iterable[str]) -> list[Route]:
+    """The routes of `models`, without replicas. Raises `ModelNotFound`."""
+    names = Table.build(checked, dict.fromkeys(checked.backends, ()))
+    return [names.resolve(model) for model in models]
+
+
+def _only(checked: Config, routes: Iterable[Route]) -> Config:
+    """The part of `checked` that leads to `routes`: no other engine is started."""
+    models = {route.name: checked.models[route.name] for route in routes}
+    needed = {arm.backend for model in models.values() for arm in model.arms().values()}
+    backends = {name: options for name, options in checked.backends.items() if name in needed}
+    return msgspec.structs.replace(checked, models=models, backends=backends)
+
+
+async def _conform(checked: Config, args: argparse.Namespace) -> Report:
+    engines = Engines()
+    try:
+        plan = engines.plan(checked)
+        _tell(f"starting {', '.join(checked.backends)}")
+        await engines.start(plan)
+        targets = _targets(engines.commit(plan).table, args.models)
+        return await _examine_all(targets, args)
+    finally:
+        await engines.stop()
+
+
+async def _examine_all(targets: list[Target], args: argparse.Namespace) -> Report:
+    findings: list[Finding] = []
+    answering: list[Target] = []
+    for target in targets:
+        findings.append(await until_ready(target, args.wait))
+        _progress(findings[-1])
+        if findings[-1].outcome is not Outcome.KEPT:
+            continue
+        answering.append(target)
+        async for finding in examine(target):
+            findings.append(finding)
+            _progress(finding)
+    return Report(
+        findings=tuple(findings),
+        agreements=await _agreements(answering),
+        agree=args.agree,
+    )
+
+
+async def _agreements(targets: list[Target]) -> tuple[Agreement, ...]:
+    if len(targets) < 2:
+        return ()
+    _tell("comparing greedy answers")
+    said = {target.name: await say_all(target) for target in targets}
+    return tuple(compare(one, other, said) for one, other in combinations(said, 2))
+
+
+def _targets(routing: Table, models: Iterable[str]) -> list[Target]:
+    """Every replica behind `models`, once for each name that it is asked by."""
+    found = {
+        (replica.id, variant.upstream_model(model)): replica
+        for model in models
+        for variant in routing.resolve(model).variants
+        for replica in variant.replicas
+    }
+    seen = Counter(replica for replica, _ in found)
+    return [
+        Target(
+            name=name if seen[name] == 1 else f"{name} as {upstream}",
+            backend=replica.backend,
+            address=replica.address,
+            model=upstream,
+        )
+        for (name, upstream), replica in found.items()
+    ]
+
+
+def _progress(finding: Finding) -> None:
+    detail = f": {finding.detail}" if finding.detail else ""
+    _tell(f"{finding.target}: {finding.check}: {finding.outcome}{detail}")
+
+
+def _tell(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)

@@ -1,0 +1,116 @@
+"""Ask one replica one question. Whatever goes wrong is part of the answer; every wait ends."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from backends.base import Backend, BackendError, Endpoint, Reply, Request, RequestRefused
+from backends.engine_error import EngineError, parse_error
+from backends.malformed import MALFORMED
+from backends.sse import is_event_stream
+
+Fields = Mapping[str, Any]
+
+ANSWER_TIMEOUT = 120.0
+"""Seconds for one answer: a large model on a slow machine, and a short answer."""
+_LONGEST_ANSWER = 16 << 20
+
+
+class Target(msgspec.Struct, frozen=True, kw_only=True, eq=False):
+    """One replica, and what it calls the model."""
+
+    name: str
+    """What the report calls it: unique in it."""
+    backend: Backend
+    address: str
+    model: str
+
+
+class Answer(msgspec.Struct, frozen=True, kw_only=True):
+    """What a replica said; `status` is 0 where there is no answer, and `failure` says why."""
+
+    status: int
+    body: bytes = b""
+    failure: str = ""
+    streamed: bool = False
+
+    @property
+    def ok(self) -> bool:
+        """It is an answer to the question."""
+        return 200 <= self.status < 300
+
+    @property
+    def refused(self) -> bool:
+        """The replica said a clear no: the request is at fault, or it lacks what was asked."""
+        return 400 <= self.status < 500 or self.status == 501
+
+    @property
+    def error(self) -> EngineError:
+        """What it says went wrong."""
+        if self.failure:
+            return EngineError(self.failure)
+        return parse_error(self.status, self.body)
+
+    def json(self) -> Any:
+        """The body; None where it is no JSON."""
+        try:
+            return msgspec.json.decode(self.body)
+        except MALFORMED:
+            return None
+
+    def told(self) -> str:
+        """In a few words, for reports."""
+        if self.failure:
+            return self.failure
+        said = "an answer" if self.ok else self.error.message
+        return f"HTTP {self.status}: {said}"
+
+
+def request(target: Target, endpoint: Endpoint, fields: Fields, *, stream: bool = False) -> Request:
+    """The request for `fields`, in which the model's name need not stand."""
+    asked = {"model": target.model, **fields}
+    if stream:
+        asked["stream"] = True
+    body = msgspec.json.encode(asked)
+    return Request(endpoint=endpoint, body=body, stream=stream)
+
+
+async def ask(
+    target: Target,
+    endpoint: Endpoint,
+    fields: Fields,
+    *,
+    stream: bool = False,
+    timeout: float = ANSWER_TIMEOUT,
+) -> Answer:
+    """Ask, and take all that comes, within `timeout` seconds. Raises nothing but cancellation."""
+    try:
+        async with asyncio.timeout(timeout):
+            asked = request(target, endpoint, fields, stream=stream)
+            reply = await target.backend.send(target.address, asked)
+            return await _take(reply)
+    except TimeoutError:
+        return Answer(status=0, failure=f"no whole answer within {timeout:g} s")
+    except RequestRefused as error:
+        said = {"message": error.message, "param": error.param, "code": error.code}
+        return Answer(status=error.status, body=msgspec.json.encode({"error": said}))
+    except BackendError as error:
+        return Answer(status=0, failure=f"{error.stage}: {error.message}")
+
+
+async def _take(reply: Reply) -> Answer:
+    pieces, size = [], 0
+    try:
+        async for piece in reply.body:
+            pieces.append(piece)
+            size += len(piece)
+            if size > _LONGEST_ANSWER:
+                return Answer(status=0, failure=f"an answer of more than {_LONGEST_ANSWER} bytes")
+    finally:
+        await reply.body.aclose()
+    streamed = is_event_stream(reply.headers)
+    return Answer(status=reply.status, body=b"".join(pieces), streamed=streamed)

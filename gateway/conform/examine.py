@@ -1,0 +1,37 @@
+"""All checks on one replica, one after the other, so that none disturbs another."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+from backends.capabilities import Capability
+from gateway.conform.asking import Target
+from gateway.conform.cancelling import DEPARTURES, leave
+from gateway.conform.finding import Finding, Outcome
+from gateway.conform.probes import try_capability
+from gateway.conform.promises import PROMISES, hold
+
+_LOOK_EVERY = 0.25
+
+
+async def until_ready(target: Target, within: float) -> Finding:
+    """Wait until the replica may take traffic, for `within` seconds."""
+    deadline = asyncio.get_running_loop().time() + within
+    while not (said := await target.backend.probe(target.address)).ready:
+        if asyncio.get_running_loop().time() >= deadline:
+            return Finding(target.name, "ready", Outcome.BROKEN, said.reason)
+        await asyncio.sleep(_LOOK_EVERY)
+    return Finding(target.name, "ready", Outcome.KEPT)
+
+
+async def examine(target: Target) -> AsyncIterator[Finding]:
+    """Each finding as it is made."""
+    for capability in Capability:
+        yield await try_capability(target, capability)
+    if Capability.CHAT not in target.backend.capabilities:
+        return
+    for promise in PROMISES:
+        yield await hold(target, promise)
+    for departure in DEPARTURES:
+        yield await leave(target, departure)
