@@ -36,6 +36,8 @@ ELSEWHERE = {
     "gateway/errors.py": "tests/faults/test_dialects.py, in each dialect",
     "gateway/policies/base.py": "an interface: tests/gateway/policies",
     "gateway/telemetry/series.py": "tests/gateway/telemetry/test_metrics.py",
+    "gateway/wire/translate/chat_request.py": "tests/gateway/wire/translate, by both dialects",
+    "gateway/wire/translate/writer.py": "tests/gateway/wire/translate, by both dialects",
     "gateway/wire/usage.py": "tests/gateway/wire/test_watch.py",
 }
 """Modules with code and without a test file of their own, and where they are tested."""
