@@ -143,6 +143,7 @@ class Gateway:
                 ready=replica.may_take_traffic(now),
                 outstanding=replica.outstanding,
                 load=replica.backend.load(replica.address),
+                supervised=replica.backend.supervised(replica.address),
             )
             for replica in self._state.snapshot.replicas
         ]

@@ -10,11 +10,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterable
+from functools import partial
 
 import msgspec
 
 from backends.base import Backend, BackendError, Options, Readiness
+from backends.launch.backend import LaunchedBackend
 from gateway.config.structs import Config
+from gateway.control.residency import MemoryResidency
 from gateway.control.state import Snapshot
 from gateway.routing.replica import Replica
 from gateway.routing.table import Table
@@ -50,6 +53,7 @@ class Engines:
     """Opens, starts and stops backends; makes and keeps their replicas."""
 
     def __init__(self) -> None:
+        self._residency = MemoryResidency()
         self._opened: dict[str, Opened] = {}
         self._retired: set[Opened] = set()
         """No longer in force, and not yet stopped."""
@@ -65,7 +69,7 @@ class Engines:
         for name, options in config.backends.items():
             known = self._opened.get(name)
             if known is None or known.options != options:
-                known = Opened(name, options, _open(name, options))
+                known = Opened(name, options, self._open(name, options))
                 fresh.append(known)
             opened[name] = known
         kept = set(map(id, opened.values()))
@@ -87,6 +91,7 @@ class Engines:
     def commit(self, plan: Plan) -> Snapshot:
         """Make `plan` the one in force: its replicas, and the table that leads to them."""
         self._opened = plan.opened
+        self._residency.set_limit(plan.config.memory_limit)
         self._retired.update(plan.retired)
         replicas = {
             name: tuple(self._replica(opened, address) for address in opened.backend.addresses)
@@ -109,6 +114,22 @@ class Engines:
             if isinstance(result, BaseException):
                 logger.error("backend %s did not stop cleanly: %r", one.name, result)
 
+    def _open(self, name: str, options: Options) -> Backend:
+        try:
+            backend = options.open(name)
+        except (ValueError, ImportError, BackendError) as error:
+            raise StartError(f"backend {name!r}: {error}") from error
+        if isinstance(backend, LaunchedBackend):
+            backend.join(self._residency)
+            backend.on_change = partial(self._observe, name, backend)
+        return backend
+
+    def _observe(self, name: str, backend: Backend, address: str, readiness: Readiness) -> None:
+        """Take note at once of what a child process does, rather than at the next probe."""
+        replica = self._replicas.get(Replica(name, backend, address).id)
+        if replica is not None and replica.backend is backend:
+            replica.observe(readiness)
+
     def _replica(self, opened: Opened, address: str) -> Replica:
         fresh = Replica(opened.name, opened.backend, address)
         known = self._replicas.get(fresh.id)
@@ -118,13 +139,6 @@ class Engines:
         # The same replica may be spelled differently now, and the adapter knows its own spelling.
         known.backend, known.address = opened.backend, address
         return known
-
-
-def _open(name: str, options: Options) -> Backend:
-    try:
-        return options.open(name)
-    except (ValueError, ImportError, BackendError) as error:
-        raise StartError(f"backend {name!r}: {error}") from error
 
 
 async def _start(opened: Opened) -> None:

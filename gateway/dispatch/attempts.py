@@ -11,18 +11,25 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Iterator, Sequence
 from random import Random
 
 import msgspec
 
+from backends.base import BackendError
 from gateway.config import structs
 from gateway.dispatch.ability import UNSUPPORTED, cannot_serve, is_able
 from gateway.dispatch.answer import Answer, open_answer
 from gateway.dispatch.ask import Ask
 from gateway.dispatch.attempt import Attempt, AttemptFailedError
 from gateway.dispatch.translate import cannot_translate
-from gateway.dispatch.verdict import Failure
+from gateway.dispatch.verdict import (
+    TOTAL_TIMEOUT,
+    Failure,
+    judge_not_ready,
+    judge_timeout,
+)
+from gateway.dispatch.watchdog import WaitTooLongError
 from gateway.routing.replica import Replica
 from gateway.routing.retry_budget import RetryBudget
 from gateway.routing.split import choose_among, choose_variant, sticky_key
@@ -99,8 +106,13 @@ class Attempts:
     async def _try(
         self, ask: Ask, route: Route, variant: Variant, replica: Replica, deadline: float
     ) -> Answer | Failure:
-        ask.record.attempts += 1
         ask.record.replica = replica.id
+        readying = replica.backend.readying(replica.address)
+        if readying is not None:
+            failure = await _until_ready(ask, replica, readying, deadline)
+            if failure is not None:
+                return failure
+        ask.record.attempts += 1
         attempt = Attempt(ask, route, variant, replica, deadline=deadline, metrics=self._metrics)
         try:
             return await open_answer(attempt)
@@ -193,6 +205,22 @@ def wait_before(
     span = min(retry.backoff * 2 ** len(before), retry.max_backoff)
     wanted = before[-1].failure.retry_after or 0.0
     return max(wanted, rng.uniform(retry.backoff, span))
+
+
+async def _until_ready(
+    ask: Ask, replica: Replica, readying: Awaitable[None], deadline: float
+) -> Failure | None:
+    """Wait for an engine that is being started; why it does not come, if so.
+
+    Only the whole request's time counts: no engine gives its first token while it loads.
+    """
+    try:
+        await ask.watchdog.wait(readying, deadline)
+    except WaitTooLongError:
+        return judge_timeout(TOTAL_TIMEOUT, ask.route.timeouts.total, replica.id)
+    except BackendError as error:
+        return judge_not_ready(error, replica.id)
+    return None
 
 
 def _chain(ask: Ask) -> Iterator[Route]:

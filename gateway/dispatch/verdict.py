@@ -41,6 +41,8 @@ TOTAL_TIMEOUT = "total_timeout"
 
 _RETRY_SOON = 1.0
 """Seconds: what `Retry-After` says where nothing better is known."""
+_WHILE_STARTING = 10.0
+"""The same, where an engine has to be started first."""
 _PLAUSIBLE_WAIT = 3600.0
 
 
@@ -73,6 +75,17 @@ def judge_exception(error: BackendError, replica: str) -> Failure:
     if error.cause is Cause.UNSUPPORTED:
         return _unsupported(message)
     return Failure(cause=error.cause, error=UpstreamFailed(message))
+
+
+def judge_not_ready(error: BackendError, replica: str) -> Failure:
+    """An engine that the gateway starts itself is not there, and will not be in time."""
+    message = f"replica {replica}: {error.message}"
+    return Failure(
+        cause=error.cause,
+        error=Unavailable(message, retry_after=_WHILE_STARTING),
+        blame=False,
+        silent=True,
+    )
 
 
 def judge_status(

@@ -26,7 +26,7 @@ from prometheus_client import (
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from backends.base import Endpoint, Load
+from backends.base import Endpoint, Load, Supervised
 from gateway.telemetry import names
 from gateway.telemetry.record import RequestRecord
 from gateway.telemetry.series import Counter, CounterFamily, Histogram, HistogramFamily
@@ -49,6 +49,8 @@ class ReplicaState(msgspec.Struct, frozen=True):
     """Attempts running on it."""
     load: Load | None = None
     """What its engine has to do, where that is in this process."""
+    supervised: Supervised | None = None
+    """How its engine is doing, where the gateway runs it in a process of its own."""
 
 
 class InFlight:
@@ -307,6 +309,7 @@ class _LiveCollector(Collector):
             "Sequences that wait for a place among them.",
             labels=names.REPLICA_LABELS,
         )
+        engines = _EngineFamilies()
         for state in self.replicas():
             where = (state.backend, state.replica)
             ready.add_metric(where, float(state.ready))
@@ -314,4 +317,35 @@ class _LiveCollector(Collector):
             if state.load is not None:
                 running.add_metric(where, state.load.running)
                 waiting.add_metric(where, state.load.waiting)
-        yield from (ready, outstanding, running, waiting)
+            if state.supervised is not None:
+                engines.add(where, state.supervised)
+        yield from (ready, outstanding, running, waiting, *engines.families)
+
+
+class _EngineFamilies:
+    """What is told of engines that the gateway runs in processes of their own."""
+
+    def __init__(self) -> None:
+        self._state = GaugeMetricFamily(
+            names.ENGINE_STATE,
+            "1 for what an engine started by the gateway is doing now.",
+            labels=(*names.REPLICA_LABELS, names.label(names.STATE)),
+        )
+        self._restarts = CounterMetricFamily(
+            names.ENGINE_RESTARTS,
+            "Starts of an engine after its first.",
+            labels=names.REPLICA_LABELS,
+        )
+        self._memory = GaugeMetricFamily(
+            names.ENGINE_MEMORY,
+            "Resident memory of an engine started by the gateway.",
+            labels=names.REPLICA_LABELS,
+        )
+        self.families = (self._state, self._restarts, self._memory)
+
+    def add(self, where: tuple[str, str], supervised: Supervised) -> None:
+        """Tell one replica."""
+        self._state.add_metric((*where, supervised.state), 1.0)
+        self._restarts.add_metric(where, supervised.restarts)
+        if supervised.memory is not None:
+            self._memory.add_metric(where, supervised.memory)

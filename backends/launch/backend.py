@@ -1,0 +1,180 @@
+"""Engines that the gateway has started, as a backend: one adapter for each life of each replica.
+
+Replicas are told apart by a number, so that a restart on another socket is no other replica.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from backends.base import (
+    Backend,
+    BackendError,
+    ByteStream,
+    Cause,
+    Readiness,
+    Reply,
+    Request,
+    Stage,
+    Supervised,
+)
+from backends.launch.argv import secrets_of
+from backends.launch.engine_log import EngineLog, log_file
+from backends.launch.life import Life
+from backends.launch.restarts import Restarts
+from backends.launch.supervisor import Phase, Residency, Supervisor
+from backends.options import Launch, LaunchableOptions
+
+
+class LaunchedBackend(Backend):
+    """The replicas of one `launch`."""
+
+    def __init__(self, name: str, options: LaunchableOptions, launch: Launch) -> None:
+        self.name = name
+        self._options = options
+        self._launch = launch
+        self.addresses = tuple(map(str, range(options.count)))
+        self.on_change: Callable[[str, Readiness], None] | None = None
+        """Told the address and its readiness whenever that changes."""
+        self._folder: Path | None = None
+        self._logs: dict[str, EngineLog] = {}
+        # What it can do is what the adapter of a running engine can.
+        kind = msgspec.structs.replace(options, launch=None, replicas=("unix:/none",)).connect(name)
+        self.provider = kind.provider
+        self.capabilities, self.conditional = kind.capabilities, kind.conditional
+        self._supervisors = {address: self._supervise(address) for address in self.addresses}
+
+    def join(self, residency: Residency) -> None:
+        """Ask `residency` before an engine is started."""
+        for supervisor in self._supervisors.values():
+            supervisor.residency = residency
+            residency.join(supervisor)
+
+    async def start(self) -> None:
+        """Start what is to be preloaded and has room, until it is ready. Raises `BackendError`."""
+        self._folder = Path(tempfile.mkdtemp(prefix="llm-gateway-"))
+        for address, supervisor in self._supervisors.items():
+            file = log_file(supervisor.id, os.environ)
+            self._logs[address] = EngineLog(supervisor.id, file, secrets_of(self._options))
+            supervisor.start()
+        if not self._launch.preload:
+            return
+        woken = [one for one in self._supervisors.values() if self._wake(one)]
+        try:
+            async with asyncio.TaskGroup() as starting:
+                for supervisor in woken:
+                    starting.create_task(supervisor.settled())
+        except BaseExceptionGroup as group:
+            raise group.exceptions[0] from None
+
+    async def send(self, address: str, request: Request) -> Reply:
+        """Ask the engine at `address`, which is ready; see `readying`."""
+        supervisor = self._supervisors[address]
+        life = supervisor.life
+        if life is None:
+            reason = supervisor.readiness.reason
+            raise BackendError(Stage.CONNECT, Cause.REFUSED, f"the engine is not ready: {reason}")
+        end = supervisor.begin()
+        try:
+            reply = await life.adapter.send(life.address, request)
+        except BaseException:
+            end()
+            raise
+        return Reply(reply.status, reply.headers, _Counted(reply.body, end))
+
+    def readying(self, address: str) -> Awaitable[None] | None:
+        """See `Backend.readying`."""
+        supervisor = self._supervisors[address]
+        return None if supervisor.phase is Phase.READY else supervisor.until_ready()
+
+    async def probe(self, address: str) -> Readiness:
+        """Its phase, and, of one that serves, what the engine itself says."""
+        supervisor = self._supervisors[address]
+        life = supervisor.life
+        if life is None:
+            return supervisor.readiness
+        said = await life.adapter.probe(life.address)
+        return said if supervisor.life is life else supervisor.readiness
+
+    def supervised(self, address: str) -> Supervised:
+        """See `Backend.supervised`."""
+        return self._supervisors[address].supervised
+
+    async def stop(self) -> None:
+        """Stop every engine, with its grace."""
+        supervisors = self._supervisors.values()
+        await asyncio.gather(*(one.stop() for one in supervisors))
+        for supervisor in supervisors:
+            if supervisor.residency is not None:
+                supervisor.residency.leave(supervisor)
+        for log in self._logs.values():
+            log.close()
+        if self._folder is not None:
+            await asyncio.to_thread(shutil.rmtree, self._folder, ignore_errors=True)
+
+    def _supervise(self, address: str) -> Supervisor:
+        def make_life(number: int) -> Life:
+            assert self._folder is not None, "there is no life before start"
+            socket = self._folder / f"{address}-{number}.sock"
+            log = self._logs[address]
+            return Life(self.name, self._options, self._launch, socket, log)
+
+        def tell(readiness: Readiness) -> None:
+            if self.on_change is not None:
+                self.on_change(address, readiness)
+
+        return Supervisor(
+            f"{self.name}@{address}",
+            self._launch,
+            make_life,
+            Restarts(random.uniform),
+            tell,
+            estimate=weights_size(self._launch.model),
+        )
+
+    @staticmethod
+    def _wake(supervisor: Supervisor) -> bool:
+        if supervisor.residency is not None:
+            return supervisor.residency.admit_at_once(supervisor)
+        supervisor.wake()
+        return True
+
+
+class _Counted:
+    """A body whose end is told."""
+
+    __slots__ = ("_body", "_end")
+
+    def __init__(self, body: ByteStream, end: Callable[[], None]) -> None:
+        self._body = body
+        self._end = end
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    def __anext__(self) -> Coroutine[Any, Any, bytes]:
+        return self._body.__anext__()
+
+    async def aclose(self) -> None:
+        self._end()
+        await self._body.aclose()
+
+
+def weights_size(model: str) -> int:
+    """Bytes of the files of a model; 0 for one that is not on this machine yet."""
+    place = Path(model)
+    try:
+        if place.is_dir():
+            return sum(file.stat().st_size for file in place.glob("*.safetensors"))
+        return place.stat().st_size if place.is_file() else 0
+    except OSError:
+        return 0

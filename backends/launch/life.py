@@ -1,0 +1,147 @@
+"""One run of an engine: its process, and the adapter that speaks to it. A restart is another life.
+
+It listens on a Unix socket in a folder that only the gateway's user can enter. So there is no port
+that somebody could take in between, and nobody else on the machine can reach the engine.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from backends.base import BackendError, Endpoint, Readiness, Reply, Request, RequestRefused
+from backends.launch.argv import command_line, environment
+from backends.options import Launch, LaunchableOptions
+from backends.process import ChildProcess, Ended, LogSink, ProcessError
+
+_FIRST_LOOK = 0.05
+_SLOWEST_LOOK = 1.0
+_SHOWN_LINES = 3
+_CANNOT = frozenset({400, 404, 405, 422, 501})
+"""Statuses with which an engine says that its model is not made for this."""
+
+
+class EngineFailedError(Exception):
+    """The engine did not become ready, or ceased to be; the message says why."""
+
+
+class Life:
+    """Whoever starts it must `end` it."""
+
+    def __init__(
+        self, name: str, options: LaunchableOptions, launch: Launch, socket: Path, log: LogSink
+    ) -> None:
+        """`name` is the backend's; `options` has `launch`."""
+        self._launch = launch
+        self._socket = socket
+        self._model = options.model or name
+        self._env = environment(options, os.environ)
+        self.address = f"unix:{socket}"
+        self.adapter = msgspec.structs.replace(
+            options, launch=None, replicas=(self.address,)
+        ).connect(name)
+        self.process = ChildProcess(
+            command_line(options, str(socket)),
+            env=self._env,
+            log=log,
+            stop_timeout=launch.stop_timeout,
+        )
+
+    async def start(self) -> None:
+        """Until it has made its first token. Raises `EngineFailedError`."""
+        command = self.process.argv[0]
+        if shutil.which(command, path=self._env.get("PATH")) is None:
+            where = "is no executable" if "/" in command else "is not on PATH"
+            raise EngineFailedError(
+                f"{command} {where}: install it, or say where it is under `launch.command`"
+            )
+        self._socket.unlink(missing_ok=True)
+        try:
+            await self.process.start()
+        except ProcessError as error:
+            raise EngineFailedError(str(error)) from None
+        limit = self._launch.start_timeout
+        ready = asyncio.create_task(self._until_ready())
+        ended = asyncio.create_task(self.process.wait())
+        try:
+            await asyncio.wait({ready, ended}, timeout=limit, return_when=asyncio.FIRST_COMPLETED)
+            if ended.done():
+                raise EngineFailedError(self.obituary(ended.result()))
+            if not ready.done():
+                raise EngineFailedError(f"made no token within {limit:g} s of its start")
+            ready.result()
+        finally:
+            for task in (ready, ended):
+                task.cancel()
+            await asyncio.gather(ready, ended, return_exceptions=True)
+
+    async def make_token(self, within: float) -> Readiness:
+        """Ask for one token, whatever it is. Never raises `BackendError`."""
+        try:
+            async with asyncio.timeout(within):
+                return await self._make_token()
+        except TimeoutError:
+            return Readiness(False, f"made no token within {within:g} s")
+        except BackendError as error:
+            return Readiness(False, f"made no token: {error.message}")
+
+    async def end(self, *, kill: bool) -> None:
+        """Stop the engine, or kill it where it would not listen; replies still open are cut."""
+        # Connections first: some engines wait for their streams to be left.
+        await self.adapter.stop()
+        await (self.process.kill() if kill else self.process.stop())
+        with contextlib.suppress(OSError):
+            self._socket.unlink(missing_ok=True)
+
+    def obituary(self, ended: Ended) -> str:
+        """How it has ended, with its last words."""
+        lines = " | ".join(self.process.last_lines[-_SHOWN_LINES:])
+        return f"{ended}: {lines}" if lines else str(ended)
+
+    async def _until_ready(self) -> None:
+        wait = _FIRST_LOOK
+        while not (await self.adapter.probe(self.address)).ready:
+            await asyncio.sleep(wait)
+            wait = min(wait * 1.5, _SLOWEST_LOOK)
+        while not (await self.make_token(self._launch.start_timeout)).ready:
+            await asyncio.sleep(_SLOWEST_LOOK)
+
+    async def _make_token(self) -> Readiness:
+        """A completion, or, of an engine that has none, an embedding.
+
+        One that has neither still answers: then there is no token to ask for.
+        """
+        asked = {"prompt": "Hi", "max_tokens": 1, "stream": False}
+        status = await self._status(Endpoint.COMPLETIONS, asked)
+        if status in _CANNOT:
+            status = await self._status(Endpoint.EMBEDDINGS, {"input": "Hi"})
+        if status < 300 or status in _CANNOT:
+            return Readiness(True)
+        return Readiness(False, f"answers HTTP {status} when asked for a token")
+
+    async def _status(self, endpoint: Endpoint, fields: dict[str, object]) -> int:
+        body = msgspec.json.encode({"model": self._model, **fields})
+        try:
+            reply = await self.adapter.send(self.address, Request(endpoint=endpoint, body=body))
+        except RequestRefused as refused:
+            return refused.status
+        return await _drained(reply)
+
+
+async def _drained(reply: Reply) -> int:
+    try:
+        async for _ in reply.body:
+            pass
+    finally:
+        await reply.body.aclose()
+    return reply.status
+
+
+LifeMaker = Callable[[int], Life]
+"""Makes the next life; the number tells it from those before."""

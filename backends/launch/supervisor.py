@@ -1,0 +1,435 @@
+"""Keeps one replica's engine alive: starts it, watches it, starts it again, lets it sleep.
+
+             ┌──────────── a request, room in memory ───────────┐
+             │                                                  ▼
+    asleep ◄─┴─ stopping ◄── idle, or room is wanted ── ready ◄─ starting ◄─┐
+                   │                                      │         │       │ after a wait
+                   ▼                                      └── died ─┴──► backing_off, crash_loop
+                stopped
+
+Rules of this file:
+
+- One task goes through the phases; others only tell it what is wanted, and wait for changes.
+- A death is known at once, from the process, and so is that the replica is not ready any more.
+- Nothing is put to sleep that has a request running or pending: looked at and decided in one step.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable
+from enum import StrEnum
+from typing import Protocol
+
+import msgspec
+
+from backends.base import BackendError, Cause, Readiness, Stage, Supervised
+from backends.launch.activity import Activity, Look
+from backends.launch.life import EngineFailedError, Life, LifeMaker
+from backends.launch.resident import resident_bytes
+from backends.launch.restarts import Restarts
+from backends.options import Launch
+
+logger = logging.getLogger(__name__)
+
+MAX_PENDING = 256
+"""Requests that may wait for one replica to be ready."""
+_TICK = 1.0
+"""Seconds between two looks at an engine that serves."""
+_MEASURE_EVERY = 15.0
+_PROBE_TIME = (1.0, 30.0)
+"""Seconds that a suspected engine has for one token, at least and at most."""
+_END_TIME = 30.0
+"""Seconds beyond `stop_timeout` until an engine must be gone."""
+
+
+class Phase(StrEnum):
+    """What a supervised engine is doing."""
+
+    ASLEEP = "asleep"
+    STARTING = "starting"
+    READY = "ready"
+    BACKING_OFF = "backing_off"
+    CRASH_LOOP = "crash_loop"
+    STOPPING = "stopping"
+    STOPPED = "stopped"
+
+
+class Tenant(Protocol):
+    """An engine that holds memory, as the owner of the memory sees it."""
+
+    id: str
+
+    @property
+    def resident(self) -> bool:
+        """Whether it holds its memory, or is about to."""
+        ...
+
+    @property
+    def busy(self) -> bool:
+        """Whether it has a request running or pending: then it stays."""
+        ...
+
+    @property
+    def last_used(self) -> float:
+        """When it was last asked, in the event loop's time."""
+        ...
+
+    @property
+    def memory(self) -> int:
+        """Bytes it holds or will hold; 0 where nobody knows yet."""
+        ...
+
+    def wake(self) -> None:
+        """Have it start: from now on it is resident."""
+        ...
+
+    async def sleep(self) -> None:
+        """Have it stop; returns when its memory is free."""
+        ...
+
+
+class Residency(Protocol):
+    """Decides which engines may be in memory."""
+
+    def join(self, tenant: Tenant) -> None:
+        """Know an engine, asleep or not."""
+        ...
+
+    def leave(self, tenant: Tenant) -> None:
+        """Forget one that is gone for good."""
+        ...
+
+    def admit_at_once(self, tenant: Tenant) -> bool:
+        """Wake it if there is room without sending anybody away."""
+        ...
+
+    async def admit(self, tenant: Tenant) -> None:
+        """Make room and wake it. Raises `BackendError` where there is none in time."""
+        ...
+
+    def changed(self) -> None:
+        """Somebody has become idle, or has gone."""
+        ...
+
+
+class _Verdict(msgspec.Struct, frozen=True):
+    """Why a life is over."""
+
+    why: str
+    wanted: bool = False
+    """It ends because it was told to."""
+    kill: bool = False
+    """It would not listen."""
+
+
+class Supervisor:
+    """The owner of one replica's engine. Whoever starts it must `stop` it."""
+
+    def __init__(
+        self,
+        replica: str,
+        launch: Launch,
+        make_life: LifeMaker,
+        restarts: Restarts,
+        on_change: Callable[[Readiness], None],
+        *,
+        estimate: int = 0,
+    ) -> None:
+        """`estimate`: bytes it will hold, for as long as it has not been measured."""
+        self.id = replica
+        self.life: Life | None = None
+        """The one that serves; None unless ready."""
+        self.phase = Phase.STOPPED
+        self.residency: Residency | None = None
+        self._reason = "not started"
+        self._launch = launch
+        self._make_life = make_life
+        self._restarts = restarts
+        self._on_change = on_change
+        self._activity = Activity(0.0)
+        self._lives = 0
+        self._wanted = False
+        self._closing = False
+        self._measured: int | None = None
+        self._estimate = estimate
+        self._told = asyncio.Event()
+        """Something is wanted of the task, or may have changed for it."""
+        self._changed = asyncio.Event()
+        self._admitting = asyncio.Lock()
+        self._task: asyncio.Task[None] | None = None
+
+    # As a tenant
+
+    @property
+    def resident(self) -> bool:
+        return self.phase not in (Phase.ASLEEP, Phase.STOPPED)
+
+    @property
+    def busy(self) -> bool:
+        return self._activity.busy
+
+    @property
+    def last_used(self) -> float:
+        return self._activity.last_used
+
+    @property
+    def memory(self) -> int:
+        return self._launch.memory or self._measured or self._estimate
+
+    def wake(self) -> None:
+        self._wanted = True
+        if self.phase is Phase.ASLEEP:
+            self._enter(Phase.STARTING, "starting")
+        self._told.set()
+
+    async def sleep(self) -> None:
+        assert not self.busy, "it has a request running or pending"
+        self._wanted = False
+        if self.resident:
+            self._enter(Phase.STOPPING, "making room for another engine")
+        self._told.set()
+        while self.resident and not self._wanted:
+            await self._changed.wait()
+
+    # As a replica
+
+    @property
+    def readiness(self) -> Readiness:
+        """Whether it may take traffic; one that sleeps may."""
+        ready = self.phase in (Phase.READY, Phase.ASLEEP)
+        return Readiness(ready, self._reason)
+
+    @property
+    def supervised(self) -> Supervised:
+        """How it is doing, for metrics."""
+        return Supervised(str(self.phase), max(0, self._lives - 1), self._measured)
+
+    def begin(self) -> Callable[[], None]:
+        """Count a request that is sent now; to be called back, once or more, when it has ended."""
+        loop = asyncio.get_running_loop()
+        activity, over = self._activity, False
+        activity.begin(loop.time())
+
+        def end() -> None:
+            nonlocal over
+            if not over:
+                over = True
+                activity.end(loop.time())
+                self._maybe_idle()
+
+        return end
+
+    async def until_ready(self) -> None:
+        """Wait until a request can be sent, waking the engine if it sleeps.
+
+        Raises `BackendError` if too many wait already, or it is not ready in time.
+        """
+        if self._activity.pending >= MAX_PENDING:
+            raise self._not_ready(f"{MAX_PENDING} requests wait for it already")
+        self._activity.pending += 1
+        try:
+            async with asyncio.timeout(self._launch.start_timeout):
+                while self.phase is not Phase.READY:
+                    await self._come_nearer()
+        except TimeoutError:
+            raise self._not_ready(f"is still {self.phase}: {self._reason}") from None
+        finally:
+            self._activity.pending -= 1
+            self._maybe_idle()
+
+    async def _come_nearer(self) -> None:
+        if self._closing or self.phase in (Phase.CRASH_LOOP, Phase.STOPPED):
+            raise self._not_ready(self._reason)
+        if self.phase is not Phase.ASLEEP:
+            await self._changed.wait()
+            return
+        async with self._admitting:
+            if self.phase is not Phase.ASLEEP:
+                return
+            if self.residency is None:
+                self.wake()
+            else:
+                await self.residency.admit(self)
+
+    def _not_ready(self, why: str) -> BackendError:
+        return BackendError(Stage.CONNECT, Cause.REFUSED, why)
+
+    # The task
+
+    def start(self) -> None:
+        """Begin, asleep; `wake` starts the engine."""
+        self._activity = Activity(asyncio.get_running_loop().time())
+        self._enter(Phase.ASLEEP, "asleep: the next request starts it")
+        self._task = asyncio.create_task(self._run())
+
+    async def settled(self) -> None:
+        """Until an engine that was woken is ready. Raises `BackendError` if it only dies."""
+        while self.phase not in (Phase.READY, Phase.CRASH_LOOP, Phase.STOPPED):
+            await self._changed.wait()
+        if self.phase is not Phase.READY:
+            raise self._not_ready(self._reason)
+
+    async def stop(self) -> None:
+        """Stop the engine, and never start it again. Idempotent."""
+        if self._task is None:
+            return
+        self._closing = True
+        self._told.set()
+        await asyncio.wait([self._task], timeout=self._launch.stop_timeout + _END_TIME)
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _run(self) -> None:
+        try:
+            while not self._closing:
+                if self._wanted:
+                    await self._live()
+                    continue
+                self._enter(Phase.ASLEEP, "asleep: the next request starts it")
+                self._note_idle()
+                await self._told.wait()
+                self._told.clear()
+        finally:
+            self._closing = True
+            self._enter(Phase.STOPPED, "stopped")
+            self._note_idle()
+
+    async def _live(self) -> None:
+        """One life, and the wait after it, if it ended by itself."""
+        loop = asyncio.get_running_loop()
+        self._lives += 1
+        self._enter(Phase.STARTING, "starting")
+        started, served_from = loop.time(), None
+        life = self._make_life(self._lives)
+        life.adapter.on_event = self._progress
+        verdict = _Verdict("its supervisor was ended", wanted=True, kill=True)
+        try:
+            logger.info("%s: starting %s", self.id, self._launch.model)
+            if await self._unless_told(life):
+                served_from = loop.time()
+                logger.info("%s: ready after %.1f s", self.id, served_from - started)
+                self.life = life
+                self._progress()
+                self._enter(Phase.READY, "")
+                verdict = await self._watch(life)
+            else:
+                verdict = _Verdict("told to stop while it started", wanted=True)
+        except EngineFailedError as error:
+            verdict = _Verdict(str(error), kill=True)
+        except Exception:
+            logger.exception("%s: the supervisor hit a bug", self.id)
+            verdict = _Verdict("the gateway failed to watch it", kill=True)
+        finally:
+            self.life = None
+            wait = self._after(verdict, served_from)
+            await life.end(kill=verdict.kill)
+        if wait:
+            await self._rest(wait)
+
+    def _after(self, verdict: _Verdict, served_from: float | None) -> float:
+        """Say what follows the end of a life; the seconds until the next one."""
+        if verdict.wanted:
+            self._enter(Phase.STOPPING, verdict.why)
+            return 0.0
+        now = asyncio.get_running_loop().time()
+        wait = self._restarts.after_death(0.0 if served_from is None else now - served_from)
+        phase = Phase.CRASH_LOOP if self._restarts.looping else Phase.BACKING_OFF
+        again = f"{self._restarts.in_a_row} times in a row, " if self._restarts.looping else ""
+        logger.error("%s: %s; %snext try in %.1f s", self.id, verdict.why, again, wait)
+        self._enter(phase, f"{phase}: {verdict.why}")
+        return wait
+
+    async def _unless_told(self, life: Life) -> bool:
+        """Start `life`; False where something else is wanted before it is ready."""
+        starting = asyncio.create_task(life.start())
+        starting.add_done_callback(lambda _: self._told.set())
+        try:
+            while not starting.done():
+                await self._told.wait()
+                self._told.clear()
+                if self._closing or not self._wanted:
+                    return False
+            starting.result()
+            return True
+        finally:
+            starting.cancel()
+            await asyncio.gather(starting, return_exceptions=True)
+
+    async def _watch(self, life: Life) -> _Verdict:
+        """Until the life is over, or should be."""
+        loop = asyncio.get_running_loop()
+        launch = self._launch
+        tick = min(_TICK, launch.stall_timeout / 4, (launch.idle_unload or _TICK) / 4)
+        measure_at = loop.time()
+        ended = asyncio.create_task(life.process.wait())
+        ended.add_done_callback(lambda _: self._told.set())
+        probe: asyncio.Task[Readiness] | None = None
+        try:
+            while True:
+                if ended.done():
+                    return _Verdict(life.obituary(ended.result()))
+                if self._closing or not self._wanted:
+                    return _Verdict("told to stop", wanted=True)
+                if probe is not None and probe.done():
+                    if not probe.result().ready:
+                        return _Verdict(f"hangs: {probe.result().reason}", kill=True)
+                    self._progress()
+                    probe = None
+                look = self._activity.look(
+                    loop.time(), stall_timeout=launch.stall_timeout, idle_unload=launch.idle_unload
+                )
+                if look is Look.UNLOAD:
+                    logger.info("%s: idle for %s", self.id, launch.idle_unload)
+                    self._wanted = False
+                    return _Verdict("stopping: nobody asked for it", wanted=True)
+                if look is Look.PROBE and probe is None:
+                    probe = asyncio.create_task(life.make_token(self._probe_time()))
+                    probe.add_done_callback(lambda _: self._told.set())
+                if loop.time() >= measure_at:
+                    measure_at = loop.time() + _MEASURE_EVERY
+                    await self._measure(life)
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._told.wait(), tick)
+                self._told.clear()
+        finally:
+            for task in (ended, probe):
+                if task is not None:
+                    task.cancel()
+                    await asyncio.gather(task, return_exceptions=True)
+
+    async def _rest(self, seconds: float) -> None:
+        """Wait before the next try, unless something else is wanted."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + seconds
+        while self._wanted and not self._closing and loop.time() < until:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._told.wait(), until - loop.time())
+            self._told.clear()
+
+    async def _measure(self, life: Life) -> None:
+        if life.process.pid is not None:
+            self._measured = await asyncio.to_thread(resident_bytes, life.process.pid)
+
+    def _probe_time(self) -> float:
+        shortest, longest = _PROBE_TIME
+        return max(shortest, min(longest, self._launch.stall_timeout / 2))
+
+    def _progress(self) -> None:
+        self._activity.progress_at = asyncio.get_running_loop().time()
+
+    def _enter(self, phase: Phase, reason: str) -> None:
+        self.phase, self._reason = phase, reason
+        self._on_change(self.readiness)
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()
+
+    def _maybe_idle(self) -> None:
+        if not self._activity.busy:
+            self._note_idle()
+
+    def _note_idle(self) -> None:
+        if self.residency is not None:
+            self.residency.changed()
