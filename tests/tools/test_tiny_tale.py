@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from random import Random
 
+import numpy as np
 import pytest
+from safetensors.numpy import load_file
 
+from tools.tiny_tale import adapter_files
 from tools.tiny_tale.grammar import facts, stories
 from tools.tiny_tale.grammar.mix import sample
 from tools.tiny_tale.grammar.questions import counting, one_exchange
@@ -87,3 +91,28 @@ def test_a_long_story_has_a_day_in_each_paragraph():
 
 def test_a_name_prefers_the_same_in_every_process():
     assert [preferred(name, "hero") for name in ("Lily", "Mia", "Tom")] == [5, 2, 5]
+
+
+ADAPTERS = Path(__file__).parents[2] / "models" / "tiny-tale" / "adapters"
+
+
+@pytest.mark.parametrize("name", ["a", "b"])
+def test_an_adapter_is_the_same_for_every_engine(name):
+    folder = ADAPTERS / name
+    deltas = adapter_files.load_peft(folder / adapter_files.PEFT)
+    assert len(deltas) == 4 * len(adapter_files.PROJECTIONS)
+    mlx = load_file(folder / adapter_files.MLX)
+    for matrix, (a, b) in deltas.items():
+        assert np.array_equal(mlx[f"{matrix}.lora_a"].T, a)
+        assert np.array_equal(mlx[f"{matrix}.lora_b"].T, b)
+    gguf = (folder / adapter_files.GGUF).read_bytes()
+    config = json.loads((ADAPTERS.parent / "config.json").read_text())
+    for matrix, (a, b) in deltas.items():
+        assert a.tobytes() in gguf
+        assert adapter_files.neighbours(matrix, b, config).tobytes() in gguf
+
+
+def test_the_adapters_differ():
+    one, other = (adapter_files.load_peft(ADAPTERS / name / adapter_files.PEFT) for name in "ab")
+    assert one.keys() == other.keys()
+    assert all(not np.array_equal(one[matrix][1], other[matrix][1]) for matrix in one)

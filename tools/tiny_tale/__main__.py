@@ -1,4 +1,4 @@
-"""`python -m tools.tiny_tale [all|train|export|check|card]`: make the model, or examine it."""
+"""`python -m tools.tiny_tale [all|train|export|check|card|adapters]`: make it, or examine it."""
 
 import argparse
 import sys
@@ -14,9 +14,10 @@ def main() -> int:
         "command",
         nargs="?",
         default="all",
-        choices=("all", "train", "export", "check", "card"),
+        choices=("all", "train", "export", "check", "card", "adapters"),
         help="all: train and card; train: new weights; export: the other files from the weights; "
-        "check: the examination; card: the examination, and the model card that reports it",
+        "check: the examination; card: the examination, and the model card that reports it; "
+        "adapters: the LoRA adapters",
     )
     parser.add_argument("--folder", type=Path, default=FOLDER, help="default: models/tiny-tale")
     parser.add_argument("--steps", type=int, help="fewer steps, for a first look at a change")
@@ -27,6 +28,10 @@ def main() -> int:
         from .export import export
 
         export(arguments.folder)
+    if arguments.command == "adapters":
+        from .adapters import make as make_adapters
+
+        make_adapters(arguments.folder)
     if arguments.command in ("all", "check", "card"):
         return judge(arguments.folder, card=arguments.command != "check")
     return 0
