@@ -12,6 +12,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import ClassVar
 
+import msgspec
+
 from backends.base import (
     Backend,
     BackendError,
@@ -45,6 +47,7 @@ class InProcessBackend(Backend):
     library: ClassVar[str]
 
     capabilities: frozenset[Capability] = GENERATION | {Capability.PREFILL}
+    counts_chats = True
     addresses = (ADDRESS,)
 
     def __init__(
@@ -80,6 +83,8 @@ class InProcessBackend(Backend):
 
     async def send(self, address: str, request: Request) -> Reply:  # noqa: ARG002 — as above
         """Generate. Returns with the first piece of a stream, or with the whole answer."""
+        if request.endpoint is Endpoint.COUNT_TOKENS:
+            return await self._count(request)
         params = self._parse(request)
         if len(request.body) < _LONG_BODY:
             prompts = self._prompts(params)
@@ -121,12 +126,13 @@ class InProcessBackend(Backend):
         deltas = await answer.all()
         usage = Usage(sum(map(len, prompts)), answer.tokens, answer.reasoning_tokens)
         by_choice = [[d for d in deltas if d.index == index] for index in range(choices)]
-        body = writer.whole(by_choice, usage)
-        headers = (
-            (b"content-type", b"application/json"),
-            (b"content-length", str(len(body)).encode()),
-        )
-        return Reply(200, headers, Whole(body))
+        return _in_one_piece(writer.whole(by_choice, usage))
+
+    async def _count(self, request: Request) -> Reply:
+        """How many tokens a chat's prompt has, also one that is too long for an answer."""
+        params = parse_chat(request.body)
+        prompt = await asyncio.to_thread(self._loaded().prompts.chat, params)
+        return _in_one_piece(msgspec.json.encode({"input_tokens": len(prompt)}))
 
     def _parse(self, request: Request) -> Chat | Completion:
         if request.endpoint is Endpoint.CHAT:
@@ -185,6 +191,14 @@ class InProcessBackend(Backend):
                 )
                 job.rows.append(Row(job, spec, text))
         return job
+
+
+def _in_one_piece(body: bytes) -> Reply:
+    headers = (
+        (b"content-type", b"application/json"),
+        (b"content-length", str(len(body)).encode()),
+    )
+    return Reply(200, headers, Whole(body))
 
 
 def _check_prompt(prompt: list[int], param: str, *, context: int, vocabulary: int) -> None:
