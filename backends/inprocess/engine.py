@@ -16,18 +16,23 @@ import asyncio
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from time import monotonic
 from typing import Any
 
 from backends.base import BackendError, Cause, Load, Readiness, RequestRefused, Stage
+from backends.inprocess.admission import Admission
 from backends.inprocess.failures import said
 from backends.inprocess.job import Job, Piece, Row
-from backends.inprocess.runtime import Runtime, Token
+from backends.inprocess.queue import WaitQueue
+from backends.inprocess.runtime import CacheCounts, Runtime, Token
+from backends.inprocess.threads import OwnerThreads, owner_threads
 from backends.inprocess.work import T, Work
 
 STALLED_AFTER = 60.0
 """Seconds one step may take before the engine counts as hung."""
-_JOIN_TIMEOUT = 10.0
+_STOP_TIMEOUT = 10.0
+
 
 class Engine:
     """Owns the thread, the queue in front of it, and through them the batch.
@@ -43,18 +48,26 @@ class Engine:
         *,
         max_batch: int,
         max_waiting: int,
+        queue_timeout: float = 60.0,
         clock: Callable[[], float] = monotonic,
+        threads: OwnerThreads | None = None,
     ) -> None:
+        """`queue_timeout` is how many seconds a job may wait for its first place."""
         self._library = library
         self._load_runtime = load_runtime
         self._max_batch = max_batch
         self._max_waiting = max_waiting
+        self._queue_timeout = queue_timeout
         self._clock = clock
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._thread: threading.Thread | None = None
+        self._threads = threads or owner_threads()
+        self._over: threading.Event | None = None
+        """The thread has let go of the engine."""
         self._changed = threading.Condition()
         # Guarded by `_changed`:
-        self._waiting: deque[Row] = deque()
+        self._waiting = WaitQueue(queue_timeout)
+        self._admission = Admission()
+        self._cache = CacheCounts()
         self._works: deque[Work[Any]] = deque()
         self._running = 0
         self._stopping = False
@@ -74,7 +87,19 @@ class Engine:
     def load(self) -> Load:
         """How busy the engine is."""
         with self._changed:
-            return Load(self._running, len(self._waiting))
+            queue, cache = self._waiting, self._cache
+            return Load(
+                running=self._running,
+                waiting=len(queue),
+                longest_wait=queue.longest_wait(self._clock()),
+                waits=queue.waits,
+                waited=queue.waited,
+                kv_tokens=self._admission.used,
+                kv_planned=self._admission.planned,
+                cache_queries=cache.queries,
+                cache_hits=cache.hits,
+                cache_bytes=cache.nbytes,
+            )
 
     def health(self) -> Readiness:
         """Whether the engine generates."""
@@ -94,10 +119,7 @@ class Engine:
         self._loop = asyncio.get_running_loop()
         loaded: asyncio.Future[Runtime] = self._loop.create_future()
         self._set_down("the model is loading")
-        self._thread = threading.Thread(
-            target=self._run, args=(loaded,), name=f"{self._library}-engine", daemon=True
-        )
-        self._thread.start()
+        self._over = self._threads.start(f"{self._library}-engine", partial(self._run, loaded))
         return await loaded
 
     async def stop(self) -> None:
@@ -105,8 +127,8 @@ class Engine:
         with self._changed:
             self._stopping = True
             self._changed.notify_all()
-        if self._thread is not None:
-            await asyncio.to_thread(self._thread.join, _JOIN_TIMEOUT)
+        if self._over is not None:
+            await asyncio.to_thread(self._over.wait, _STOP_TIMEOUT)
 
     def submit(self, job: Job) -> None:
         """Queue a job's rows; raises `RequestRefused` when too many wait already."""
@@ -114,7 +136,7 @@ class Engine:
         job.unfinished = count
         with self._changed:
             self._check_room(count)
-            self._waiting.extend(job.rows)
+            self._waiting.add(job, self._clock())
             self._changed.notify_all()
 
     async def run(self, function: Callable[[Runtime], T]) -> T:
@@ -148,6 +170,7 @@ class Engine:
                 f"the engine is full: {here} sequences run or wait, and {self.capacity} can; "
                 "try again shortly",
                 code="engine_overloaded",
+                retry_after=self._waiting.advice(),
             )
 
     def cancel(self, job: Job) -> None:
@@ -167,8 +190,11 @@ class Engine:
             self._set_down(said(error))
             self._call(_settle, loaded, self._not_started(error))
             return
-        self._set_down("")
+        with self._changed:
+            self._admission = Admission(runtime.kv)
+            self._down = ""
         self._call(_settle, loaded, runtime)
+        del loaded  # which holds the runtime
         reason = "the engine has been stopped"
         try:
             while self._take(runtime):
@@ -192,12 +218,41 @@ class Engine:
                 over = [uid for uid, row in self._rows.items() if row.job.over]
         self._leave(runtime, over)
         with self._changed:
-            free = min(self._max_batch - self._running, len(self._waiting))
-            arrived = [self._waiting.popleft() for _ in range(free)]
-            self._running += len(arrived)
+            late = self._waiting.expire(self._clock())
+            for job in late:
+                job.over = True
+            arrived = self._admit()
+        self._deliver([(job, self._waited_too_long()) for job in late])
         for row in arrived:
             self._insert(runtime, row)
         return True
+
+    def _admit(self) -> list[Row]:
+        """Give places to those that wait, with `_changed` held, as long as the next one fits."""
+        arrived: list[Row] = []
+        while self._running < self._max_batch:
+            head = self._waiting.head()
+            if head is None or not self._admission.fits(head.spec.most_tokens):
+                break
+            arrived.append(self._waiting.pop(self._clock()))
+            self._admission.reserve(head.spec.most_tokens)
+            self._running += 1
+        return arrived
+
+    def _free(self, rows: Iterable[Row]) -> None:
+        """Give the places of `rows` back, with `_changed` held."""
+        for row in rows:
+            self._admission.release(row.spec.most_tokens)
+            self._running -= 1
+
+    def _waited_too_long(self) -> RequestRefused:
+        return RequestRefused(
+            429,
+            f"the engine is full: no place became free in {self._queue_timeout:g} s; "
+            "try again later",
+            code="engine_overloaded",
+            retry_after=self._waiting.advice(),
+        )
 
     def _has_something_to_do(self) -> bool:
         return bool(self._rows or self._waiting or self._works or self._sweep or self._stopping)
@@ -218,16 +273,18 @@ class Engine:
     def _insert(self, runtime: Runtime, row: Row) -> None:
         with self._changed:
             if row.job.over:  # cancelled, or another of its rows failed, since it was taken
-                self._running -= 1
+                self._free([row])
                 return
         try:
             uid = runtime.insert(row.spec, row.failed)
         except Exception as error:  # from the runtime: it concerns this job alone
             with self._changed:
-                self._running -= 1
+                self._free([row])
             self._deliver([(row.job, self._fail(row.job, error))])
             return
         self._rows[uid] = row
+        row.cached = runtime.cached_tokens(uid)
+        self._cache = runtime.cache_counts
 
     def _step(self, runtime: Runtime) -> None:
         if not self._rows:
@@ -286,10 +343,10 @@ class Engine:
         if not uids:
             return
         runtime.remove(uids)
-        for uid in uids:
-            del self._rows[uid]
+        self._cache = runtime.cache_counts
+        rows = [self._rows.pop(uid) for uid in uids]
         with self._changed:
-            self._running -= len(uids)
+            self._free(rows)
 
     def _drop_batch(self, runtime: Runtime, error: Exception) -> None:
         """Fail all that was in the batch, and begin a new one for what waits."""
@@ -297,9 +354,10 @@ class Engine:
             jobs = _open_jobs(self._rows.values())
         self._deliver([(job, self._fail(job, error)) for job in jobs])
         with self._changed:
-            self._running -= len(self._rows)
+            self._free(self._rows.values())
         self._rows.clear()
         runtime.reset()
+        self._cache = runtime.cache_counts
 
     def _fail(self, job: Job, error: Exception) -> BackendError:
         with self._changed:
@@ -311,9 +369,7 @@ class Engine:
     def _retire(self, job: Job) -> None:
         """Mark a job as over, with `_changed` held: what waits goes now, the rest is swept."""
         job.over = True
-        kept = [row for row in self._waiting if row.job is not job]
-        if len(kept) < len(self._waiting):
-            self._waiting = deque(kept)
+        self._waiting.drop(job)
         self._sweep = True
 
     def _end(self, reason: str) -> None:
@@ -327,6 +383,7 @@ class Engine:
             works = list(self._works)
             self._works.clear()
             self._running = 0
+            self._admission.clear()
         self._rows.clear()
         error = BackendError(Stage.SENT, Cause.ENGINE, f"{self._library}: {reason}")
         self._deliver([(job, error) for job in jobs])
