@@ -14,7 +14,7 @@ Rules of this file:
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Collection, Mapping, Sequence
 from enum import StrEnum
 from typing import Protocol
 
@@ -112,6 +112,15 @@ class RequestRefused(BackendError):
         self.retry_after = retry_after
 
 
+class Adapter(msgspec.Struct, frozen=True):
+    """A LoRA adapter. One with another path is another one, whatever its name."""
+
+    name: str
+    """What routing.yaml calls it."""
+    path: str
+    """Where the engine finds it."""
+
+
 class Request(msgspec.Struct, frozen=True, kw_only=True):
     """One request as an engine shall see it."""
 
@@ -124,6 +133,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     """Whether the body asks for server-sent events."""
     connect_timeout: float = 5.0
     """Seconds to establish a connection, where one is needed."""
+    adapter: Adapter | None = None
+    """The LoRA adapter to answer with; None asks for the model as it is."""
 
 
 class ByteStream(Protocol):
@@ -271,6 +282,36 @@ class Backend(ABC):
         """How the replica's child process is doing, where the gateway runs it in one."""
         return None
 
+    def has_adapter(self, address: str, adapter: Adapter) -> bool:  # noqa: ARG002 — most have none
+        """Whether the replica can answer with `adapter`, as far as is known. No I/O."""
+        return False
+
+    def model_of(self, address: str, adapter: Adapter) -> str | None:  # noqa: ARG002
+        """What the replica takes as `model` for `adapter`; None where that stays the model's."""
+        return None
+
+    async def find_adapters(
+        self,
+        address: str,  # noqa: ARG002
+        known: Collection[Adapter],  # noqa: ARG002
+    ) -> frozenset[Adapter]:
+        """Ask the replica which of `known` it has; `has_adapter` goes by that from now on.
+
+        Raises `BackendError`.
+        """
+        return frozenset()
+
+    async def load_adapter(self, address: str, adapter: Adapter) -> None:
+        """Have the replica load `adapter` beside what it has. Raises `BackendError`."""
+        raise BackendError(
+            Stage.CONNECT,
+            Cause.UNSUPPORTED,
+            f"{address}: this kind of engine cannot load the adapter {adapter.name!r}",
+        )
+
+    async def unload_adapter(self, address: str, adapter: Adapter) -> None:
+        """Have the replica drop `adapter`, which no request uses. Raises `BackendError`."""
+
     @abstractmethod
     async def stop(self) -> None:
         """Free everything. Replies still open are cut."""
@@ -283,6 +324,15 @@ class Options(
 
     model: str | None = None
     """What the engine calls the model; the name the client asked for where it is not given."""
+
+    @property
+    def loras(self) -> frozenset[Adapter]:
+        """The LoRA adapters that its replicas shall have."""
+        return frozenset()
+
+    def engine(self) -> Options:
+        """These options without what may change while the engine runs: equal, it is kept."""
+        return self
 
     def open(self, name: str) -> Backend:
         """Build the adapter for the backend called `name`. Imports its engine; no other I/O."""

@@ -6,12 +6,12 @@ configuration, or decides by one, has neither a transport nor an engine in its p
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import msgspec
 from msgspec import Meta
 
-from backends.base import Backend, Options
+from backends.base import Adapter, Backend, Options
 from backends.capabilities import Capability
 from backends.secret import Secret
 from backends.units import Size, Timeout
@@ -63,6 +63,16 @@ class Launch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Start it with the gateway; else the first request does."""
 
 
+AdapterName = Annotated[
+    str,
+    Meta(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$",
+        description="a name of at most 64 letters, digits, `_`, `.` and `-`",
+    ),
+]
+AdapterPath = Annotated[str, Meta(min_length=1, max_length=4096)]
+
+
 class HttpOptions(Options, frozen=True, kw_only=True):
     """What every engine over HTTP needs."""
 
@@ -102,6 +112,19 @@ class LaunchableOptions(HttpOptions, frozen=True, kw_only=True):
     """Base URLs, one per replica; with `launch`, how many to start."""
     launch: Launch | None = None
     """How to start it, where the gateway is to do that."""
+    adapters: dict[AdapterName, AdapterPath] = {}
+    """LoRA adapters: what they are called here, and where the engine finds each of them."""
+
+    @property
+    def loras(self) -> frozenset[Adapter]:
+        """See `Options.loras`."""
+        return frozenset(Adapter(name, path) for name, path in self.adapters.items())
+
+    def engine(self) -> Options:
+        """See `Options.engine`. One that is started here is started for adapters, or without."""
+        if self.launch is None:
+            return msgspec.structs.replace(self, adapters={})
+        return msgspec.structs.replace(self, adapters={"any": "-"} if self.adapters else {})
 
     @property
     def urls(self) -> tuple[str, ...]:
@@ -128,6 +151,10 @@ class LaunchableOptions(HttpOptions, frozen=True, kw_only=True):
 
 class LlamaServerOptions(LaunchableOptions, frozen=True, kw_only=True, tag="llama_server"):
     """llama.cpp's llama-server."""
+
+    def engine(self) -> Options:
+        """See `Options.engine`. It loads adapters at its start only."""
+        return super().engine() if self.launch is None else self
 
     def connect(self, name: str) -> OpenAIHttpBackend:
         """See `LaunchableOptions.connect`."""
@@ -157,11 +184,20 @@ class InProcessOptions(Options, frozen=True, kw_only=True):
     """Sequences that may wait for a place in the batch; beyond it 429."""
 
 
+Pooling = Literal["mean", "last", "cls"]
+
+
 class MlxOptions(InProcessOptions, frozen=True, kw_only=True, tag="mlx"):
     """An MLX model in this process: a directory, or the id of a model on the hub."""
 
     model: Annotated[str, Meta(min_length=1)]
     """A directory (relative to the file that names it), or a hub id such as `org/name`."""
+    tool_parser: Annotated[str, Meta(min_length=1)] = "auto"
+    """How the model writes tool calls: `auto` finds out, `none` leaves them as text, or a name."""
+    reasoning_parser: Annotated[str, Meta(min_length=1)] = "auto"
+    """What the model puts around its thinking: `auto`, `none`, or a name such as `deepseek_r1`."""
+    pooling: Pooling = "mean"
+    """What of a text becomes its embedding: the mean of its tokens, the last, or the first."""
 
     def open(self, name: str) -> Backend:
         """See `Options.open`. What is missing or broken shows in `start`."""
