@@ -12,10 +12,16 @@ class Usage(msgspec.Struct, frozen=True):
     completion_tokens: int | None = None
     input_tokens: int | None = None
     output_tokens: int | None = None
+    cache_read_input_tokens: int | None = None
+    """Anthropic's: the tokens of the prompt that came from a cache, which it counts apart."""
+    cache_creation_input_tokens: int | None = None
 
     @property
     def prompt(self) -> int | None:
-        return self.prompt_tokens if self.prompt_tokens is not None else self.input_tokens
+        if self.prompt_tokens is not None or self.input_tokens is None:
+            return self.prompt_tokens
+        cached = (self.cache_read_input_tokens or 0) + (self.cache_creation_input_tokens or 0)
+        return self.input_tokens + cached
 
     @property
     def completion(self) -> int | None:

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from anthropic import Anthropic
+from anthropic import Anthropic, AsyncAnthropic
 from openai import AsyncOpenAI, OpenAI
 
 from tests.support.children import Child, Children
@@ -89,6 +89,10 @@ class GatewayProcess:
     def anthropic(self, **options: Any) -> Anthropic:
         """Anthropic's client, which adds `/v1` itself."""
         return Anthropic(**{**self._options(options), "base_url": self.root})
+
+    def async_anthropic(self, **options: Any) -> AsyncAnthropic:
+        """The same, asynchronous."""
+        return AsyncAnthropic(**{**self._options(options), "base_url": self.root})
 
     def ready(self, key: str | None = None) -> tuple[int, Any]:
         """What `/ready` answers, to the holder of `key` where there is one."""

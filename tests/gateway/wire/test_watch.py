@@ -144,3 +144,14 @@ def test_tokens_are_counted_in_either_dialects_words():
     usage = data({"choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": 2}})
     for watch in (fed(Endpoint.CHAT, usage), fed(Endpoint.MESSAGES, STARTED, REASON)):
         assert (watch.prompt_tokens, watch.completion_tokens) == (3, 2)
+
+
+@pytest.mark.parametrize("created", [2, None])
+def test_anthropic_counts_what_came_from_a_cache_apart(created):
+    usage = {
+        "input_tokens": 3,
+        "cache_read_input_tokens": 5,
+        "cache_creation_input_tokens": created,
+    }
+    watch = fed(Endpoint.MESSAGES, event("message_start", message={"usage": usage}))
+    assert watch.prompt_tokens == 8 + (created or 0)

@@ -46,8 +46,7 @@ def test_it_is_whole_to_the_watch_of_its_dialect(endpoint, translation, events):
     assert watch.done
     assert watch.failure is None
     assert watch.model == "engine-model"
-    # Anthropic's input tokens are those that came from no cache.
-    assert watch.prompt_tokens == (6 if endpoint is Endpoint.MESSAGES else 10)
+    assert watch.prompt_tokens == 10
     assert watch.completion_tokens == 5
 
 
