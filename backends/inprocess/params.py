@@ -48,6 +48,11 @@ class Sampling(msgspec.Struct, frozen=True, kw_only=True):
         """Whether no randomness is in it; the border is vLLM's."""
         return self.temperature < 1e-5
 
+    @property
+    def penalized(self) -> bool:
+        """Whether it depends on what has been written."""
+        return bool(self.presence_penalty or self.frequency_penalty or self.repetition_penalty != 1)
+
     def for_choice(self, choice: int) -> Sampling:
         """The same with another seed, so that the choices of one request differ; vLLM's way."""
         if not choice or self.seed is None:

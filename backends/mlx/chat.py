@@ -5,7 +5,7 @@ Everything here may be called from several threads: it only reads.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from backends.base import RequestRefused
@@ -27,8 +27,10 @@ class TemplatePrompts:
     and knows the models whose template is a program.
     """
 
-    def __init__(self, tokenizer: Any) -> None:
+    def __init__(self, tokenizer: Any, piece: Callable[[int], bytes] | None = None) -> None:
+        """`piece` tells what a token stands for; without it, what it decodes to alone."""
         self._tokenizer = tokenizer
+        self._piece = piece
         # The Rust tokenizer itself, where there is one: it neither changes state when called
         # nor holds the GIL, and decodes several times faster than the wrapper around it.
         self._fast = getattr(tokenizer, "backend_tokenizer", None)
@@ -83,6 +85,13 @@ class TemplatePrompts:
 
     def _encode(self, text: str, *, special: bool, param: str) -> list[int]:
         try:
+    def piece(self, token: int) -> bytes:
+        """What one token stands for; half a character may be U+FFFD."""
+        if self._piece is not None:
+            return self._piece(token)
+        text: str = self._tokenizer.decode([token])
+        return text.encode()
+
             if self._fast is not None:
                 return list(self._fast.encode(text, add_special_tokens=special).ids)
             return list(self._tokenizer.encode(text, add_special_tokens=special))

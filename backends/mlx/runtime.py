@@ -10,17 +10,20 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import mlx.core as mx
 import msgspec
-from mlx_lm.generate import BatchGenerator, StopSequences
+from mlx_lm.generate import StopSequences
 from mlx_lm.utils import load_model
 from mlx_lm.utils import load_tokenizer as _load_tokenizer
 
+from backends.inprocess.constraint import Constraint
+from backends.inprocess.grammar import Grammar, Grammars
 from backends.inprocess.params import Sampling
 from backends.inprocess.runtime import Prompts, Runtime, SequenceSpec, Token
+from backends.mlx.batch import SampledBatch
 from backends.mlx.chat import TemplatePrompts
+from backends.mlx.grammar import grammars
 from backends.mlx.model import prefill_step, read_json
-from backends.mlx.sampling import LogitsProcessor, Samplers, logits_processors
+from backends.mlx.sampling import Row
 
 _PREFILL_BATCH = 8
 _WARM_UP_STEPS = 16
@@ -40,38 +43,49 @@ class MlxRuntime(Runtime):
         self._stop = StopSequences([[token] for token in sorted(tokenizer.eos_token_ids)])
         self._never_stop = StopSequences()
         self._max_batch = max_batch
-        self._samplers = Samplers(lambda: secrets.randbits(64))
         self._generator = self._new_generator()
         text_config = {**config, **(config.get("text_config") or {})}
-        self.prompts: Prompts = TemplatePrompts(tokenizer)
         self.vocabulary = int(text_config.get("vocab_size") or len(tokenizer))
+        self._grammars = _grammars(tokenizer, self.vocabulary)
+        self.prompts: Prompts = TemplatePrompts(
+            tokenizer, self._grammars.piece if self._grammars else None
+        )
         self.context = _context(text_config)
         self.defaults = _sampling_defaults(read_json(directory / "generation_config.json"))
         self.warm_up()
 
+    def compile(self, constraint: Constraint) -> Grammar:
+        """What holds a sequence to `constraint`; raises `RequestRefused`."""
+        if self._grammars is None:
+            return super().compile(constraint)  # type: ignore[no-any-return]
+        return self._grammars.compile(constraint)
+
     def insert(self, spec: SequenceSpec, on_fault: Callable[[Exception], None]) -> int:
         """Add a sequence to the batch; gives its id.
 
-        `on_fault` hears why its logits could not be processed; the sequence goes on without,
+        `on_fault` hears why its grammar could not be followed; the sequence goes on without,
         because an exception there would take the others with it.
         """
-        processors = logits_processors(spec.sampling, len(spec.prompt))
+        row = Row(
+            spec.sampling,
+            seed=secrets.randbits(64),
+            prompt_tokens=len(spec.prompt),
+            matcher=spec.grammar.matcher(on_fault) if spec.grammar is not None else None,
+            top_logprobs=spec.top_logprobs,
+        )
+        goes_on = spec.ignore_eos and spec.grammar is None
         (uid,) = self._generator.insert(
             [list(spec.prompt)],
             max_tokens=[spec.max_tokens],
-            samplers=[self._samplers.get(spec.sampling)],
-            logits_processors=[[_guarded(process, on_fault) for process in processors]],
-            stop_sequences=[self._never_stop if spec.ignore_eos else self._stop],
+            samplers=[row],
+            stop_sequences=[self._never_stop if goes_on else self._stop],
         )
         return int(uid)
 
     def step(self) -> list[Token]:
         """Read a piece of the waiting prompts, and generate one token of each other sequence."""
         _, responses = self._generator.next()
-        return [
-            Token(r.uid, r.token, r.finish_reason == "stop", r.finish_reason == "length")
-            for r in responses
-        ]
+        return [_token(response) for response in responses]
 
     def remove(self, uids: Sequence[int]) -> None:
         """Take sequences out of the batch; ids that are not in it are ignored."""
@@ -100,7 +114,7 @@ class MlxRuntime(Runtime):
         self._generator.close()
 
     def _new_generator(self) -> Any:
-        return BatchGenerator(
+        return SampledBatch(
             self._model,
             completion_batch_size=self._max_batch,
             prefill_batch_size=min(_PREFILL_BATCH, self._max_batch),
@@ -108,15 +122,23 @@ class MlxRuntime(Runtime):
         )
 
 
-def _guarded(process: LogitsProcessor, on_fault: Callable[[Exception], None]) -> LogitsProcessor:
-    def guarded(tokens: mx.array, logits: mx.array) -> mx.array:
-        try:
-            return process(tokens, logits)
-        except Exception as error:  # handed on, to the one sequence it concerns
-            on_fault(error)
-            return logits
+def _token(response: Any) -> Token:
+    reason, logprobs = response.finish_reason, response.logprobs
+    return Token(
+        response.uid,
+        response.token,
+        reason == "stop",
+        reason == "length",
+        None if logprobs is None else logprobs.read(),
+    )
 
-    return guarded
+
+def _grammars(tokenizer: Any, vocabulary: int) -> Grammars | None:
+    """None for a tokenizer that is a Python program: nobody knows what its tokens stand for."""
+    fast = getattr(tokenizer, "backend_tokenizer", None)
+    if fast is None:
+        return None
+    return grammars(fast, vocabulary=vocabulary, ends=sorted(tokenizer.eos_token_ids))
 
 
 def _context(config: Mapping[str, Any]) -> int:

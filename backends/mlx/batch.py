@@ -1,0 +1,89 @@
+"""mlx-lm's continuous batch, with our sampling in place of its own. Engine thread only.
+
+mlx-lm calls samplers row by row unless all rows share one, and logits processors always; here one
+`BatchSampler` does it for all, and what a row asks for travels as its `sampler` (a `Row`). Nothing
+else is changed: how prompts are read, and how rows come and go, is mlx-lm's (0.32).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import mlx.core as mx
+from mlx_lm.generate import BatchGenerator, GenerationBatch, PromptProcessingBatch
+
+from backends.inprocess.params import Sampling
+from backends.mlx.logprobs import RowLogprobs
+from backends.mlx.sampling import BatchSampler, Row
+
+_GREEDY = Row(Sampling(temperature=0.0))
+
+
+class SampledBatch(BatchGenerator):  # type: ignore[misc] — mlx-lm has no types
+    """A `BatchGenerator` whose `samplers` are `Row`s; greedy where none is given.
+
+    A response's `logprobs` is a `RowLogprobs` where the row wants them, else None.
+    """
+
+    def __init__(self, model: Any, **options: Any) -> None:
+        super().__init__(model, sampler=_GREEDY, **options)
+        self._prompt_batch = _Prompts.empty(model, _GREEDY, self.prefill_step_size)
+        self._generation_batch = _Generation.empty(model, _GREEDY)
+
+
+class _Generation(GenerationBatch):  # type: ignore[misc]
+    """The rows that generate."""
+
+    _sampler: BatchSampler | None = None
+    """For the rows that there are now; made at the next step."""
+
+    def extend(self, batch: GenerationBatch) -> None:
+        super().extend(batch)
+        self._sampler = None
+
+    def filter(self, keep: list[int]) -> None:
+        super().filter(keep)
+        self._sampler = None
+
+    def _step(self) -> tuple[list[int], list[RowLogprobs | None]]:
+        """Begin to compute the next tokens, and give those that were begun the last time."""
+        inputs, logprobs = self._next_tokens, self._next_logprobs
+        self._current_tokens, self._current_logprobs = inputs, logprobs
+        logits = self.model(inputs[:, None], cache=self.prompt_cache)[:, -1, :]
+        if self._sampler is None:
+            self._sampler = BatchSampler(self.samplers, self.tokens, logits.shape[-1])
+        self._next_tokens, self._next_logprobs = self._sampler(logits, inputs)
+        mx.async_eval(self._next_tokens, *_arrays(self._next_logprobs))
+        tokens = inputs.tolist()
+        for read, token in zip(self.tokens, tokens, strict=True):
+            read.append(token)
+        return tokens, logprobs
+
+
+class _Prompts(PromptProcessingBatch):  # type: ignore[misc]
+    """The rows whose prompts are being read."""
+
+    def generate(self, tokens: list[list[int]]) -> _Generation:
+        """Hand all rows on, with the rest of their prompts."""
+        if any(len(rest) > 1 for rest in tokens):
+            self.prompt([rest[:-1] for rest in tokens])
+        generation = _Generation(
+            self.model,
+            self.uids,
+            mx.array([rest[-1] for rest in tokens]),
+            self.prompt_cache,
+            self.tokens,
+            self.samplers,
+            self.fallback_sampler,
+            self.logits_processors,
+            self.stop_sequences,
+            self.max_tokens,
+        )
+        emptied = _Prompts.empty(self.model, self.fallback_sampler, self.prefill_step_size)
+        self.__dict__.update(emptied.__dict__)
+        return generation
+
+
+def _arrays(logprobs: Sequence[RowLogprobs | None]) -> tuple[mx.array, ...]:
+    return next((row.step.arrays for row in logprobs if row is not None), ())
