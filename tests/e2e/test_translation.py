@@ -202,9 +202,12 @@ class TestResponses:
         assert (refused.value.code, refused.value.param) == ("unsupported", param)
 
     async def test_the_async_sdk(self, translator, model):
-        async with translator.async_openai() as client:
-            async with client.responses.stream(model=model, input=ASK, temperature=0) as stream:
-                final = await stream.get_final_response()
+        asked = {"model": model, "input": ASK, "temperature": 0}
+        async with (
+            translator.async_openai() as client,
+            client.responses.stream(**asked) as stream,
+        ):
+            final = await stream.get_final_response()
         assert final.output_text == ANSWER
 
 
@@ -305,7 +308,9 @@ class TestMessages:
 
     async def test_the_async_sdk(self, translator, model):
         asked = {"max_tokens": 50, "messages": CAPITAL, "extra_body": GREEDY}
-        async with translator.async_anthropic() as client:
-            async with client.messages.stream(model=model, **asked) as stream:
-                final = await stream.get_final_message()
+        async with (
+            translator.async_anthropic() as client,
+            client.messages.stream(model=model, **asked) as stream,
+        ):
+            final = await stream.get_final_message()
         assert final.content[0].text == ANSWER
