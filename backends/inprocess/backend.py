@@ -29,6 +29,7 @@ from backends.base import (
 from backends.capabilities import GENERATION, Capability
 from backends.inprocess.answer import Answer, EventStream, Whole
 from backends.inprocess.answer_texts import AnswerTexts
+from backends.inprocess.embedder import embed
 from backends.inprocess.engine import Engine
 from backends.inprocess.events import ChatWriter, CompletionWriter, Usage, Writer
 from backends.inprocess.job import Job, Row
@@ -85,6 +86,10 @@ class InProcessBackend(Backend):
         """Generate. Returns with the first piece of a stream, or with the whole answer."""
         if request.endpoint is Endpoint.COUNT_TOKENS:
             return await self._count(request)
+        if request.endpoint is Endpoint.EMBEDDINGS and Capability.EMBEDDINGS in self.capabilities:
+            runtime = self._loaded()
+            body = await embed(self._engine, runtime, request.body, model=self._model)
+            return _in_one_piece(body)
         params = self._parse(request)
         if len(request.body) < _LONG_BODY:
             prompts = self._prompts(params)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any, NoReturn, TypeVar
+from typing import Annotated, Any, NoReturn, Protocol, TypeVar
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
@@ -259,7 +259,13 @@ class Completion(Generation, kw_only=True):
             refuse("best_of", "this engine does not rank answers: best_of must equal n")
 
 
-_Kind = TypeVar("_Kind", bound=Generation)
+class Checked(Protocol):
+    """A body that can refuse what its types alone let through."""
+
+    def check(self) -> None: ...
+
+
+_Kind = TypeVar("_Kind", bound=Checked)
 
 
 def refuse(param: str, message: str, *, code: str | None = None) -> NoReturn:
@@ -269,15 +275,16 @@ def refuse(param: str, message: str, *, code: str | None = None) -> NoReturn:
 
 def parse_chat(body: bytes) -> Chat:
     """The body of a chat request; raises `RequestRefused`."""
-    return _parse(body, Chat)
+    return parse_body(body, Chat)
 
 
 def parse_completion(body: bytes) -> Completion:
     """The body of a completion request; raises `RequestRefused`."""
-    return _parse(body, Completion)
+    return parse_body(body, Completion)
 
 
-def _parse(body: bytes, kind: type[_Kind]) -> _Kind:
+def parse_body(body: bytes, kind: type[_Kind]) -> _Kind:
+    """A body of any kind; raises `RequestRefused`."""
     try:
         params = msgspec.json.decode(body, type=kind)
     except msgspec.ValidationError as error:

@@ -16,9 +16,9 @@ from typing import NamedTuple, Protocol
 import msgspec
 
 from backends.base import RequestRefused
+from backends.inprocess.answer_format import AnswerFormat
 from backends.inprocess.constraint import Constraint, Grammar
 from backends.inprocess.logprobs import TokenLogprobs
-from backends.inprocess.answer_format import AnswerFormat
 from backends.inprocess.params import Chat, Sampling
 
 
@@ -86,8 +86,8 @@ class Prompts(Protocol):
         """The prompt for a conversation; raises `RequestRefused`."""
         ...
 
-    def text(self, text: str) -> list[int]:
-        """The prompt for a text to complete; raises `RequestRefused`."""
+    def text(self, text: str, *, param: str = "prompt") -> list[int]:
+        """The prompt for a text to complete; raises `RequestRefused`, which names `param`."""
         ...
 
     def decode(self, tokens: Sequence[int]) -> str:
@@ -141,6 +141,13 @@ class Runtime(Protocol):
         without that until it is removed.
         """
         ...
+
+    embedding_sizes: Sequence[int] | None = None
+    """The sizes that its embeddings can be cut to; empty for any, None where they cannot."""
+
+    def embed(self, prompts: Sequence[Sequence[int]]) -> list[list[float]]:  # noqa: ARG002 — as above
+        """A vector of length one for each of `prompts`, token ids; raises `RequestRefused`."""
+        raise RequestRefused(501, "this engine makes no embeddings")
 
     def step(self) -> list[Token]:
         """Read a piece of the waiting prompts, and generate one token of each other sequence."""

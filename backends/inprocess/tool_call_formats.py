@@ -35,8 +35,6 @@ class ToolFormat(msgspec.Struct, frozen=True):
     """A call is a JSON object: its arguments can be told apart while they are written."""
     bare: bool = False
     """A `{` at the beginning of an answer starts a call, too."""
-    marks: tuple[str, ...] = ()
-    """Further tokens that mean something inside a call."""
 
 
 def tool_names(tools: Tools) -> frozenset[str]:
@@ -88,7 +86,6 @@ DEEPSEEK_V3 = ToolFormat(
     _deepseek_mark("tool calls begin"),
     _deepseek,
     _deepseek_mark("tool calls end"),
-    marks=(_CALL, _SEP, _CALL_END),
 )
 """DeepSeek V3, R1 and V3.1."""
 

@@ -46,6 +46,8 @@ class TemplatePrompts:
             for name, value in (params.chat_template_kwargs or {}).items()
             if name not in _RENDERER_FIELDS
         }
+        if params.reasoning_effort is not None:
+            variables.setdefault("reasoning_effort", params.reasoning_effort)
         resume = bool(params.continue_final_message)
         opens = params.add_generation_prompt is not False and not resume
         try:
@@ -63,9 +65,9 @@ class TemplatePrompts:
         # The template has written the special tokens already.
         return self._encode(text, special=False, param="messages")
 
-    def text(self, text: str) -> list[int]:
+    def text(self, text: str, *, param: str = "prompt") -> list[int]:
         """The prompt for a text to complete, with the tokens a model wants in front."""
-        return self._encode(text, special=True, param="prompt")
+        return self._encode(text, special=True, param=param)
 
     def decode(self, tokens: Sequence[int]) -> str:
         """Token ids to text, without special tokens."""
@@ -83,8 +85,6 @@ class TemplatePrompts:
             text = self._tokenizer.decode(list(tokens), skip_special_tokens=False)
         return text
 
-    def _encode(self, text: str, *, special: bool, param: str) -> list[int]:
-        try:
     def piece(self, token: int) -> bytes:
         """What one token stands for; half a character may be U+FFFD."""
         if self._piece is not None:
@@ -92,6 +92,8 @@ class TemplatePrompts:
         text: str = self._tokenizer.decode([token])
         return text.encode()
 
+    def _encode(self, text: str, *, special: bool, param: str) -> list[int]:
+        try:
             if self._fast is not None:
                 return list(self._fast.encode(text, add_special_tokens=special).ids)
             return list(self._tokenizer.encode(text, add_special_tokens=special))
@@ -109,6 +111,9 @@ class TemplatePrompts:
             else:
                 content = [{"type": "text", "text": text} for text in texts]
             message = {**message, "content": content}
+        if "reasoning" in message and "reasoning_content" not in message:
+            # vLLM's name for it; templates know DeepSeek's.
+            message = {**message, "reasoning_content": message["reasoning"]}
         if message.get("tool_calls"):
             message = {**message, "tool_calls": [_call(call) for call in message["tool_calls"]]}
         return message

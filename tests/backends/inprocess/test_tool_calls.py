@@ -209,7 +209,12 @@ def test_json_that_is_no_call_is_not_held_back():
 
 @pytest.mark.parametrize("size", [1, 7, 1000])
 class TestDeepSeek:
-    BEGIN, END, CALL, SEP, CALL_END = (DEEPSEEK_V3.start, DEEPSEEK_V3.end, *DEEPSEEK_V3.marks)
+    BEGIN, END = DEEPSEEK_V3.start, DEEPSEEK_V3.end
+    CALL, SEP, CALL_END = (
+        BEGIN.replace("calls", "call"),
+        "<\uff5ctool\u2581sep\uff5c>",
+        END.replace("calls", "call"),
+    )
     V3 = (
         f"{BEGIN}{CALL}function{SEP}f\n```json\n"
         f'{{"x": 1}}\n```{CALL_END}\n{CALL}function{SEP}g\n'

@@ -1,0 +1,169 @@
+"""How a model writes tool calls and thinking, as its tokenizer and template show it.
+
+mlx-lm tells the formats apart and reads most of them; its parsers are what a `ToolFormat` needs.
+Hermes' and Llama's are our own: calls in JSON can be streamed while they are written.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import json
+import pkgutil
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import mlx_lm.tool_parsers
+
+from backends.inprocess.answer_format import AnswerFormat
+from backends.inprocess.failures import failed, said
+from backends.inprocess.reasoning import REASONING_FORMATS, ReasoningFormat
+from backends.inprocess.tool_call_formats import (
+    DEEPSEEK_V3,
+    FORMATS,
+    HERMES,
+    LLAMA3_JSON,
+    ToolFormat,
+    Tools,
+    tool_names,
+)
+from backends.inprocess.tool_call_json import WrittenCall
+
+_HERMES_IN_MLX = "json_tools"
+_LLAMA_MARK = LLAMA3_JSON.start
+
+
+def find_format(tokenizer: Any, *, tool_parser: str, reasoning_parser: str) -> AnswerFormat:
+    """What `tokenizer`, mlx-lm's wrapper, and the two options come to.
+
+    An option is `auto`, `none` or a name. Raises `BackendError` for a name that is unknown.
+    """
+    tools = _tools(tokenizer, tool_parser)
+    reasoning = _reasoning(tokenizer, reasoning_parser)
+    special = {
+        token: added.content
+        for token, added in tokenizer.added_tokens_decoder.items()
+        if added.special
+    }
+    thinking = _in_marks(special, (reasoning.start, reasoning.end) if reasoning else ())
+    calling = _in_marks(special, (tools.start, tools.end) if tools else ())
+    everything = frozenset(special)
+    return AnswerFormat(
+        tools,
+        reasoning,
+        hidden=everything - thinking if thinking else frozenset(),
+        hidden_with_tools=everything - thinking - calling if thinking | calling else frozenset(),
+    )
+
+
+def _in_marks(special: dict[int, str], marks: Iterable[str]) -> frozenset[int]:
+    """The special tokens that marks are made of."""
+    return frozenset(
+        token for token, spelled in special.items() if any(spelled in mark for mark in marks)
+    )
+
+
+# ---- tool calls ----
+
+
+def _tools(tokenizer: Any, name: str) -> ToolFormat | None:
+    if name == "none":
+        return None
+    if name == "auto":
+        return _inferred(tokenizer)
+    if name in FORMATS:
+        return FORMATS[name]
+    known = {module.name for module in pkgutil.iter_modules(mlx_lm.tool_parsers.__path__)}
+    if name not in known:
+        raise _unknown("tool_parser", name, known | FORMATS.keys())
+    return _from_library(name)
+
+
+def _inferred(tokenizer: Any) -> ToolFormat:
+    name = tokenizer.init_kwargs.get("tool_parser_type")
+    if name is not None:
+        return _from_library(name)
+    template = _template(tokenizer)
+    if DEEPSEEK_V3.start in template:
+        return DEEPSEEK_V3
+    taught_bare_json = '"parameters"' in template and HERMES.start not in template
+    if taught_bare_json and _LLAMA_MARK in tokenizer.get_vocab():
+        return LLAMA3_JSON
+    return HERMES
+
+
+def _from_library(name: str) -> ToolFormat:
+    if name == _HERMES_IN_MLX:
+        return HERMES
+    module = importlib.import_module(f"mlx_lm.tool_parsers.{name}")
+    return ToolFormat(
+        name, module.tool_call_start, _adapted(module.parse_tool_call), module.tool_call_end
+    )
+
+
+def _adapted(
+    parse: Callable[..., dict[str, Any] | list[dict[str, Any]]],
+) -> Callable[[str, Tools], Sequence[WrittenCall]]:
+    """One of mlx-lm's parsers, kept from raising what it likes.
+
+    Some of them guess. So a call is one only if its function was offered.
+    """
+
+    def read(text: str, tools: Tools) -> Sequence[WrittenCall]:
+        try:
+            found = parse(text, list(tools))
+            calls = [_written(call) for call in (found if isinstance(found, list) else [found])]
+        except Exception as error:  # a program meets what a model wrote: it may raise anything
+            raise ValueError(f"no tool call: {said(error)}") from error
+        unknown = {call.name for call in calls} - tool_names(tools)
+        if unknown or not calls:
+            raise ValueError(f"no tool is called {', '.join(sorted(unknown))}")
+        return calls
+
+    return read
+
+
+def _written(call: dict[str, Any]) -> WrittenCall:
+    arguments = call.get("arguments", {})
+    if not isinstance(arguments, dict):
+        raise TypeError("the arguments are no object")
+    text = json.dumps(arguments, ensure_ascii=False, allow_nan=False)
+    text.encode()  # half of a surrogate pair cannot be sent
+    return WrittenCall(call["name"], text)
+
+
+# ---- thinking ----
+
+
+def _reasoning(tokenizer: Any, name: str) -> ReasoningFormat | None:
+    if name == "none":
+        return None
+    if name != "auto":
+        if name not in REASONING_FORMATS:
+            raise _unknown("reasoning_parser", name, REASONING_FORMATS.keys())
+        return REASONING_FORMATS[name]
+    if tokenizer.has_thinking:
+        return ReasoningFormat(tokenizer.think_start, tokenizer.think_end)
+    vocabulary, template = tokenizer.get_vocab(), _template(tokenizer)
+    for known in REASONING_FORMATS.values():
+        if known.start in vocabulary and known.end in vocabulary:
+            return known
+        if known.start in template and known.end in template:
+            return ReasoningFormat(known.start, known.end)
+    return None
+
+
+def _template(tokenizer: Any) -> str:
+    """The chat template; empty where there is none, or where it is a program."""
+    template = tokenizer.chat_template
+    return template if isinstance(template, str) else ""
+
+
+def _unknown(option: str, name: str, known: Iterable[str]) -> Exception:
+    names = sorted(known)
+    near = difflib.get_close_matches(name, names, n=1)
+    hint = f"did you mean {near[0]!r}? It" if near else "it"
+    return failed(
+        f"{option}: {name!r} is no format that is known here; {hint} "
+        f"may be 'auto', 'none', {', '.join(map(repr, names))}"
+    )
