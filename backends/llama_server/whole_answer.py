@@ -6,6 +6,7 @@ It has the fields of the engine's own, except where the stream lacks them:
   `status` of a reasoning item is that of the response;
 - `logprobs` end with the last token that has text (the engine's own list the end-of-text token
   too), and tokens that show up in no delta, the frame around a tool call, have none;
+- `usage` counts all choices, where the engine counts the first (`one_usage`);
 - `__verbose` (a server started for debugging) tells no text, because the stream's does not.
 """
 

@@ -71,8 +71,8 @@ def tokens_of(said: Any) -> Said:
         # Some list the end-of-text token, some do not; some show its name, some nothing.
         tokens = [token["token"] for token in logprobs["content"]]
         ended = choice["finish_reason"] == "stop"
-        text = choice["message"]["content"]
-        return tokens[:-1] if ended and "".join(tokens) != text else tokens
+        shown = "".join(tokens) == choice["message"]["content"] and tokens[-1]
+        return tokens[:-1] if ended and not shown else tokens
     return choice["message"]["content"]  # type: ignore[no-any-return]
 
 

@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from backends.base import Endpoint, Request, RequestRefused
+from backends.llama_server.named_tool import with_tool_required
+
+TOOLS = [{"type": "function", "function": {"name": name}} for name in ("look", "leap")]
+
+
+def named(name):
+    return {"type": "function", "function": {"name": name}}
+
+
+def asked(endpoint=Endpoint.CHAT, **fields):
+    return Request(endpoint=endpoint, body=json.dumps(fields).encode())
+
+
+def test_a_named_tool_is_the_only_one_and_required():
+    request = with_tool_required(asked(tools=TOOLS, tool_choice=named("leap"), x=1))
+    wanted = {"tools": TOOLS[1:], "tool_choice": "required", "x": 1}
+    assert json.loads(request.body) == wanted
+
+
+@pytest.mark.parametrize("tools", [{}, {"tools": TOOLS}, {"tools": []}])
+def test_a_name_that_no_tool_has_is_refused(tools):
+    with pytest.raises(RequestRefused, match="'hop'") as refused:
+        with_tool_required(asked(tool_choice=named("hop"), **tools))
+    assert (refused.value.status, refused.value.param) == (400, "tool_choice")
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"tools": TOOLS},
+        {"tools": TOOLS, "tool_choice": "required"},
+        {"tools": TOOLS, "tool_choice": "auto"},
+        {"tools": TOOLS, "tool_choice": {"type": "function"}},
+        {"tools": TOOLS, "tool_choice": {"function": {"name": 7}}},
+        {"tools": "none", "tool_choice": named("leap")},
+        {"tools": [{"type": "code"}], "tool_choice": named("leap")},
+        {"messages": ['"tool_choice"']},
+    ],
+)
+def test_all_else_is_as_it_was(fields):
+    request = asked(**fields)
+    assert with_tool_required(request) is request
+
+
+def test_other_dialects_and_what_is_no_json_are_the_engines():
+    for request in (
+        asked(Endpoint.MESSAGES, tools=TOOLS, tool_choice=named("hop")),
+        Request(endpoint=Endpoint.CHAT, body=b'{"tool_choice":'),
+    ):
+        assert with_tool_required(request) is request
