@@ -133,14 +133,23 @@ class OpenAIHttpBackend(Backend):
 
         Raises `BackendError`. For probes: no client's request comes here.
         """
+        return await self._exchange_small(address, "GET", path, b"")
+
+    async def post(self, address: str, path: str, body: bytes) -> tuple[int, bytes]:
+        """The same for a POST of JSON: the gateway's own word to the engine."""
+        return await self._exchange_small(address, "POST", path, body)
+
+    async def _exchange_small(
+        self, address: str, method: str, path: str, content: bytes
+    ) -> tuple[int, bytes]:
         replica = self._replicas[address]
         response = await self._ask(
             address,
             httpx.Request(
-                "GET",
+                method,
                 replica.base.url + path,
-                headers=replica.headers,
-                stream=httpx.ByteStream(b""),
+                headers=[*replica.headers, (b"content-length", b"%d" % len(content))],
+                stream=httpx.ByteStream(content),
                 extensions=replica.extensions(PROBE_TIMEOUT),
             ),
         )

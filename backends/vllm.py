@@ -4,15 +4,29 @@ It has every endpoint by the same path, but only those that the model's task sup
 others answer 404 or 501, which is passed on. `X-Request-Id` becomes the request's id in its
 log. `/health` needs no key and says 503 when the engine behind the server has died; `--api-key`
 guards `/v1` only.
+
+It loads and drops LoRA adapters while it runs if it was started with `--enable-lora` and
+`VLLM_ALLOW_RUNTIME_LORA_UPDATING=1`; each is a model of its own name there.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import ClassVar
 
-from backends.base import Readiness
+import msgspec
+
+from backends.base import Adapter, BackendError, Cause, Readiness, Stage
 from backends.capabilities import EVERYTHING, Capability
+from backends.engine_error import parse_error
 from backends.openai_http import OpenAIHttpBackend
+from backends.options import HttpOptions
+from backends.vllm_adapters import LOAD, UNLOAD, Listed, name_for, names_of, read_models
+
+_NOT_ENABLED = (
+    "misconfigured: it does not load adapters while it runs; start vLLM with --enable-lora and "
+    "VLLM_ALLOW_RUNTIME_LORA_UPDATING=1"
+)
 
 
 class VllmBackend(OpenAIHttpBackend):
@@ -31,6 +45,53 @@ class VllmBackend(OpenAIHttpBackend):
     """Its server has what the model's task is; tools want `--enable-auto-tool-choice`."""
     strips: ClassVar[frozenset[bytes]] = frozenset((b"x-data-parallel-rank",))
     """It pins a request to one engine core, around vLLM's own balancing."""
+
+    def __init__(self, name: str, options: HttpOptions) -> None:
+        super().__init__(name, options)
+        self._adapters: dict[str, dict[Adapter, str]] = {one: {} for one in self.addresses}
+        """What each replica calls the adapters that it has."""
+
+    def has_adapter(self, address: str, adapter: Adapter) -> bool:
+        """See `Backend.has_adapter`."""
+        return adapter in self._adapters[address]
+
+    def model_of(self, address: str, adapter: Adapter) -> str | None:
+        """See `Backend.model_of`: an adapter is a model here."""
+        return self._adapters[address].get(adapter)
+
+    async def find_adapters(self, address: str, known: Collection[Adapter]) -> frozenset[Adapter]:
+        """See `Backend.find_adapters`."""
+        self._adapters[address] = names_of(known, await self._listed(address))
+        return frozenset(self._adapters[address])
+
+    async def load_adapter(self, address: str, adapter: Adapter) -> None:
+        """See `Backend.load_adapter`."""
+        name = name_for(adapter, (await self._listed(address)).names)
+        await self._tell(address, LOAD, {"lora_name": name, "lora_path": adapter.path})
+        self._adapters[address][adapter] = name
+
+    async def unload_adapter(self, address: str, adapter: Adapter) -> None:
+        """See `Backend.unload_adapter`."""
+        name = self._adapters[address].pop(adapter, None)
+        if name is not None:
+            await self._tell(address, UNLOAD, {"lora_name": name})
+
+    async def _listed(self, address: str) -> Listed:
+        status, body = await self.get(address, "/v1/models")
+        if status != 200:
+            reason = self.judge(address, status).reason or f"/v1/models answers HTTP {status}"
+            raise BackendError(Stage.SENT, Cause.ENGINE, f"{address}: {reason}")
+        try:
+            return read_models(body)
+        except ValueError as error:
+            raise BackendError(Stage.SENT, Cause.PROTOCOL, f"{address}: {error}") from None
+
+    async def _tell(self, address: str, path: str, what: dict[str, str]) -> None:
+        status, body = await self.post(address, path, msgspec.json.encode(what))
+        if status == 200:
+            return
+        reason = _NOT_ENABLED if status in (404, 405) else parse_error(status, body).message
+        raise BackendError(Stage.SENT, Cause.ENGINE, f"{address}: {reason}")
 
     async def _check(self, address: str) -> Readiness:
         status, _ = await self.get(address, "/health")

@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import msgspec
 
+from backends.isolation.options import IsolatedOptions, write_options
+from backends.llama_server import lora
 from backends.options import LaunchableOptions, LlamaServerOptions
 
 _SECRET = re.compile(r"key|token|secret|password|passwd", re.IGNORECASE)
@@ -54,6 +56,8 @@ def environment(options: LaunchableOptions, inherited: Mapping[str, str]) -> dic
     kept = {name: value for name, value in inherited.items() if name not in _NEVER_INHERITED}
     known = recipe_of(options).environment(is_path(launch.model))
     own = {name: value.reveal() for name, value in launch.env.items()}
+    if options.loras and not isinstance(options, LlamaServerOptions):
+        own.setdefault("VLLM_ALLOW_RUNTIME_LORA_UPDATING", "1")
     return {**known, **kept, **own}
 
 
@@ -99,6 +103,8 @@ def secrets_of(options: LaunchableOptions) -> tuple[str, ...]:
 
 def recipe_of(options: LaunchableOptions) -> Recipe:
     """How the engine of `options` is run."""
+    if isinstance(options, IsolatedOptions):
+        return _ISOLATED
     return _LLAMA_SERVER if isinstance(options, LlamaServerOptions) else _VLLM
 
 
@@ -122,7 +128,7 @@ def _llama_server(options: LaunchableOptions, name: str, socket: str) -> tuple[s
     if _unless(given, "--threads-http"):
         # A thread a connection: with fewer, streams block health checks and hide who has left.
         argv += ["--threads-http", "128"]
-    return tuple(argv)
+    return (*argv, *lora.arguments(options.loras, given))
 
 
 def _vllm(options: LaunchableOptions, name: str, socket: str) -> tuple[str, ...]:
@@ -130,6 +136,8 @@ def _vllm(options: LaunchableOptions, name: str, socket: str) -> tuple[str, ...]
     argv = ["serve", options.launch.model, "--uds", socket, "--served-model-name", name]
     if _unless(options.launch.args, "--disable-uvicorn-access-log"):
         argv.append("--disable-uvicorn-access-log")  # it would be health checks, mostly
+    if options.loras and _unless(options.launch.args, "--enable-lora", "--no-enable-lora"):
+        argv.append("--enable-lora")
     return tuple(argv)
 
 
@@ -143,6 +151,17 @@ def _vllm_environment(local: bool) -> Mapping[str, str]:
     return {"HF_HUB_OFFLINE": "1"} if local else {}
 
 
+def _isolated(options: LaunchableOptions, name: str, socket: str) -> tuple[str, ...]:
+    assert isinstance(options, IsolatedOptions)
+    return ("-m", "backends.isolation.child", name, socket, write_options(options.inner))
+
+
+_ISOLATED = Recipe(
+    command="python",
+    owned=frozenset(),
+    arguments=_isolated,
+    environment=lambda _local: {},
+)
 _LLAMA_SERVER = Recipe(
     command="llama-server",
     owned=frozenset(

@@ -10,17 +10,19 @@ import os
 import random
 import shutil
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from backends.base import (
+    Adapter,
     Backend,
     BackendError,
     ByteStream,
     Cause,
+    Load,
     Readiness,
     Reply,
     Request,
@@ -51,6 +53,7 @@ class LaunchedBackend(Backend):
         kind = msgspec.structs.replace(options, launch=None, replicas=("unix:/none",)).connect(name)
         self.provider = kind.provider
         self.capabilities, self.conditional = kind.capabilities, kind.conditional
+        self.counts_chats = kind.counts_chats
         self._supervisors = {address: self._supervise(address) for address in self.addresses}
 
     def join(self, residency: Residency) -> None:
@@ -78,11 +81,7 @@ class LaunchedBackend(Backend):
 
     async def send(self, address: str, request: Request) -> Reply:
         """Ask the engine at `address`, which is ready; see `readying`."""
-        supervisor = self._supervisors[address]
-        life = supervisor.life
-        if life is None:
-            reason = supervisor.readiness.reason
-            raise BackendError(Stage.CONNECT, Cause.REFUSED, f"the engine is not ready: {reason}")
+        supervisor, life = self._supervisors[address], self._alive(address)
         end = supervisor.begin()
         try:
             reply = await life.adapter.send(life.address, request)
@@ -105,9 +104,46 @@ class LaunchedBackend(Backend):
         said = await life.adapter.probe(life.address)
         return said if supervisor.life is life else supervisor.readiness
 
+    def load(self, address: str) -> Load | None:
+        """See `Backend.load`."""
+        life = self._supervisors[address].life
+        return None if life is None else life.adapter.load(life.address)
+
     def supervised(self, address: str) -> Supervised:
         """See `Backend.supervised`."""
         return self._supervisors[address].supervised
+
+    def has_adapter(self, address: str, adapter: Adapter) -> bool:
+        """See `Backend.has_adapter`. Each life begins with those it was started with."""
+        life = self._supervisors[address].life
+        return life is not None and life.adapter.has_adapter(life.address, adapter)
+
+    def model_of(self, address: str, adapter: Adapter) -> str | None:
+        """See `Backend.model_of`."""
+        life = self._supervisors[address].life
+        return None if life is None else life.adapter.model_of(life.address, adapter)
+
+    async def find_adapters(self, address: str, known: Collection[Adapter]) -> frozenset[Adapter]:
+        """See `Backend.find_adapters`."""
+        life = self._alive(address)
+        return await life.adapter.find_adapters(life.address, known)
+
+    async def load_adapter(self, address: str, adapter: Adapter) -> None:
+        """See `Backend.load_adapter`."""
+        life = self._alive(address)
+        await life.adapter.load_adapter(life.address, adapter)
+
+    async def unload_adapter(self, address: str, adapter: Adapter) -> None:
+        """See `Backend.unload_adapter`."""
+        life = self._alive(address)
+        await life.adapter.unload_adapter(life.address, adapter)
+
+    def _alive(self, address: str) -> Life:
+        supervisor = self._supervisors[address]
+        if supervisor.life is None:
+            reason = f"the engine is not ready: {supervisor.readiness.reason}"
+            raise BackendError(Stage.CONNECT, Cause.REFUSED, reason)
+        return supervisor.life
 
     async def stop(self) -> None:
         """Stop every engine, with its grace."""

@@ -23,6 +23,9 @@ from backends.process import ChildProcess, Ended, LogSink, ProcessError
 _FIRST_LOOK = 0.05
 _SLOWEST_LOOK = 1.0
 _SHOWN_LINES = 3
+_SETTLE_TIME = 0.25
+"""Seconds from the end of its requests to SIGTERM: llama-server's handler takes a lock that its
+loop holds while it takes note of a client that has left, and now and then waits there for good."""
 _CANNOT = frozenset({400, 404, 405, 422, 501})
 """Statuses with which an engine says that its model is not made for this."""
 
@@ -43,9 +46,7 @@ class Life:
         self._model = options.model or name
         self._env = environment(options, os.environ)
         self.address = f"unix:{socket}"
-        self.adapter = msgspec.structs.replace(
-            options, launch=None, replicas=(self.address,)
-        ).connect(name)
+        self.adapter = msgspec.structs.replace(options, replicas=(self.address,)).connect(name)
         self.process = ChildProcess(
             command_line(options, str(socket)),
             env=self._env,
@@ -95,6 +96,8 @@ class Life:
         """Stop the engine, or kill it where it would not listen; replies still open are cut."""
         # Connections first: some engines wait for their streams to be left.
         await self.adapter.stop()
+        if not kill and self.process.ended is None:
+            await asyncio.sleep(_SETTLE_TIME)
         await (self.process.kill() if kill else self.process.stop())
         with contextlib.suppress(OSError):
             self._socket.unlink(missing_ok=True)
