@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import ClassVar
 
+from backends.capabilities import Capability
 from backends.inprocess.backend import InProcessBackend
 from backends.mlx import model
 from backends.options import MlxOptions
@@ -15,7 +16,15 @@ class MlxBackend(InProcessBackend):
 
     provider = "mlx"
     library: ClassVar[str] = "MLX"
+    capabilities = InProcessBackend.capabilities | {Capability.EMBEDDINGS}
 
     def __init__(self, name: str, options: MlxOptions) -> None:
-        load = partial(model.load, options.model, max_batch=options.max_batch)
+        load = partial(
+            model.load,
+            options.model,
+            max_batch=options.max_batch,
+            tool_parser=options.tool_parser,
+            reasoning_parser=options.reasoning_parser,
+            pooling=options.pooling,
+        )
         super().__init__(name, options, load)

@@ -33,7 +33,14 @@ _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 _FILES = ["*.json", "model*.safetensors", "tokenizer.model", "*.tiktoken", "*.txt", "*.jinja"]
 
 
-def load(model: str, *, max_batch: int) -> Runtime:
+def load(
+    model: str,
+    *,
+    max_batch: int,
+    tool_parser: str = "auto",
+    reasoning_parser: str = "auto",
+    pooling: str = "auto",
+) -> Runtime:
     """The model called `model`, ready to generate; blocks for as long as that takes.
 
     Call it in the thread that shall generate: MLX's streams belong to threads. Raises
@@ -44,7 +51,13 @@ def load(model: str, *, max_batch: int) -> Runtime:
 
     directory = locate(model)
     try:
-        return MlxRuntime(directory, max_batch=max_batch)
+        return MlxRuntime(
+            directory,
+            max_batch=max_batch,
+            tool_parser=tool_parser,
+            reasoning_parser=reasoning_parser,
+            pooling=pooling,
+        )
     except BackendError:
         raise
     except Exception as error:  # from MLX, mlx-lm, tokenizers or the model's own files

@@ -20,8 +20,10 @@ from backends.inprocess.grammar import Grammar, Grammars
 from backends.inprocess.params import Sampling
 from backends.inprocess.runtime import Prompts, Runtime, SequenceSpec, Token
 from backends.mlx.batch import SampledBatch
+from backends.mlx.answer_format import find_format
 from backends.mlx.chat import TemplatePrompts
 from backends.mlx.grammar import grammars
+from backends.mlx.embedding import embed, embedding_sizes, pooling_of
 from backends.mlx.model import prefill_step, read_json
 from backends.mlx.sampling import Row
 
@@ -36,13 +38,26 @@ _SAMPLING_DEFAULTS = ("temperature", "top_p", "top_k", "min_p", "repetition_pena
 class MlxRuntime(Runtime):
     """One loaded model and the sequences it generates together."""
 
-    def __init__(self, directory: Path, *, max_batch: int) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        max_batch: int,
+        tool_parser: str = "auto",
+        reasoning_parser: str = "auto",
+        pooling: str = "auto",
+    ) -> None:
         self._model, config = load_model(directory)
         load_tokenizer: Callable[..., Any] = _load_tokenizer
         tokenizer = load_tokenizer(directory, eos_token_ids=config.get("eos_token_id"))
         self._stop = StopSequences([[token] for token in sorted(tokenizer.eos_token_ids)])
         self._never_stop = StopSequences()
         self._max_batch = max_batch
+        self._pooling = pooling_of(directory, pooling)
+        self.embedding_sizes = embedding_sizes(config)
+        self.answers = find_format(
+            tokenizer, tool_parser=tool_parser, reasoning_parser=reasoning_parser
+        )
         self._generator = self._new_generator()
         text_config = {**config, **(config.get("text_config") or {})}
         self.vocabulary = int(text_config.get("vocab_size") or len(tokenizer))
@@ -86,6 +101,10 @@ class MlxRuntime(Runtime):
         """Read a piece of the waiting prompts, and generate one token of each other sequence."""
         _, responses = self._generator.next()
         return [_token(response) for response in responses]
+
+    def embed(self, prompts: Sequence[Sequence[int]]) -> list[list[float]]:
+        """A vector for each prompt, of length one."""
+        return embed(self._model, prompts, self._pooling)
 
     def remove(self, uids: Sequence[int]) -> None:
         """Take sequences out of the batch; ids that are not in it are ignored."""
