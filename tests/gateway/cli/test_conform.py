@@ -1,0 +1,83 @@
+"""The command on whole configurations: what it prints, and how it ends."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from gateway.__main__ import main
+from tests.support.engines import MODEL_DIR
+
+
+@pytest.fixture
+def conform(tmp_path, capsys):
+    """Run the command on a file; the exit code, standard output and standard error."""
+
+    def run(text, *arguments):
+        path = tmp_path / "routing.yaml"
+        path.write_text(text)
+        code = main(["conform", *arguments, "--file", str(path)])
+        return code, *capsys.readouterr()
+
+    return run
+
+
+TALE = f"""
+backends:
+  tale: {{use: mlx, model: {MODEL_DIR}}}
+  gone: {{use: openai, replicas: ["http://127.0.0.1:1"]}}
+models:
+  tiny: {{backend: tale, aliases: [small]}}
+  dead: {{backend: gone}}
+  both: {{variants: {{a: {{backend: tale}}, b: {{backend: gone}}}}}}
+"""
+
+
+@pytest.mark.slow
+def test_an_engine_that_keeps_its_promises(conform):
+    code, out, err = conform(TALE, "small")
+    assert code == 0, err
+    header, *rows = out.split("\n\n", maxsplit=1)[0].splitlines()
+    assert header.split() == ["tale@in-process"]
+    kept = {row.split("  ")[0]: row.split("  ", 1)[1].strip() for row in rows}
+    assert kept["chat"] == kept["stream: chat"] == kept["stop"] == "kept"
+    assert kept["cancel: stream"].startswith("free after")
+    # The other engine is none of this model's business: nobody waits for it.
+    assert "gone" not in out + err
+    assert "tale@in-process: chat: kept" in err
+
+
+@pytest.mark.slow
+def test_as_json_and_beside_one_that_is_dead(conform):
+    code, out, err = conform(TALE, "both", "--json", "--wait", "0")
+    assert code == 1
+    report = json.loads(out)
+    dead = [one for one in report["findings"] if one["target"] == "gone@127.0.0.1:1"]
+    assert [(one["check"], one["outcome"]) for one in dead] == [("ready", "broken")]
+    assert "broken: gone@127.0.0.1:1: ready" in err
+
+
+def test_a_model_that_is_not_there_is_a_mistake(conform):
+    code, out, err = conform(TALE, "tony")
+    assert (code, out) == (2, "")
+    assert "Did you mean 'tiny'?" in err
+
+
+def test_a_file_with_mistakes(conform):
+    code, _, err = conform(TALE.replace("use: mlx", "use: mlkx"), "tiny")
+    assert code == 2
+    assert 'did you mean "mlx"?' in err
+
+
+def test_an_engine_that_cannot_be_started(conform, tmp_path):
+    (tmp_path / "empty").mkdir()
+    code, out, err = conform(TALE.replace(str(MODEL_DIR), "empty"), "tiny")
+    assert (code, out) == (1, "")
+    assert "backend 'tale'" in err
+
+
+def test_a_share_is_between_nothing_and_all(conform):
+    with pytest.raises(SystemExit) as left:
+        conform(TALE, "tiny", "--agree", "1.5")
+    assert left.value.code == 2
