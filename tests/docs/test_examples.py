@@ -20,7 +20,7 @@ import yaml
 from gateway import config
 from tests.docs.conftest import DOCUMENTS, ROOT, Block, blocks, read
 from tests.support.children import Children
-from tests.support.engines import MODEL_DIR, EngineServer
+from tests.support.engines import MODEL_DIR
 from tests.support.gateway import GatewayProcess
 
 _TALE = f"""
@@ -65,32 +65,9 @@ def _run(block: Block, gateway: GatewayProcess, folder: Path) -> None:
         assert done.stdout.strip() == block.output.strip()
 
 
-def _runnable(*, anthropic: bool) -> list[Block]:
-    return [
-        one for one in blocks("python", "bash") if ("import Anthropic" in one.text) == anthropic
-    ]
-
-
-@pytest.mark.parametrize("block", _runnable(anthropic=False), ids=lambda block: block.name)
+@pytest.mark.parametrize("block", blocks("python", "bash"), ids=lambda block: block.name)
 def test_it_runs(block: Block, tale: GatewayProcess, tmp_path: Path) -> None:
     _run(block, tale, tmp_path)
-
-
-@pytest.mark.parametrize("block", _runnable(anthropic=True), ids=lambda block: block.name)
-def test_it_runs_on_llama_server(
-    block: Block, llama_server: EngineServer, children: Children, tmp_path: Path
-) -> None:
-    text = (
-        "server: {port: 0}\n"
-        f"backends: {{small: {{use: llama_server, replicas: ['{llama_server.url}']}}}}\n"
-        "models: {small: {backend: small}}\n"
-    )
-    gateway = GatewayProcess(children, tmp_path / "gateway", text)
-    try:
-        gateway.wait_ready()
-        _run(block, gateway, tmp_path)
-    finally:
-        gateway.stop()
 
 
 @pytest.mark.parametrize("block", blocks("yaml"), ids=lambda block: block.name)
