@@ -14,6 +14,7 @@ from graphlib import CycleError, TopologicalSorter
 
 from backends.openai_http import Base, parse_base
 from backends.options import HttpOptions
+from gateway.config.adapters import adapter_models, check_adapters
 from gateway.config.launches import check_launches
 from gateway.config.names import Glob, NameIndex, is_glob
 from gateway.config.problems import Path, Report
@@ -31,10 +32,15 @@ def check(config: Config, report: Report) -> None:
 
 
 def model_index(config: Config) -> NameIndex[str]:
-    """Names, aliases and globs, each with the name of its model."""
+    """Names, aliases and globs, each with the name of its model; those with an adapter too."""
     names = [(name, name) for name in config.models]
     aliases = [(alias, name) for name, model in config.models.items() for alias in model.aliases]
-    return NameIndex([*names, *aliases])
+    derived = [
+        (alias, name)
+        for name, one in adapter_models(config).items()
+        for alias in (name, *one.model.aliases)
+    ]
+    return NameIndex([*names, *aliases, *derived])
 
 
 def _replicas(config: Config, report: Report) -> None:
@@ -141,6 +147,8 @@ def _aliases(config: Config, report: Report) -> None:
 def _fallbacks(config: Config, report: Report) -> None:
     index = model_index(config)
     targets: dict[str, dict[str, int]] = {name: {} for name in config.models}
+    # A model with an adapter falls back as the model does.
+    parents = {name: one.parent for name, one in adapter_models(config).items()}
     for name, model in config.models.items():
         if report.within(("models", name, "fallback")):
             continue
@@ -151,7 +159,7 @@ def _fallbacks(config: Config, report: Report) -> None:
             if is_glob(wanted):
                 report.add(path, f'expected one model, found the glob "{wanted}"', "name a model")
             elif target is not None:
-                targets[name].setdefault(target, position)
+                targets[name].setdefault(parents.get(target, target), position)
             elif not report.written(("models", wanted)):
                 _missing(path, "model", wanted, report.names(("models",)), report)
     _circles(targets, report)
@@ -198,7 +206,8 @@ def _names_a_model(wanted: str, index: NameIndex[str], config: Config) -> bool:
         return False
     glob = Glob(wanted)
     names = [alias for model in config.models.values() for alias in model.aliases]
-    return any(is_glob(name) or glob.matches(name) for name in [*config.models, *names])
+    every = [*config.models, *names, *adapter_models(config)]
+    return any(is_glob(name) or glob.matches(name) for name in every)
 
 
 def _listening(config: Config, report: Report) -> None:
@@ -242,6 +251,7 @@ _CHECKS: tuple[Callable[[Config, Report], None], ...] = (
     _backends_exist,
     _rules,
     _aliases,
+    check_adapters,
     _fallbacks,
     _keys,
     _listening,

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import cast
 
+from gateway.config.adapters import resolve_adapters
 from gateway.config.build import INVALID, build
 from gateway.config.checks import check
 from gateway.config.document import UnreadableError, read
@@ -18,8 +19,8 @@ from gateway.config.structs import Config
 def load(path: Path, env: Mapping[str, str]) -> Config:
     """Read, build and check the file at `path`, with the variables in `env`.
 
-    Raises `ConfigErrors` with all problems. Reads the file and looks at the directories of
-    models that it names; nothing else is touched.
+    Raises `ConfigErrors` with all problems. Reads the file and looks at the places of models
+    and adapters that it names; nothing else is touched.
     """
     file = str(path)
     try:
@@ -33,6 +34,7 @@ def load(path: Path, env: Mapping[str, str]) -> Config:
         base = path.parent.resolve()
         config = resolve_models(cast(Config, built), base, env, report)
         config = resolve_launches(config, base, env, report)
+        config = resolve_adapters(config, base, env, report)
         check(config, report)
     report.raise_any()
     return config

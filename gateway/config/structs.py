@@ -131,6 +131,8 @@ class Variant(Struct, frozen=True, kw_only=True):
     """Its share of the traffic, relative to the other variants."""
     model: Name | None = None
     """What the backend calls the model, where that differs from the backend's own `model`."""
+    adapter: Name | None = None
+    """One of the backend's LoRA `adapters`, which then answers."""
 
 
 class When(Struct, frozen=True, kw_only=True):
@@ -158,6 +160,8 @@ class Model(Struct, frozen=True, kw_only=True):
     """Short for a single variant, called `default`."""
     model: Name | None = None
     """With `backend`: what the backend calls the model."""
+    adapter: Name | None = None
+    """With `backend`: one of its LoRA `adapters`, which then answers."""
     variants: dict[Label, Variant] = {}
     """Arms of the route, by name."""
     aliases: tuple[ModelName, ...] = ()
@@ -187,7 +191,8 @@ class Model(Struct, frozen=True, kw_only=True):
         """The variants, also where `backend` is the short form for a single one."""
         if self.backend is None:
             return self.variants
-        return {"default": Variant(backend=self.backend, model=self.model)}
+        variant = Variant(backend=self.backend, model=self.model, adapter=self.adapter)
+        return {"default": variant}
 
 
 class Key(Struct, frozen=True, kw_only=True):
@@ -197,6 +202,8 @@ class Key(Struct, frozen=True, kw_only=True):
     """The secret, from the environment: `${ALICE_KEY}`. Kept only as a hash."""
     models: tuple[ModelName, ...] = ()
     """Models this key may use, globs allowed; all where none is given."""
+    admin: bool = False
+    """Whether it may change things at `/admin`."""
 
 
 class Telemetry(Struct, frozen=True, kw_only=True):

@@ -1,0 +1,203 @@
+"""LoRA adapters in a configuration: the models they make, where they are, what cannot be.
+
+Whoever may ask for a model may be given a name for it with each adapter of its engine:
+`MODEL:ADAPTER`. These models are written nowhere, so this is the one place that knows them, and
+the routing table and the checks both ask it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
+from pathlib import Path
+
+import msgspec
+
+from backends.options import BackendOptions, LaunchableOptions, LlamaServerOptions
+from gateway.config import problems
+from gateway.config.names import is_glob
+from gateway.config.problems import Report
+from gateway.config.structs import Config, Model
+
+SEPARATOR = ":"
+"""Between a model and an adapter, in the name of what they make together."""
+
+_PATH_STARTS = ("./", "../", "~/")
+
+
+class AdapterModel(msgspec.Struct, frozen=True):
+    """A model with one adapter, as a model of its own."""
+
+    parent: str
+    """The model as routing.yaml names it."""
+    adapter: str
+    model: Model
+
+
+def adapter_models(config: Config) -> dict[str, AdapterModel]:
+    """Every `MODEL:ADAPTER`, in the order of the file; a glob has none.
+
+    Of a model with several variants, those take part that have no adapter yet and whose backend
+    has this one. What backends are missing is nobody's business here.
+    """
+    made = {}
+    for name, model in config.models.items():
+        if is_glob(name):
+            continue
+        for adapter in _offered(model, config):
+            derived = _with_adapter(model, adapter, config)
+            if derived is not None:
+                made[joined(name, adapter)] = AdapterModel(name, adapter, derived)
+    return {name: one for name, one in made.items() if name not in config.models}
+
+
+def joined(model: str, adapter: str) -> str:
+    """What a client asks for to get `model` with `adapter`."""
+    return f"{model}{SEPARATOR}{adapter}"
+
+
+def adapters_of(options: BackendOptions | None) -> Mapping[str, str]:
+    """The adapters of a backend: name to path."""
+    return {} if options is None else {one.name: one.path for one in options.loras}
+
+
+def _offered(model: Model, config: Config) -> list[str]:
+    """The adapters that `model` can be asked for with."""
+    names: dict[str, None] = {}
+    for variant in model.arms().values():
+        options = config.backends.get(variant.backend)
+        if variant.adapter is None and isinstance(options, LaunchableOptions):
+            names.update(dict.fromkeys(options.adapters))
+    return list(names)
+
+
+def _with_adapter(model: Model, adapter: str, config: Config) -> Model | None:
+    arms = {
+        arm: msgspec.structs.replace(variant, adapter=adapter)
+        for arm, variant in model.arms().items()
+        if variant.adapter is None and adapter in adapters_of(config.backends.get(variant.backend))
+    }
+    if all(variant.weight == 0 for variant in arms.values()):
+        return None
+    return msgspec.structs.replace(
+        model,
+        backend=None,
+        model=None,
+        variants=arms,
+        aliases=tuple(joined(alias, adapter) for alias in model.aliases if not is_glob(alias)),
+        rules=tuple(rule for rule in model.rules if rule.variant in arms),
+    )
+
+
+def resolve_adapters(config: Config, base: Path, env: Mapping[str, str], report: Report) -> Config:
+    """Make paths absolute, as seen from `base`, where the file is. Only looks whether they exist.
+
+    An engine elsewhere has places of its own: an absolute path that is not here stays as it is.
+    """
+    backends = dict(config.backends)
+    for name, options in config.backends.items():
+        if not isinstance(options, LaunchableOptions) or not options.adapters:
+            continue
+        found = {}
+        for adapter, path in options.adapters.items():
+            try:
+                found[adapter] = locate(options, path, base, env)
+            except ValueError as error:
+                report.add(("backends", name, "adapters", adapter), str(error))
+                found[adapter] = path
+        backends[name] = msgspec.structs.replace(options, adapters=found)
+    return msgspec.structs.replace(config, backends=backends)
+
+
+def locate(options: BackendOptions, path: str, base: Path, env: Mapping[str, str]) -> str:
+    """Where the engine of `options` finds the adapter `path`. Raises `ValueError`."""
+    if "\0" in path:
+        raise ValueError("holds a NUL character")
+    is_llama = isinstance(options, LlamaServerOptions)
+    launched = isinstance(options, LaunchableOptions) and options.launch is not None
+    home = env.get("HOME")
+    place = base / (home + path[1:] if home and path.startswith("~/") else path)
+    try:
+        is_dir, is_file = place.is_dir(), place.is_file()
+    except OSError as error:
+        raise ValueError(f'"{path[:64]}" cannot be looked at: {error.strerror}') from None
+    if is_dir or is_file:
+        found = str(_gguf_in(place) if is_llama and is_dir else place.resolve())
+        if not is_llama and is_file:
+            raise ValueError(f"expected the directory of an adapter, found the file {place}")
+    elif launched or not path.startswith("/"):
+        raise ValueError(f"there is no {'file' if is_llama else 'directory'} {place}{_near(place)}")
+    else:
+        found = path
+    if is_llama and launched and ("," in found or ":" in found):
+        raise ValueError("llama-server takes no `,` or `:` in the path of an adapter")
+    return found
+
+
+def _gguf_in(folder: Path) -> Path:
+    """The one GGUF file in `folder`. Raises `ValueError`."""
+    files = sorted(folder.glob("*.gguf"))
+    if len(files) != 1:
+        raise ValueError(
+            f"expected one .gguf file in {folder}, found {len(files) or 'none'}: name the file"
+        )
+    return files[0].resolve()
+
+
+def _near(place: Path) -> str:
+    try:
+        siblings = [path.name for path in place.parent.iterdir()]
+    except OSError:  # it is not there, or not ours to read
+        return ""
+    near = get_close_matches(place.name, siblings, n=1)
+    return f'; did you mean "{near[0]}"?' if near else ""
+
+
+def check_adapters(config: Config, report: Report) -> None:
+    """Whether each adapter that is named is there, and each name is one model's."""
+    for path, backend, adapter in _named(config):
+        if adapter is not None and backend in config.backends:
+            _adapter_exists(path, backend, adapter, config, report)
+    derived = adapter_models(config)
+    for name, model in config.models.items():
+        if model.adapter is not None and model.variants:
+            hint = "give it to each variant that needs it"
+            at = ("models", name, "adapter")
+            report.add(at, "`adapter` goes with `backend`, not with `variants`", hint)
+        _clash(("models", name), name, config, report)
+        for position, alias in report.numbered(("models", name, "aliases"), model.aliases):
+            if alias in derived:
+                _clash(("models", name, "aliases", position), alias, config, report)
+
+
+def _named(config: Config) -> Iterator[tuple[problems.Path, str, str | None]]:
+    """Where an adapter may be named: the path, the backend, the name."""
+    for name, model in config.models.items():
+        if model.backend is not None:
+            yield ("models", name, "adapter"), model.backend, model.adapter
+        for arm, variant in model.variants.items():
+            at = ("models", name, "variants", arm, "adapter")
+            yield at, variant.backend, variant.adapter
+
+
+def _adapter_exists(
+    path: problems.Path, backend: str, adapter: str, config: Config, report: Report
+) -> None:
+    known = adapters_of(config.backends[backend])
+    if adapter in known or report.written(("backends", backend, "adapters", adapter)):
+        return
+    if not known:
+        hint = f"add it: backends.{backend}.adapters: {{{adapter}: PATH}}"
+        report.add(path, f'the backend "{backend}" has no adapters', hint)
+        return
+    near = report.suggest(adapter, known)
+    report.add(path, f'the backend "{backend}" has no adapter "{adapter}"', near)
+
+
+def _clash(path: problems.Path, name: str, config: Config, report: Report) -> None:
+    """Report `name` where it is what a model and an adapter are called together."""
+    parent, separator, adapter = name.rpartition(SEPARATOR)
+    model = config.models.get(parent)
+    if separator and model is not None and adapter in _offered(model, config):
+        what = f'"{name}" is already the model "{parent}" with its adapter "{adapter}"'
+        report.add(path, what, "call one of the three something else")
