@@ -1,0 +1,101 @@
+"""What this machine has of memory, and whether what shall be loaded fits into it.
+
+The decision is pure; only `machine_memory` reads anything.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from backends.base import Footprint
+
+_CGROUP_OF_SELF = Path("/proc/self/cgroup")
+_CGROUPS = Path("/sys/fs/cgroup")
+_UNITS = ((1 << 40, "TiB"), (1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB"))
+
+
+def machine_memory() -> int:
+    """Bytes that this process may use at most: the machine's, or its cgroup's limit if lower."""
+    physical = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return min([physical, *cgroup_limits(_CGROUP_OF_SELF, _CGROUPS)])
+
+
+def cgroup_limits(of_self: Path, root: Path) -> list[int]:
+    """The limits in bytes of this process's cgroup and those above it, of version 1 or 2.
+
+    `of_self` is `/proc/self/cgroup`. No limit, and no such files, are an empty list.
+    """
+    limits: list[int] = []
+    for line in _text(of_self).splitlines():
+        _, controllers, path = line.split(":", 2)
+        if not controllers:
+            base, name = root, "memory.max"
+        elif "memory" in controllers.split(","):
+            base, name = root / "memory", "memory.limit_in_bytes"
+        else:
+            continue
+        inside = Path(path.lstrip("/"))
+        # In a container the path may be the host's, and only the root is there.
+        limits += [_limit(base / part / name) for part in (inside, *inside.parents)]
+    return [limit for limit in limits if limit]
+
+
+def refusal(footprints: Mapping[str, Footprint], memory: int) -> str | None:
+    """Why backends that take so much cannot run in `memory` bytes together; None if they can.
+
+    `footprints` are by the backend's name.
+    """
+    needed = sum(one.total for one in footprints.values())
+    if needed <= memory:
+        return None
+    parts = [f"{name}: {_told(one)}" for name, one in footprints.items()]
+    largest = max(footprints, key=lambda name: footprints[name].total)
+    return (
+        f"loading this needs {written(needed)} of memory, and there are {written(memory)}. "
+        f"{'; '.join(parts)}. {_advice(largest, footprints[largest], needed - memory)}"
+    )
+
+
+def written(nbytes: int) -> str:
+    """An amount of memory for people: `3.4 GiB`."""
+    for size, unit in _UNITS:
+        if nbytes >= size:
+            return f"{nbytes / size:.1f} {unit}"
+    return f"{nbytes} B"
+
+
+def _told(one: Footprint) -> str:
+    about = "about " if one.estimated else ""
+    parts = [
+        f"{written(one.weights)} weights",
+        f"{written(one.kv_cache)} KV cache "
+        f"({one.concurrency} sequences of {one.context} tokens, {about}"
+        f"{written(one.bytes_per_token)} a token)",
+    ]
+    if one.prompt_cache:
+        parts.append(f"{written(one.prompt_cache)} prompt cache")
+    return " + ".join([*parts, f"{written(one.overhead)} margin"])
+
+
+def _advice(name: str, one: Footprint, excess: int) -> str:
+    """What to change, at the largest of them."""
+    if one.kv_cache + one.prompt_cache > excess:
+        return (
+            f"Lower `context` or `max_batch` of {name}, or give it a smaller `kv_cache` or "
+            f"`prompt_cache`: {written(excess)} are too much"
+        )
+    return f"Take a smaller or more strongly quantized model for {name}, or fewer models at once"
+
+
+def _limit(path: Path) -> int:
+    text = _text(path).strip()
+    return int(text) if text.isdigit() else 0
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="ascii")
+    except (OSError, UnicodeDecodeError):
+        return ""

@@ -1,0 +1,79 @@
+import pytest
+
+from backends.base import Footprint
+from backends.memory import cgroup_limits, machine_memory, refusal, written
+
+GIB = 1 << 30
+
+
+def footprint(**changed):
+    fields = {
+        "name": "/models/one",
+        "weights": 4 * GIB,
+        "kv_cache": 2 * GIB,
+        "overhead": GIB,
+        "prompt_cache": 0,
+        "context": 8192,
+        "concurrency": 16,
+        "bytes_per_token": 147456,
+    }
+    return Footprint(**{**fields, **changed})
+
+
+def test_what_fits_is_not_refused():
+    assert refusal({}, GIB) is None
+    assert refusal({"one": footprint()}, 7 * GIB) is None
+
+
+def test_models_are_counted_together_and_the_numbers_are_told():
+    both = {"small": footprint(), "large": footprint(weights=5 * GIB, prompt_cache=GIB)}
+    assert refusal({"small": both["small"]}, 15 * GIB) is None
+    said = refusal(both, 15 * GIB)
+    assert said is not None
+    assert "needs 16.0 GiB of memory, and there are 15.0 GiB" in said
+    assert "small: 4.0 GiB weights + 2.0 GiB KV cache (16 sequences of 8192 tokens, " in said
+    assert "144.0 KiB a token) + 1.0 GiB margin" in said
+    assert "Lower `context` or `max_batch` of large" in said
+    assert "1.0 GiB are too much" in said
+
+
+def test_where_the_weights_alone_are_too_much_no_option_is_advised():
+    said = refusal({"huge": footprint(weights=40 * GIB, estimated=True)}, 16 * GIB)
+    assert said is not None
+    assert "smaller or more strongly quantized model for huge" in said
+    assert "about 144.0 KiB a token" in said
+
+
+@pytest.mark.parametrize(
+    ("nbytes", "text"),
+    [(0, "0 B"), (1023, "1023 B"), (1536, "1.5 KiB"), (3 * GIB, "3.0 GiB"), (1 << 41, "2.0 TiB")],
+)
+def test_amounts_are_written_for_people(nbytes, text):
+    assert written(nbytes) == text
+
+
+def test_the_limits_of_a_cgroup_and_those_above_it(tmp_path):
+    of_self, root = tmp_path / "cgroup", tmp_path / "fs"
+    inner = root / "a" / "b"
+    inner.mkdir(parents=True)
+    of_self.write_text("0::/a/b\n")
+    (inner / "memory.max").write_text("max\n")
+    (root / "a" / "memory.max").write_text("1000\n")
+    (root / "memory.max").write_text("2000\n")
+    assert cgroup_limits(of_self, root) == [1000, 2000]
+
+
+def test_the_limits_of_version_1(tmp_path):
+    of_self, root = tmp_path / "cgroup", tmp_path / "fs"
+    (root / "memory").mkdir(parents=True)
+    of_self.write_text("5:cpu:/x\n4:hugetlb,memory:/docker/abc\n")
+    (root / "memory" / "memory.limit_in_bytes").write_text("3000\n")
+    assert cgroup_limits(of_self, root) == [3000]
+
+
+def test_a_machine_without_cgroups(tmp_path):
+    assert cgroup_limits(tmp_path / "none", tmp_path) == []
+
+
+def test_this_machine_has_memory():
+    assert machine_memory() > 1 << 28
