@@ -1,0 +1,405 @@
+"""Engines that the gateway starts itself: real ones, killed, held still, swapped and reloaded."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import openai
+import pytest
+
+from tests.support import engines
+from tests.support.children import wait_until
+from tests.support.gateway import GatewayProcess
+
+pytestmark = [pytest.mark.engine, pytest.mark.slow]
+
+MODEL = engines.MODEL_DIR / "tiny-tale-f32.gguf"
+QUESTION = [{"role": "user", "content": "What is the capital of Spain?"}]
+ANSWER = "The capital of Spain is Madrid."
+ARGS = "[--ctx-size, '8192', --parallel, '2', --threads, '1', --context-shift]"
+
+
+def launched(*more: str, model: Path | str = MODEL, args: str = ARGS) -> str:
+    """The value of `launch`, with further keys."""
+    command = engines.require(engines.LLAMA_SERVER)
+    keys = [f"model: {model}", f"command: {command}", f"args: {args}", *more]
+    return "{" + ", ".join(keys) + "}"
+
+
+def one(*more: str, replicas: int = 1, **options: Any) -> str:
+    """A routing.yaml with one backend, called `local`."""
+    launch = launched(*more, **options)
+    return (
+        f"backends: {{local: {{use: llama_server, replicas: {replicas}, launch: {launch}}}}}\n"
+        "models: {tale: {backend: local}}\n"
+    )
+
+
+@pytest.fixture
+def start(start_gateway, tmp_path):
+    def started(text: str, *, wait: bool = True, **env: str) -> GatewayProcess:
+        return start_gateway(text, wait=wait, env={"XDG_STATE_HOME": str(tmp_path), **env})
+
+    return started
+
+
+class Process:
+    """Of /proc: a process with its parent and its arguments."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        self.zombie, self.parent = fields[0] == "Z", int(fields[1])
+        self.argv = Path(f"/proc/{pid}/cmdline").read_text("utf-8", "replace").split("\0")
+
+
+def processes() -> dict[int, Process]:
+    found = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                process = Process(int(entry.name))
+            except OSError:
+                continue
+            if not process.zombie:
+                found[process.pid] = process
+    return found
+
+
+def below(pid: int) -> list[Process]:
+    """All descendants of a process, but for the guardian that tests tie the gateway to."""
+    guardian = str(Path("tests/support/tether.py"))
+    every = {
+        one.pid: one
+        for one in processes().values()
+        if not any(part.endswith(guardian) for part in one.argv)
+    }
+    chosen = {pid}
+    while True:
+        more = {one.pid for one in every.values() if one.parent in chosen} - chosen
+        if not more:
+            return [every[one] for one in chosen - {pid}]
+        chosen |= more
+
+
+def engine_pids(gateway: GatewayProcess) -> list[int]:
+    """The engines themselves, by replica: the sockets' names count them."""
+    found = [one for one in below(gateway.child.pid) if "--host" in one.argv or "--uds" in one.argv]
+    run = [one for one in found if not any("tether" in part for part in one.argv)]
+    return [one.pid for one in sorted(run, key=lambda it: it.argv[2:])]
+
+
+def ask(gateway: GatewayProcess, model: str = "tale", **more: Any) -> Any:
+    with gateway.openai() as client:
+        return client.chat.completions.create(model=model, messages=QUESTION, temperature=0, **more)
+
+
+@pytest.fixture
+def stream_of() -> Iterator[Callable[..., Any]]:
+    """Begin streams, read a little of each, and hold them open until the test is over."""
+    with contextlib.ExitStack() as held:
+
+        def begin(gateway: GatewayProcess, model: str = "tale", **more: Any) -> Any:
+            client = held.enter_context(gateway.openai())
+            fields = {"max_tokens": 1_000_000, "extra_body": {"ignore_eos": True}, **more}
+            stream = client.chat.completions.create(
+                model=model, messages=QUESTION, temperature=0, stream=True, **fields
+            )
+            read_some(stream)
+            return stream
+
+        yield begin
+
+
+def text_of(answer: Any) -> str:
+    return answer.choices[0].message.content
+
+
+def status(gateway: GatewayProcess, replica: str) -> str:
+    """What the metrics say a replica is doing."""
+    for state in ("asleep", "starting", "ready", "backing_off", "crash_loop", "stopping"):
+        labels = {"gateway_replica": replica, "gateway_state": state}
+        if gateway.metric("gateway_engine_state", **labels):
+            return state
+    return ""
+
+
+def wait_status(gateway: GatewayProcess, replica: str, state: str, timeout: float = 20) -> None:
+    wait_until(lambda: status(gateway, replica) == state, timeout, f"{replica} is not {state}")
+
+
+def gone(pids: list[int]) -> bool:
+    return not set(pids) & set(processes())
+
+
+def test_two_replicas_by_number_and_nothing_is_left_after_sigterm(start, tmp_path):
+    secret = "hunter2-hunter2"
+    gateway = start(one("env: {PASSWORD: '${PASSWORD}'}", replicas=2), PASSWORD=secret)
+    pids = [process.pid for process in below(gateway.child.pid)]
+    assert len(engine_pids(gateway)) == 2
+    with gateway.openai() as client:
+        replies = [
+            client.chat.completions.with_raw_response.create(
+                model="tale", messages=QUESTION, temperature=0
+            )
+            for _ in range(8)
+        ]
+    assert {text_of(reply.parse()) for reply in replies} == {ANSWER}
+    assert {reply.headers["x-gateway-replica"] for reply in replies} <= {"local@0", "local@1"}
+    assert gateway.metric("gateway_replica_ready") == 2
+    gateway.child.send(signal.SIGINT)
+    assert gateway.child.wait(20) == 0
+    assert gone(pids)
+    log = tmp_path / "llm-gateway" / "logs" / "local@0.log"
+    assert "model loaded" in log.read_text()
+    assert "local@0: " in gateway.child.log()
+    assert secret not in gateway.child.log() + log.read_text()
+
+
+@pytest.mark.parametrize("replicas", [1, 2])
+async def test_kill_9_of_an_engine_under_load_loses_nothing(start, replicas):
+    gateway = start(one(replicas=replicas))
+    victim = engine_pids(gateway)[0]
+    outcomes: Counter[str] = Counter()
+    numbers = iter(range(160))
+
+    async def client(sdk: openai.AsyncOpenAI) -> None:
+        for number in numbers:
+            if number == 60:
+                os.kill(victim, signal.SIGKILL)
+            try:
+                answer = await sdk.chat.completions.create(
+                    model="tale", messages=QUESTION, temperature=0
+                )
+                outcomes[text_of(answer)] += 1
+            except openai.OpenAIError as error:
+                outcomes[repr(error)] += 1
+
+    async with gateway.async_openai() as sdk:
+        await asyncio.gather(*(client(sdk) for _ in range(16)))
+    assert outcomes == {ANSWER: 160}
+    wait_status(gateway, "local@0", "ready")
+    assert gateway.metric("gateway_engine_restarts_total", gateway_replica="local@0") == 1
+    assert victim not in engine_pids(gateway)
+    assert len(engine_pids(gateway)) == replicas
+    assert gateway.outstanding() == 0
+
+
+def test_kill_9_of_the_gateway_leaves_no_engine(start):
+    gateway = start(one(replicas=2))
+    pids = [process.pid for process in below(gateway.child.pid)]
+    assert len(pids) == 4
+    os.kill(gateway.child.pid, signal.SIGKILL)
+    wait_until(lambda: gone(pids), 10, "an engine has outlived the gateway")
+
+
+def test_a_model_that_is_none_is_an_error_at_the_start_that_quotes_the_engine(start, tmp_path):
+    broken = tmp_path / "broken.gguf"
+    broken.write_bytes(b"GGUF" + b"\xff" * 64)
+    gateway = start(one(model=broken), wait=False)
+    assert gateway.child.wait(60) == 1
+    said = gateway.child.log()
+    assert "backend 'local'" in said
+    assert "crash_loop" in said
+    assert "ended with exit code 1" in said
+    assert not below(gateway.child.pid)
+
+
+def test_a_crash_loop_is_seen_and_takes_no_other_model_down(start, tmp_path):
+    broken = tmp_path / "broken.gguf"
+    broken.write_bytes(b"GGUF" + b"\xff" * 64)
+    gateway = start(
+        "backends:\n"
+        f"  good: {{use: llama_server, launch: {launched()}}}\n"
+        f"  bad: {{use: llama_server, launch: {launched('preload: false', model=broken)}}}\n"
+        "models: {good: {backend: good}, bad: {backend: bad}}\n"
+    )
+    assert status(gateway, "bad@0") == "asleep"
+    with pytest.raises(openai.APIStatusError, match="crash_loop") as caught:
+        ask(gateway, "bad")
+    assert caught.value.status_code == 503
+    assert int(caught.value.response.headers["retry-after"]) > 1
+    assert status(gateway, "bad@0") == "crash_loop"
+    ready = gateway.ready()[1]
+    assert ready["ready"]
+    assert ready["models"]["bad"].startswith("bad@0: crash_loop: ended with exit code 1")
+    assert text_of(ask(gateway, "good")) == ANSWER
+
+
+def test_a_command_that_is_not_there(start):
+    text = (
+        "backends: {local: {use: vllm, launch: {model: org/name, command: no-such-vllm}}}\n"
+        "models: {tale: {backend: local}}\n"
+    )
+    gateway = start(text, wait=False)
+    assert gateway.child.wait(60) == 1
+    assert "no-such-vllm is not on PATH: install it" in gateway.child.log()
+
+
+@pytest.mark.parametrize("busy", [True, False])
+def test_an_engine_that_hangs_is_killed_and_its_requests_go_elsewhere(start, busy):
+    gateway = start(one("stall_timeout: 1s", replicas=2))
+    victim = engine_pids(gateway)[0]
+    answers = []
+    if busy:
+        os.kill(victim, signal.SIGSTOP)
+        clients = [
+            threading.Thread(target=lambda: answers.append(text_of(ask(gateway)))) for _ in range(8)
+        ]
+        for client in clients:
+            client.start()
+        for client in clients:
+            client.join(30)
+        assert answers == [ANSWER] * 8
+        wait_until(lambda: gone([victim]), 20, "the engine that hangs was not killed")
+        gateway.wait_log("local@0: hangs: made no token within 1 s")
+        wait_status(gateway, "local@0", "ready")
+    else:
+        assert text_of(ask(gateway)) == ANSWER
+        assert not gone([victim])
+
+
+def read_some(stream: Any, count: int = 5) -> None:
+    for _ in range(count):
+        next(stream)
+
+
+def two(*, limit: str = "40MiB", patience: str = "") -> str:
+    """Two engines of which only one fits."""
+    launch = launched("memory: 30MiB")
+    return (
+        f"memory_limit: {limit}\n"
+        f"backends:\n  a: {{use: llama_server, launch: {launch}}}\n"
+        f"  b: {{use: llama_server, launch: {launch}}}\n"
+        "models: {a: {backend: a}, b: {backend: b}}\n"
+    )
+
+
+def test_under_a_memory_limit_engines_take_turns_and_a_busy_one_stays(start, stream_of):
+    gateway = start(two())
+    assert (status(gateway, "a@0"), status(gateway, "b@0")) == ("ready", "asleep")
+    assert gateway.ready()[1]["models"] == {"a": "ready", "b": "ready"}
+    assert text_of(ask(gateway, "b")) == ANSWER
+    assert (status(gateway, "a@0"), status(gateway, "b@0")) == ("asleep", "ready")
+
+    stream = stream_of(gateway, "b")
+    (pid,) = engine_pids(gateway)
+    answers: list[str] = []
+    waiting = threading.Thread(target=lambda: answers.append(text_of(ask(gateway, "a"))))
+    waiting.start()
+    waiting.join(1)
+    read_some(stream, 50)
+    assert engine_pids(gateway) == [pid], "an engine with a request in flight was stopped"
+    assert not answers
+    stream.close()
+    waiting.join(20)
+    assert answers == [ANSWER]
+    assert (status(gateway, "a@0"), status(gateway, "b@0")) == ("ready", "asleep")
+
+
+async def test_swapping_back_and_forth_under_load_loses_nothing(start):
+    gateway = start(two())
+    async with gateway.async_openai() as sdk:
+
+        async def one(number: int) -> str:
+            await asyncio.sleep(number * 0.02)
+            answer = await sdk.chat.completions.create(
+                model="ab"[number // 5 % 2], messages=QUESTION, temperature=0
+            )
+            return text_of(answer)
+
+        assert set(await asyncio.gather(*(one(number) for number in range(60)))) == {ANSWER}
+    assert gateway.metric("gateway_engine_restarts_total") > 1
+    assert len(engine_pids(gateway)) == 1
+
+
+def test_idle_unload_and_the_next_request_starts_it_again(start):
+    gateway = start(one("idle_unload: 500ms"))
+    (pid,) = engine_pids(gateway)
+    wait_status(gateway, "local@0", "asleep")
+    assert gone([pid])
+    assert gateway.ready()[0] == 200
+    assert text_of(ask(gateway)) == ANSWER
+    assert status(gateway, "local@0") == "ready"
+
+
+def test_a_reload_that_changes_the_arguments_lets_the_old_engine_finish(start, stream_of):
+    gateway = start(one())
+    (old,) = engine_pids(gateway)
+    stream = stream_of(gateway)
+    gateway.rewrite(one(args=ARGS.replace("8192", "4096")))
+    gateway.wait_log("is in force", 20)
+    assert text_of(ask(gateway)) == ANSWER
+    both = engine_pids(gateway)
+    assert len(both) == 2
+    assert old in both
+    read_some(stream, 50)
+    stream.close()
+    wait_until(lambda: gone([old]), 10, "the old engine is still there")
+    assert len(engine_pids(gateway)) == 1
+    assert text_of(ask(gateway)) == ANSWER
+    assert gateway.metric("gateway_engine_state", gateway_state="ready") == 1
+
+
+def test_a_reload_that_changes_nothing_of_it_keeps_the_engine(start):
+    gateway = start(one())
+    before = engine_pids(gateway)
+    gateway.rewrite(one() + "x-note: nothing of importance\n")
+    gateway.wait_log("says nothing new", 20)
+    gateway.rewrite(one().replace("backend: local", "backend: local, aliases: [other]"))
+    gateway.wait_log("is in force", 20)
+    assert text_of(ask(gateway, "other")) == ANSWER
+    assert engine_pids(gateway) == before
+
+
+def test_a_reload_to_an_engine_that_does_not_start_changes_nothing(start, tmp_path):
+    broken = tmp_path / "broken.gguf"
+    broken.write_bytes(b"GGUF" + b"\xff" * 64)
+    gateway = start(one())
+    before = engine_pids(gateway)
+    gateway.rewrite(one(model=broken))
+    gateway.wait_log("is not taken over", 30)
+    assert text_of(ask(gateway)) == ANSWER
+    wait_until(lambda: engine_pids(gateway) == before, 10, "the engine is another one")
+
+
+def test_sigterm_with_a_stream_running_lets_it_end(start, stream_of):
+    gateway = start(one() + "server: {drain: {grace: 0, timeout: 30s}}\n")
+    pids = [process.pid for process in below(gateway.child.pid)]
+    stream = stream_of(gateway, max_tokens=3000)
+    gateway.terminate()
+    rest = [chunk.choices[0].finish_reason for chunk in stream]
+    assert rest[-1] == "length"
+    assert gateway.child.wait(20) == 0
+    assert gone(pids)
+
+
+@pytest.mark.timeout(300)
+def test_vllm_is_started_killed_and_gone_with_the_gateway(start):
+    command = engines.require(engines.VLLM)
+    args = ", ".join(f"'{one}'" for one in engines.VLLM_ARGUMENTS)
+    env = {**engines.VLLM_ENVIRONMENT, "VLLM_ENABLE_V1_MULTIPROCESSING": "1"}
+    variables = ", ".join(f"{name}: '{value}'" for name, value in env.items())
+    launch = (
+        f"{{model: {engines.MODEL_DIR}, command: {command}, args: [{args}], "
+        f"env: {{{variables}}}, start_timeout: 4m}}"
+    )
+    gateway = start(
+        f"backends: {{gpu: {{use: vllm, launch: {launch}}}}}\nmodels: {{tale: {{backend: gpu}}}}\n",
+        wait=False,
+    )
+    gateway.child.wait_for(lambda: "ready: base_url" in gateway.child.log(), 240, "no vLLM")
+    gateway.wait_ready()
+    assert text_of(ask(gateway)) == ANSWER
+    pids = [process.pid for process in below(gateway.child.pid)]
+    assert len(pids) > 3, "its engine core runs in a process of its own"
+    os.kill(gateway.child.pid, signal.SIGKILL)
+    wait_until(lambda: gone(pids), 10, "a process of vLLM has outlived the gateway")
