@@ -316,7 +316,9 @@ class Engine:
         try:
             if row.fault is not None:
                 raise row.fault
-            delta = row.text.add(token.token, ended=token.ended, cut=token.cut)
+            delta = row.text.add(
+                token.token, ended=token.ended, cut=token.cut, logprobs=token.logprobs
+            )
         except Exception as error:  # it concerns this job alone
             out.append((job, self._fail(job, error)))
             return True

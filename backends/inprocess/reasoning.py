@@ -86,6 +86,11 @@ class ReasoningParser:
         """Tokens of thinking, the marks left out."""
 
     @property
+    def held(self) -> int:
+        """Characters that are held back."""
+        return len(self._held)
+
+    @property
     def thinking(self) -> bool:
         """Whether what comes next is thinking, as far as is known."""
         return self._state is _State.INSIDE or (self._opened and self._state is _State.BEFORE)

@@ -17,6 +17,7 @@ from enum import StrEnum
 
 import msgspec
 
+from backends.inprocess.logprobs import LogprobLine, TokenLogprobs
 from backends.inprocess.marks import unfinished
 from backends.inprocess.reasoning import ReasoningParser
 from backends.inprocess.tool_calls import ToolCall, ToolCallParser
@@ -52,6 +53,8 @@ class Delta(msgspec.Struct, frozen=True):
     """Thinking; it comes before `text`."""
     reasoning_tokens: int | None = None
     """Tokens of thinking so far; None where thinking is not looked for."""
+    logprobs: tuple[TokenLogprobs, ...] = ()
+    """Of the tokens that it is made of, marks included, where they were asked for."""
 
     @property
     def says_something(self) -> bool:
@@ -101,6 +104,11 @@ class StopStrings:
         self._stops = tuple(stops)
         self._held = ""
 
+    @property
+    def held(self) -> int:
+        """Characters that are held back."""
+        return len(self._held)
+
     def add(self, text: str) -> tuple[str, bool]:
         """Text that is safe to hand on, and whether a stop string was found right after it."""
         if not self._stops:
@@ -148,8 +156,16 @@ class SequenceText:
         self._show_reasoning = show_reasoning
         self._reasoning_tokens = None if reasoning is None else 0
         self._hidden = hidden
+        self._logprobs = LogprobLine()
 
-    def add(self, token: int, *, ended: bool = False, cut: bool = False) -> Delta:
+    def add(
+        self,
+        token: int,
+        *,
+        ended: bool = False,
+        cut: bool = False,
+        logprobs: TokenLogprobs | None = None,
+    ) -> Delta:
         """Take the next token.
 
         `ended` says that it is an end-of-sequence token, which is no text; `cut`, that the
@@ -159,18 +175,38 @@ class SequenceText:
         piece = "" if ended or self._hides(token) else self._detokenizer.add(token)
         if ended or cut:
             piece += self._detokenizer.rest()
+        if logprobs is not None:
+            self._note(logprobs, piece, ended=ended)
         thought = ""
         if self._reasoning is not None:
             thought, piece = self._think(self._reasoning, piece, last=ended or cut)
+        held = self._stops.held
         text, stopped = self._stops.add(piece)
-        if stopped or ended:
+        if stopped:
+            return self._close(thought, text, Finish.STOP, cut_off=held + len(piece) - len(text))
+        if ended:
             return self._close(thought, text + self._stops.rest(), Finish.STOP)
         if cut:
             return self._close(thought, text + self._stops.rest(), Finish.LENGTH)
         calls: tuple[ToolCall, ...] = ()
         if self._tool_calls is not None:
             text, calls = self._tool_calls.add(text)
-        return Delta(self.index, text, calls, None, self.tokens, thought, self._reasoning_tokens)
+        left = self._logprobs.take(self._held) if text or calls or thought else ()
+        return Delta(
+            self.index, text, calls, None, self.tokens, thought, self._reasoning_tokens, left
+        )
+
+    @property
+    def _held(self) -> int:
+        """Characters that have been decoded and have not left."""
+        parts = (self._reasoning, self._stops, self._tool_calls)
+        return sum(part.held for part in parts if part is not None)
+
+    def _note(self, logprobs: TokenLogprobs, piece: str, *, ended: bool) -> None:
+        if not ended:
+            self._logprobs.add(logprobs, piece)
+        elif piece:
+            self._logprobs.decoded(piece)
 
     def _hides(self, token: int) -> bool:
         if token not in self._hidden:
@@ -188,7 +224,8 @@ class SequenceText:
             self._reasoning = None
         return thought if self._show_reasoning else "", said
 
-    def _close(self, thought: str, text: str, finish: Finish) -> Delta:
+    def _close(self, thought: str, text: str, finish: Finish, *, cut_off: int = 0) -> Delta:
+        """The last delta; the last `cut_off` characters decoded never leave."""
         calls: tuple[ToolCall, ...] = ()
         if self._tool_calls is not None:
             text, calls = self._tool_calls.add(text)
@@ -196,4 +233,7 @@ class SequenceText:
             text, calls = text + more, calls + last
             if self._tool_calls.count and finish is Finish.STOP:
                 finish = Finish.TOOL_CALLS
-        return Delta(self.index, text, calls, finish, self.tokens, thought, self._reasoning_tokens)
+        left = self._logprobs.close(cut_off)
+        return Delta(
+            self.index, text, calls, finish, self.tokens, thought, self._reasoning_tokens, left
+        )

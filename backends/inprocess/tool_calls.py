@@ -84,6 +84,11 @@ class ToolCallParser:
         }
 
     @property
+    def held(self) -> int:
+        """Characters that nothing has been decided about."""
+        return len(self._held)
+
+    @property
     def inside(self) -> bool:
         """Whether a call has begun."""
         return self._state is not _State.OUTSIDE

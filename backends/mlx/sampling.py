@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from operator import index
 
 import mlx.core as mx
 import numpy as np
@@ -35,7 +36,7 @@ _MASK64 = 2**64 - 1
 class Row:
     """What one sequence asks of sampling."""
 
-    __slots__ = ("key", "matcher", "prompt_tokens", "sampling", "top_logprobs")
+    __slots__ = ("bias", "key", "matcher", "prompt_tokens", "sampling", "top_logprobs")
 
     def __init__(
         self,
@@ -46,8 +47,12 @@ class Row:
         matcher: Matcher | None = None,
         top_logprobs: int | None = None,
     ) -> None:
-        """`seed` decides where `sampling` has none; `prompt_tokens` is the length of the prompt."""
+        """`seed` decides where `sampling` has none; `prompt_tokens` is the length of the prompt.
+
+        What cannot be sampled raises here, where it concerns this row alone.
+        """
         self.sampling = sampling
+        self.bias = [(index(token), float(value)) for token, value in sampling.logit_bias]
         self.key = stream_key(seed if sampling.seed is None else sampling.seed)
         self.prompt_tokens = prompt_tokens
         self.matcher = matcher
@@ -263,12 +268,13 @@ def _penalties(
 
 def _bias(rows: Sequence[Row], vocabulary: int) -> mx.array | None:
     """What is added to each logit; None where nothing is."""
-    if not any(row.sampling.logit_bias for row in rows):
+    if not any(row.bias for row in rows):
         return None
     bias = np.zeros((len(rows), vocabulary), dtype=np.float32)
     for at, row in enumerate(rows):
-        for token, value in row.sampling.logit_bias:
-            bias[at, token] = value
+        for token, value in row.bias:
+            if token < vocabulary:
+                bias[at, token] = value
     return mx.array(bias)
 
 
