@@ -174,6 +174,17 @@ class TestAnswers:
         assert said["choices"][0]["finish_reason"] == "stop"
         assert "tool_calls" not in said["choices"][0]["message"]
 
+    async def test_a_chats_tokens_are_counted(self, client):
+        async def counted(text):
+            body = json.dumps({"messages": user(text)}).encode()
+            request = Request(endpoint=Endpoint.COUNT_TOKENS, body=body)
+            reply = await client.backend.send(ADDRESS, request)
+            return json.loads(await anext(aiter(reply.body)))["input_tokens"]
+
+        said = await client.ask(messages=user("Count from 1 to 5."), max_tokens=1)
+        assert await counted("Count from 1 to 5.") == said["usage"]["prompt_tokens"]
+        assert await counted("one, two, three, " * 2000) > 4096, "more than the context holds"
+
     async def test_a_message_can_be_continued(self, client):
         messages = [*user("Count from 1 to 30."), {"role": "assistant", "content": "1, 2, 3,"}]
         answer = await client.ask(
