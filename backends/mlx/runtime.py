@@ -19,11 +19,11 @@ from backends.inprocess.constraint import Constraint
 from backends.inprocess.grammar import Grammar, Grammars
 from backends.inprocess.params import Sampling
 from backends.inprocess.runtime import Prompts, Runtime, SequenceSpec, Token
-from backends.mlx.batch import SampledBatch
 from backends.mlx.answer_format import find_format
+from backends.mlx.batch import SampledBatch
 from backends.mlx.chat import TemplatePrompts
-from backends.mlx.grammar import grammars
 from backends.mlx.embedding import embed, embedding_sizes, pooling_of
+from backends.mlx.grammar import grammars
 from backends.mlx.model import prefill_step, read_json
 from backends.mlx.sampling import Row
 
