@@ -17,6 +17,7 @@ from backends.secret import Secret
 from backends.units import Size, Timeout
 
 if TYPE_CHECKING:
+    from backends.inprocess.backend import InProcessBackend
     from backends.openai_http import OpenAIHttpBackend
 
 Url = Annotated[
@@ -182,9 +183,27 @@ class InProcessOptions(Options, frozen=True, kw_only=True):
     """Sequences generated together; further requests wait."""
     max_waiting: Annotated[int, Meta(ge=0)] = 256
     """Sequences that may wait for a place in the batch; beyond it 429."""
+    isolation: Literal["thread", "process"] = "thread"
+    """Where the engine runs: in a thread of the gateway, or in a supervised process of its own, so
+    that a crash of the engine is no crash of the gateway."""
+    stall_timeout: Timeout = Timeout(60)
+    """How long it may have requests and make no token, before it counts as hung; in a process of
+    its own it is then killed and started again."""
+
+    def open(self, name: str) -> Backend:
+        """See `Options.open`. What is missing or broken shows in `start`."""
+        if self.isolation == "thread":
+            return self.open_here(name)
+        from backends.isolation.options import IsolatedOptions  # noqa: PLC0415
+
+        return IsolatedOptions.of(self).open(name)
+
+    def open_here(self, name: str) -> InProcessBackend:
+        """Build the adapter for an engine in this process. Imports no engine yet."""
+        raise NotImplementedError
 
 
-Pooling = Literal["mean", "last", "cls"]
+Pooling = Literal["auto", "mean", "last", "cls"]
 
 
 class MlxOptions(InProcessOptions, frozen=True, kw_only=True, tag="mlx"):
@@ -196,15 +215,40 @@ class MlxOptions(InProcessOptions, frozen=True, kw_only=True, tag="mlx"):
     """How the model writes tool calls: `auto` finds out, `none` leaves them as text, or a name."""
     reasoning_parser: Annotated[str, Meta(min_length=1)] = "auto"
     """What the model puts around its thinking: `auto`, `none`, or a name such as `deepseek_r1`."""
-    pooling: Pooling = "mean"
-    """What of a text becomes its embedding: the mean of its tokens, the last, or the first."""
+    pooling: Pooling = "auto"
+    """What of a text becomes its embedding: the `mean` of its tokens, the `last` or the first
+    (`cls`). `auto` is what the model's `1_Pooling` says, else the mean."""
 
-    def open(self, name: str) -> Backend:
-        """See `Options.open`. What is missing or broken shows in `start`."""
+    def open_here(self, name: str) -> InProcessBackend:
+        """See `InProcessOptions.open_here`."""
         from backends.mlx.backend import MlxBackend  # noqa: PLC0415
 
         return MlxBackend(name, self)
 
 
-BackendOptions = OpenAIOptions | LlamaServerOptions | VllmOptions | MlxOptions
+class LlamaCppOptions(InProcessOptions, frozen=True, kw_only=True, tag="llama_cpp"):
+    """A GGUF model in this process, run by llama.cpp."""
+
+    model: Annotated[str, Meta(min_length=1)]
+    """A `.gguf` file (relative to the file that names it); of a split model, its first part."""
+    max_batch: Annotated[int, Meta(ge=1, le=256)] = 4
+    """Sequences generated together, each with room for a whole `context`; further requests wait."""
+    context: Annotated[int, Meta(ge=1)] | None = None
+    """Tokens that prompt and answer may have together: 8192 if it is not said, and never more than
+    the model was trained for. Memory for `max_batch` of them is taken at the start."""
+    n_gpu_layers: Annotated[int, Meta(ge=-1)] | None = None
+    """Layers to compute on a GPU, -1 for all: which is what it does by itself where there is one."""
+    threads: Annotated[int, Meta(ge=1, le=512)] | None = None
+    """Threads that compute: as many as there are cores, where it is not said."""
+    pooling: Pooling = "auto"
+    """What of a text becomes its embedding; see `MlxOptions`. `auto` is what the file says."""
+
+    def open_here(self, name: str) -> InProcessBackend:
+        """See `InProcessOptions.open_here`."""
+        from backends.llama_cpp.backend import LlamaCppBackend  # noqa: PLC0415
+
+        return LlamaCppBackend(name, self)
+
+
+BackendOptions = OpenAIOptions | LlamaServerOptions | VllmOptions | MlxOptions | LlamaCppOptions
 """Every kind of engine that `use:` may name."""

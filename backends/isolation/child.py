@@ -15,13 +15,12 @@ import socket
 import sys
 from pathlib import Path
 
-import msgspec
 import uvicorn
 
-from backends.base import Backend, BackendError, Options
+from backends.base import Backend, BackendError
 from backends.event_loop import loop_factory
+from backends.isolation.options import read_options
 from backends.isolation.server import EngineServer
-from backends.options import BackendOptions
 
 _BACKLOG = 128
 _GOODBYE = 1
@@ -41,22 +40,6 @@ def main(argv: list[str]) -> int:
         print(error, file=sys.stderr)
         return 1
     return 0
-
-
-def write_options(options: Options) -> str:
-    """The argument that `read_options` reads."""
-    return msgspec.json.encode(options).decode()
-
-
-def read_options(entry: str) -> Options:
-    """What a child shall open. Raises `msgspec.ValidationError`."""
-    options: Options = msgspec.json.decode(entry, type=BackendOptions, dec_hook=_unit)
-    return options
-
-
-def _unit(kind: type, value: object) -> object:
-    """A size or a duration: a number with a type of its own."""
-    return kind(value)
 
 
 async def _serve(backend: Backend, path: Path) -> None:

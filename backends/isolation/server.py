@@ -12,14 +12,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any
 
 import msgspec
 
 from backends.base import (
+    Adapter,
     Backend,
     BackendError,
+    Cause,
     Endpoint,
     Header,
     Load,
@@ -27,11 +29,15 @@ from backends.base import (
     Reply,
     Request,
     RequestRefused,
+    Stage,
 )
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
+
+ADAPTER_HEADER = b"x-gateway-adapter"
+"""Tells the LoRA adapter to answer with, as JSON; no client's header of that name comes here."""
 
 _PREFIX = "/v1/"
 _JSON: Header = (b"content-type", b"application/json")
@@ -45,6 +51,26 @@ class Health(msgspec.Struct, frozen=True):
 
     readiness: Readiness
     load: Load | None
+
+
+class ErrorObject(msgspec.Struct, frozen=True):
+    """OpenAI's error object."""
+
+    message: str
+    type: str
+    param: str | None = None
+    code: str | None = None
+
+
+class Failed(msgspec.Struct, frozen=True):
+    """The body of an answer other than 200, with all that it takes to raise the error again."""
+
+    error: ErrorObject
+    refused: bool
+    """The engine says no to the request."""
+    stage: Stage
+    cause: Cause
+    retry_after: float | None = None
 
 
 class EngineServer:
@@ -62,7 +88,7 @@ class EngineServer:
         try:
             endpoint = Endpoint(path.removeprefix(_PREFIX))
         except ValueError:
-            await _answer(send, 404, _error(404, f"there is no {path} here"))
+            await _answer(send, 404, _failed(RequestRefused(404, f"there is no {path} here")))
             return
         body = await _read(receive)
         if body is None:
@@ -72,6 +98,7 @@ class EngineServer:
             body=body,
             headers=scope["headers"],
             stream=_wants_stream(body),
+            adapter=_adapter(scope["headers"]),
         )
         await _unless_gone(receive, self._serve(request, send))
 
@@ -82,11 +109,9 @@ class EngineServer:
     async def _serve(self, request: Request, send: Send) -> None:
         try:
             reply = await self._backend.send(self._address, request)
-        except RequestRefused as error:
-            headers = _retry_after(error)
-            await _answer(send, error.status, _refusal(error), headers)
         except BackendError as error:
-            await _answer(send, 503, _error(503, error.message, error.cause))
+            status = error.status if isinstance(error, RequestRefused) else 503
+            await _answer(send, status, _failed(error))
         else:
             await _relay(reply, send)
 
@@ -100,7 +125,7 @@ async def _relay(reply: Reply, send: Send) -> None:
             async for piece in reply.body:
                 await send({"type": "http.response.body", "body": piece, "more_body": True})
         except BackendError as error:
-            event = b"data: " + _error(500, error.message, error.cause) + b"\n\n"
+            event = b"data: " + _failed(error) + b"\n\n"
             await send({"type": "http.response.body", "body": event, "more_body": True})
         await send({"type": "http.response.body", "body": b""})
     finally:
@@ -154,24 +179,32 @@ def _wants_stream(body: bytes) -> bool:
         return False  # the engine has the words for what is wrong with it
 
 
-async def _answer(send: Send, status: int, body: bytes, headers: Sequence[Header] = ()) -> None:
+def _adapter(headers: Iterable[Header]) -> Adapter | None:
+    for name, value in headers:
+        if name == ADAPTER_HEADER:
+            return msgspec.json.decode(value, type=Adapter)
+    return None
+
+
+async def _answer(send: Send, status: int, body: bytes) -> None:
     length = (b"content-length", b"%d" % len(body))
-    start = {"type": "http.response.start", "status": status, "headers": [_JSON, length, *headers]}
-    await send(start)
+    await send({"type": "http.response.start", "status": status, "headers": [_JSON, length]})
     await send({"type": "http.response.body", "body": body})
 
 
-def _error(
-    status: int, message: str, kind: str = "", param: str | None = None, code: str | None = None
-) -> bytes:
-    kind = kind or ("invalid_request_error" if status < 500 else "server_error")
-    return _encode({"error": {"message": message, "type": kind, "param": param, "code": code}})
-
-
-def _refusal(error: RequestRefused) -> bytes:
-    return _error(error.status, error.message, param=error.param, code=error.code)
-
-
-def _retry_after(error: RequestRefused) -> Sequence[Header]:
-    wait = getattr(error, "retry_after", None)
-    return () if wait is None else ((b"retry-after", b"%d" % max(1, round(wait))),)
+def _failed(error: BackendError) -> bytes:
+    refused = isinstance(error, RequestRefused)
+    return _encode(
+        Failed(
+            error=ErrorObject(
+                message=error.message,
+                type="invalid_request_error" if refused else "server_error",
+                param=error.param if isinstance(error, RequestRefused) else None,
+                code=error.code if isinstance(error, RequestRefused) else None,
+            ),
+            refused=refused,
+            stage=error.stage,
+            cause=error.cause,
+            retry_after=error.retry_after if isinstance(error, RequestRefused) else None,
+        )
+    )

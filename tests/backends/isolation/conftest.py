@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from backends.base import BackendError
-from backends.isolation.child import write_options
+from backends.isolation.options import write_options
 from backends.openai_http import OpenAIHttpBackend
 from backends.options import MlxOptions, OpenAIOptions
 

@@ -5,7 +5,7 @@ import stat
 import msgspec
 import pytest
 
-from backends.isolation.child import read_options, write_options
+from backends.isolation.options import read_options, write_options
 from backends.options import MlxOptions
 from tests.backends.isolation.conftest import run_child
 

@@ -4,7 +4,7 @@ import json
 import msgspec
 import pytest
 
-from backends.base import Endpoint, Load, Request
+from backends.base import Endpoint, Request
 from backends.isolation.server import Health
 
 pytestmark = pytest.mark.slow
@@ -28,7 +28,8 @@ async def health(child):
 
 async def until_idle(child):
     for _ in range(500):
-        if (await health(child)).load == Load(0, 0):
+        load = (await health(child)).load
+        if (load.running, load.waiting) == (0, 0):
             return
         await asyncio.sleep(0.01)
     raise AssertionError("it still works")

@@ -1,0 +1,131 @@
+"""An engine in a child, as the gateway has it: launched, watched, and seeming to be here."""
+
+import asyncio
+import json
+import os
+import signal
+from contextlib import asynccontextmanager
+
+import pytest
+
+from backends.base import BackendError, Endpoint, Request, RequestRefused, Stage
+from backends.options import MlxOptions
+from backends.units import Timeout
+from tests.backends.isolation.conftest import MODEL
+
+pytestmark = pytest.mark.slow
+LONG = {"messages": [{"role": "user", "content": "x"}], "ignore_eos": True, "max_tokens": 4000}
+ASK = {"messages": [{"role": "user", "content": "What is 3 + 4?"}], "temperature": 0}
+
+
+@asynccontextmanager
+async def isolated(**options):
+    entry = MlxOptions(**{"model": str(MODEL), "isolation": "process", **options})
+    backend = entry.open("tale")
+    try:
+        await backend.start()
+        yield backend
+    finally:
+        await backend.stop()
+
+
+@pytest.fixture
+async def backend():
+    async with isolated() as opened:
+        yield opened
+
+
+def request(endpoint=Endpoint.CHAT, **body):
+    return Request(
+        endpoint=endpoint, body=json.dumps(body).encode(), stream=bool(body.get("stream"))
+    )
+
+
+async def ask(backend, **body):
+    (address,) = backend.addresses
+    reply = await backend.send(address, request(**body))
+    return json.loads(b"".join([piece async for piece in reply.body]))
+
+
+def child_of(backend):
+    """Its process id; None while there is none that serves."""
+    (supervisor,) = backend._supervisors.values()
+    return None if supervisor.life is None else supervisor.life.process.pid
+
+
+async def another_child(backend, before):
+    for _ in range(1500):
+        if child_of(backend) not in (None, before):
+            return
+        await asyncio.sleep(0.02)
+    raise AssertionError("it has not been started again")
+
+
+async def test_it_answers_as_the_engine_in_a_thread_does(backend):
+    (address,) = backend.addresses
+    here = MlxOptions(model=str(MODEL)).open("tale")
+    await here.start()
+    try:
+        theirs, ours = await ask(backend, **ASK), await ask(here, **ASK)
+    finally:
+        await here.stop()
+    assert theirs["choices"] == ours["choices"]
+    assert theirs["usage"] == ours["usage"]
+    assert backend.capabilities == here.capabilities
+    assert (await backend.probe(address)).ready
+    assert backend.load(address).running == 0
+
+
+async def test_a_refusal_is_raised_as_it_was_there(backend):
+    with pytest.raises(RequestRefused) as caught:
+        await ask(backend, messages=[])
+    assert (caught.value.status, caught.value.param) == (400, "messages")
+
+
+async def test_a_full_engine_says_when_to_come_again():
+    async with isolated(max_batch=1, max_waiting=0) as backend:
+        (address,) = backend.addresses
+        reply = await backend.send(address, request(**LONG, stream=True))
+        try:
+            with pytest.raises(RequestRefused) as caught:
+                await ask(backend, **ASK)
+        finally:
+            await reply.body.aclose()
+    assert caught.value.status == 429
+    assert caught.value.retry_after
+
+
+async def test_a_killed_engine_breaks_its_answers_and_is_started_again(backend):
+    (address,) = backend.addresses
+    before = child_of(backend)
+    reply = await backend.send(address, request(**LONG, stream=True))
+    await anext(reply.body)
+    os.kill(before, signal.SIGKILL)
+    with pytest.raises(BackendError) as caught:
+        async for _ in reply.body:
+            pass
+    assert caught.value.stage is Stage.STREAMING
+    await reply.body.aclose()
+    await another_child(backend, before)
+    assert "7" in (await ask(backend, **ASK))["choices"][0]["message"]["content"]
+
+
+async def test_a_frozen_engine_is_killed_and_started_again():
+    async with isolated(stall_timeout=Timeout(1)) as backend:
+        (address,) = backend.addresses
+        before = child_of(backend)
+        reply = await backend.send(address, request(**LONG, stream=True))
+        await anext(reply.body)
+        os.kill(before, signal.SIGSTOP)
+        with pytest.raises(BackendError):
+            async for _ in reply.body:
+                pass
+        await reply.body.aclose()
+        await another_child(backend, before)
+
+
+async def test_no_child_is_left(backend):
+    pid = child_of(backend)
+    await backend.stop()
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
