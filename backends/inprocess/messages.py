@@ -24,6 +24,9 @@ def for_template(message: Mapping[str, Any], *, takes_parts: bool) -> Message:
             adapted["content"] = "\n".join(texts)
         else:
             adapted["content"] = [{"type": "text", "text": text} for text in texts]
+    if "reasoning" in message and "reasoning_content" not in message:
+        # vLLM's name for it; templates know DeepSeek's.
+        adapted["reasoning_content"] = message["reasoning"]
     if message.get("tool_calls"):
         adapted["tool_calls"] = [_call(call) for call in message["tool_calls"]]
     return adapted

@@ -6,7 +6,6 @@ Hermes' and Llama's are our own: calls in JSON can be streamed while they are wr
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import json
 import pkgutil
@@ -15,8 +14,8 @@ from typing import Any
 
 import mlx_lm.tool_parsers
 
-from backends.inprocess.answer_format import AnswerFormat
-from backends.inprocess.failures import failed, said
+from backends.inprocess.answer_format import AnswerFormat, unknown_format
+from backends.inprocess.failures import said
 from backends.inprocess.reasoning import REASONING_FORMATS, ReasoningFormat
 from backends.inprocess.tool_call_formats import (
     DEEPSEEK_V3,
@@ -75,7 +74,7 @@ def _tools(tokenizer: Any, name: str) -> ToolFormat | None:
         return FORMATS[name]
     known = {module.name for module in pkgutil.iter_modules(mlx_lm.tool_parsers.__path__)}
     if name not in known:
-        raise _unknown("tool_parser", name, known | FORMATS.keys())
+        raise unknown_format("tool_parser", name, known | FORMATS.keys())
     return _from_library(name)
 
 
@@ -140,7 +139,7 @@ def _reasoning(tokenizer: Any, name: str) -> ReasoningFormat | None:
         return None
     if name != "auto":
         if name not in REASONING_FORMATS:
-            raise _unknown("reasoning_parser", name, REASONING_FORMATS.keys())
+            raise unknown_format("reasoning_parser", name, REASONING_FORMATS.keys())
         return REASONING_FORMATS[name]
     if tokenizer.has_thinking:
         return ReasoningFormat(tokenizer.think_start, tokenizer.think_end)
@@ -157,13 +156,3 @@ def _template(tokenizer: Any) -> str:
     """The chat template; empty where there is none, or where it is a program."""
     template = tokenizer.chat_template
     return template if isinstance(template, str) else ""
-
-
-def _unknown(option: str, name: str, known: Iterable[str]) -> Exception:
-    names = sorted(known)
-    near = difflib.get_close_matches(name, names, n=1)
-    hint = f"did you mean {near[0]!r}? It" if near else "it"
-    return failed(
-        f"{option}: {name!r} is no format that is known here; {hint} "
-        f"may be 'auto', 'none', {', '.join(map(repr, names))}"
-    )

@@ -9,9 +9,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from backends.base import RequestRefused
-from backends.inprocess.params import Chat, decode_arguments, refuse
+from backends.inprocess.messages import Message, for_template, takes_parts
+from backends.inprocess.params import Chat, refuse
 
-_PROBE = ("first-part", "second-part")
 _RENDERER_FIELDS = frozenset(
     {"conversation", "tools", "documents", "chat_template", "add_generation_prompt"}
     | {"continue_final_message", "tokenize", "padding", "truncation", "max_length"}
@@ -34,13 +34,13 @@ class TemplatePrompts:
         # The Rust tokenizer itself, where there is one: it neither changes state when called
         # nor holds the GIL, and decodes several times faster than the wrapper around it.
         self._fast = getattr(tokenizer, "backend_tokenizer", None)
-        self._takes_parts = tokenizer.has_chat_template and self._probe_parts()
+        self._takes_parts = tokenizer.has_chat_template and takes_parts(self._render_question)
 
     def chat(self, params: Chat) -> list[int]:
         """The prompt for a conversation; raises `RequestRefused`."""
         if not self._tokenizer.has_chat_template:
             refuse("messages", "this model has no chat template; use /v1/completions")
-        messages = [self._message(message) for message in params.messages]
+        messages = [for_template(m, takes_parts=self._takes_parts) for m in params.messages]
         variables = {
             name: value
             for name, value in (params.chat_template_kwargs or {}).items()
@@ -101,39 +101,8 @@ class TemplatePrompts:
             # Half of a surrogate pair is valid JSON, and no text.
             raise RequestRefused(400, f"{param} is not valid text: {error}", param=param) from None
 
-    def _message(self, message: dict[str, Any]) -> dict[str, Any]:
-        """A message as templates expect it: content as text, arguments as objects."""
-        content = message.get("content")
-        if isinstance(content, list):
-            texts = [part.get("text", part.get("refusal")) for part in content]
-            if len(texts) == 1 or not self._takes_parts:
-                content = "\n".join(texts)
-            else:
-                content = [{"type": "text", "text": text} for text in texts]
-            message = {**message, "content": content}
-        if "reasoning" in message and "reasoning_content" not in message:
-            # vLLM's name for it; templates know DeepSeek's.
-            message = {**message, "reasoning_content": message["reasoning"]}
-        if message.get("tool_calls"):
-            message = {**message, "tool_calls": [_call(call) for call in message["tool_calls"]]}
-        return message
-
-    def _probe_parts(self) -> bool:
-        """Whether the template reads content that is a list of parts."""
-        parts = [{"type": "text", "text": text} for text in _PROBE]
-        try:
-            text = self._tokenizer.apply_chat_template(
-                [{"role": "user", "content": parts}], tokenize=False, add_generation_prompt=True
-            )
-        except Exception:  # a template is a program: it may raise anything
-            return False
-        return all(part in text for part in _PROBE) and "'type'" not in text
-
-
-def _call(call: dict[str, Any]) -> dict[str, Any]:
-    function = call["function"]
-    arguments = function.get("arguments")
-    if isinstance(arguments, str):
-        # Checked when the request was read; but how deep decoding goes is the thread's to say.
-        arguments = decode_arguments("messages", arguments)
-    return {**call, "function": {**function, "arguments": arguments}}
+    def _render_question(self, messages: list[Message]) -> str:
+        text: str = self._tokenizer.apply_chat_template(
+            messages, tokenize=False, add_generation_prompt=True
+        )
+        return text
