@@ -15,7 +15,6 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from backends.base import RequestRefused
-from backends.malformed import MALFORMED
 
 ROLES = frozenset({"system", "developer", "user", "assistant", "tool", "function"})
 MAX_STOPS = 4
@@ -80,6 +79,7 @@ class Generation(msgspec.Struct, kw_only=True):
     stream_options: StreamOptions | None = None
     response_format: ResponseFormat | None = None
     ignore_eos: bool | None = None
+    return_token_ids: bool | None = None
     priority: int | None = None
     """Among the requests that wait, lower goes first; as in vLLM. 0 where it is not given."""
     cache_salt: str | None = None
@@ -124,6 +124,8 @@ class Generation(msgspec.Struct, kw_only=True):
         """Refuse what the types alone let through."""
         self.token_limit()
         _ = self.stops
+        if self.return_token_ids:
+            refuse("return_token_ids", "this engine does not return token ids: leave it out")
         kind = self.response_format.type if self.response_format else "text"
         if kind != "text":
             refuse(
