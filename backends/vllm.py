@@ -16,7 +16,7 @@ from typing import ClassVar
 
 import msgspec
 
-from backends.base import Adapter, BackendError, Cause, Readiness, Stage
+from backends.base import Adapter, BackendError, Cause, Readiness, Reply, Request, Stage
 from backends.capabilities import EVERYTHING, Capability
 from backends.engine_error import parse_error
 from backends.openai_http import OpenAIHttpBackend
@@ -75,6 +75,13 @@ class VllmBackend(OpenAIHttpBackend):
         name = self._adapters[address].pop(adapter, None)
         if name is not None:
             await self._tell(address, UNLOAD, {"lora_name": name})
+
+    async def send(self, address: str, request: Request) -> Reply:
+        """Ask the replica at `address`; never the model itself for one of its adapters."""
+        if request.adapter is not None and not self.has_adapter(address, request.adapter):
+            reason = f"{address}: the adapter {request.adapter.name!r} is not loaded"
+            raise BackendError(Stage.CONNECT, Cause.ENGINE, reason)
+        return await super().send(address, request)
 
     async def _listed(self, address: str) -> Listed:
         status, body = await self.get(address, "/v1/models")

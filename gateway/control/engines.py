@@ -1,6 +1,7 @@
 """The owner of the opened backends: from a configuration to replicas, and what changes between two.
 
-A backend whose entry in routing.yaml has not changed is kept as it is. Where it has, another one
+A backend whose entry in routing.yaml has not changed is kept as it is, also where it has other
+LoRA adapters now and its engine can change them while it runs. Where it has changed, another one
 is opened beside it; replicas are matched by id, so that their counters, breakers and readiness
 live on, and the old adapter is stopped once no request uses it any more.
 """
@@ -8,14 +9,16 @@ live on, and the old adapter is stopped once no request uses it any more.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Iterable
 from functools import partial
 
 import msgspec
 
-from backends.base import Backend, BackendError, Options, Readiness
+from backends.base import Backend, BackendError, Footprint, Options, Readiness
 from backends.launch.backend import LaunchedBackend
+from backends.memory import machine_memory, refusal
 from gateway.config.structs import Config
 from gateway.control.residency import MemoryResidency
 from gateway.control.state import Snapshot
@@ -62,18 +65,21 @@ class Engines:
     def plan(self, config: Config) -> Plan:
         """Open what `config` has and nobody has opened yet. Nothing in force changes.
 
-        Raises `StartError`.
+        Raises `StartError`, also where what is to be loaded here does not fit into memory.
         """
+        _refuse_what_does_not_fit(config)
         opened: dict[str, Opened] = {}
         fresh: list[Opened] = []
         for name, options in config.backends.items():
             known = self._opened.get(name)
-            if known is None or known.options != options:
+            if known is None or known.options.engine() != options.engine():
                 known = Opened(name, options, self._open(name, options))
                 fresh.append(known)
+            elif known.options != options:
+                known = Opened(name, options, known.backend)
             opened[name] = known
-        kept = set(map(id, opened.values()))
-        retired = tuple(old for old in self._opened.values() if id(old) not in kept)
+        kept = {id(one.backend) for one in opened.values()}
+        retired = tuple(old for old in self._opened.values() if id(old.backend) not in kept)
         return Plan(config=config, opened=opened, fresh=tuple(fresh), retired=retired)
 
     async def start(self, plan: Plan) -> None:
@@ -146,3 +152,15 @@ async def _start(opened: Opened) -> None:
         await opened.backend.start()
     except BackendError as error:
         raise StartError(f"backend {opened.name!r}: {error.message}") from error
+
+
+def _refuse_what_does_not_fit(config: Config) -> None:
+    footprints: dict[str, Footprint] = {}
+    for name, options in config.backends.items():
+        with contextlib.suppress(ValueError, OSError):  # its start says what is wrong with it
+            footprint = options.footprint()
+            if footprint is not None:
+                footprints[name] = footprint
+    why = refusal(footprints, machine_memory()) if footprints else None
+    if why is not None:
+        raise StartError(why)

@@ -41,10 +41,11 @@ def report(snapshot: Snapshot, phase: Phase, now: float) -> ReadinessReport:
 
 
 def _model(variants: Sequence[Variant], now: float) -> str:
-    replicas = [replica for variant in variants for replica in variant.replicas]
-    if any(replica.may_take_traffic(now) for replica in replicas):
+    each = [(replica, variant.adapter) for variant in variants for replica in variant.replicas]
+    if any(one.may_take_traffic(now) and one.serves(adapter) for one, adapter in each):
         return _READY
-    return "; ".join(dict.fromkeys(f"{one.id}: {one.why_not(now)}" for one in replicas))
+    reasons = (f"{one.id}: {one.why_not(now, adapter)}" for one, adapter in each)
+    return "; ".join(dict.fromkeys(reasons))
 
 
 def _with_fallback(state: str, route: Route, table: Table, own: Mapping[str, str]) -> str:

@@ -27,6 +27,11 @@ class State:
         self._users = {snapshot: 0}
         self._left = asyncio.Event()
 
+    @property
+    def live(self) -> tuple[Snapshot, ...]:
+        """The snapshot of the moment, and those before it that may still be seen."""
+        return tuple(self._users)
+
     def enter(self) -> Snapshot:
         """The snapshot of the moment, kept alive until whoever enters has to `leave` it."""
         self._users[self.snapshot] += 1

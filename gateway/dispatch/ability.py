@@ -50,7 +50,7 @@ def cannot_serve(variant: Variant, ask: Ask) -> Failure | None:
         return Failure(cause="no_replica", error=error, retry=False, blame=False)
     missing = lacks(variant.replicas[0].backend, ask.needs)
     if not missing:
-        return None
+        return _lacks_adapter(variant)
     where = f"the engine behind {ask.model!r} (backend {variant.backend!r})"
     if missing & _ENDPOINTS:
         error = NotSupported(f"{where} does not serve /v1/{ask.endpoint}{_who_can(ask)}")
@@ -69,6 +69,17 @@ def _unsupported(where: str, missing: frozenset[Capability], ask: Ask) -> Unsupp
     return Unsupported(
         f"`{field}`: {where} cannot do {', '.join(sorted(missing))}{_who_can(ask)}", param=field
     )
+
+
+def _lacks_adapter(variant: Variant) -> Failure | None:
+    """Nobody is asked for an adapter he does not have: the answer would be somebody else's."""
+    adapter = variant.adapter
+    if adapter is None or variant.able():
+        return None
+    faults = {one.id: one.adapter_faults.get(adapter, "not loaded") for one in variant.replicas}
+    said = "; ".join(f"{replica}: {fault}" for replica, fault in faults.items())
+    error = Unavailable(f"no replica has the adapter {adapter.name!r}: {said}", retry_after=1.0)
+    return Failure(cause="no_adapter", error=error, retry=False, blame=False)
 
 
 def _who_can(ask: Ask) -> str:

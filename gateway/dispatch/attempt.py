@@ -74,6 +74,9 @@ class Attempt:
         self._epoch = replica.breaker.sent(self._started)
         # An alias is the client's word for the model; a fallback is a model of its own.
         self._upstream = variant.upstream_model(ask.model if route is ask.route else route.name)
+        if variant.adapter is not None:
+            named = replica.backend.model_of(replica.address, variant.adapter)
+            self._upstream = self._upstream if named is None else named
         self._span = ask.span.attempt(
             number=ask.record.attempts,
             provider=replica.backend.provider,
@@ -99,6 +102,7 @@ class Attempt:
             headers=self._span.propagate(ask.engine_headers),
             stream=ask.stream,
             connect_timeout=self.route.timeouts.connect,
+            adapter=self.variant.adapter,
         )
         reply = await self._bounded(self.replica.backend.send(self.replica.address, request))
         self.reply = reply if translation is None else translated(reply, translation, ask.endpoint)

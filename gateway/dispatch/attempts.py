@@ -125,7 +125,7 @@ class Attempts:
 
     def _pick(self, route: Route, variant: Variant, tried: Sequence[Tried]) -> Replica | None:
         longest = route.retry.max_backoff
-        candidates = candidates_for(variant.replicas, tried, longest, time.monotonic())
+        candidates = candidates_for(variant.able(), tried, longest, time.monotonic())
         return variant.policy.pick(candidates, self._rng) if candidates else None
 
     async def _may_retry(

@@ -6,7 +6,7 @@ counters and breakers live on.
 
 from __future__ import annotations
 
-from backends.base import Backend, Readiness
+from backends.base import Adapter, Backend, Readiness
 from gateway.routing.breaker import Breaker, BreakerState
 
 NOT_PROBED = Readiness(False, "not probed yet")
@@ -15,7 +15,16 @@ NOT_PROBED = Readiness(False, "not probed yet")
 class Replica:
     """An address of a backend with its load, its breaker and its last known readiness."""
 
-    __slots__ = ("address", "backend", "backend_name", "breaker", "id", "outstanding", "readiness")
+    __slots__ = (
+        "adapter_faults",
+        "address",
+        "backend",
+        "backend_name",
+        "breaker",
+        "id",
+        "outstanding",
+        "readiness",
+    )
 
     def __init__(self, backend_name: str, backend: Backend, address: str) -> None:
         self.id = f"{backend_name}@{_short(address)}"
@@ -27,17 +36,26 @@ class Replica:
         """Attempts that have been sent and not yet ended."""
         self.breaker = Breaker()
         self.readiness = NOT_PROBED
+        self.adapter_faults: dict[Adapter, str] = {}
+        """Why it lacks adapters that it should have, as far as that has been tried."""
 
     def may_take_traffic(self, now: float) -> bool:
         """The one predicate for routing: ready as far as anybody knows, and not broken."""
         return self.readiness.ready and self.breaker.allows(now)
 
-    def why_not(self, now: float) -> str:
-        """Why it may not take traffic, in a few words; empty where it may."""
+    def serves(self, adapter: Adapter | None) -> bool:
+        """Whether it can answer with `adapter`; None is the model itself."""
+        return adapter is None or self.backend.has_adapter(self.address, adapter)
+
+    def why_not(self, now: float, adapter: Adapter | None = None) -> str:
+        """Why it may not take traffic for `adapter`, in a few words; empty where it may."""
         if not self.readiness.ready:
             return self.readiness.reason
         if self.breaker.state(now) is BreakerState.OPEN:
             return "ejected after failures in a row"
+        if adapter is not None and not self.serves(adapter):
+            reason = self.adapter_faults.get(adapter, "not loaded yet")
+            return f"adapter {adapter.name}: {reason}"
         return ""
 
     def observe(self, readiness: Readiness) -> None:

@@ -13,8 +13,10 @@ from typing import Literal
 
 import msgspec
 
+from backends.base import Adapter
 from backends.options import HttpOptions
 from gateway.config import structs
+from gateway.config.adapters import adapter_models
 from gateway.config.names import Glob, NameIndex, is_glob
 from gateway.errors import ModelNotFound
 from gateway.policies import POLICIES, Policy
@@ -50,6 +52,8 @@ class Variant(msgspec.Struct, frozen=True, kw_only=True):
     """Picks among `replicas`; the one thing here that remembers, and only between its picks."""
     upstream: str | None
     """What the engine calls the model; None where that is the name the client asked for."""
+    adapter: Adapter | None
+    """The LoRA adapter that answers; None for the model itself."""
     seed: blake2b
     """Makes the variant's point in the stable hash its own: keyed with the route's and its name,
     and copied for each request, which is cheaper than keying it anew."""
@@ -57,6 +61,12 @@ class Variant(msgspec.Struct, frozen=True, kw_only=True):
     def upstream_model(self, requested: str) -> str:
         """The name to put into the engine's request, for a client that asked for `requested`."""
         return requested if self.upstream is None else self.upstream
+
+    def able(self) -> tuple[Replica, ...]:
+        """Those of its replicas that have its adapter; all where it has none."""
+        if self.adapter is None:
+            return self.replicas
+        return tuple(replica for replica in self.replicas if replica.serves(self.adapter))
 
 
 class Rule(msgspec.Struct, frozen=True, kw_only=True):
@@ -84,6 +94,8 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     fallback: tuple[str, ...]
     """Names of models to try next, each of which the table resolves."""
     public: bool
+    parent: str | None = None
+    """The model that this one is, but for an adapter: of `MODEL:ADAPTER`, the model."""
 
 
 class Table:
@@ -99,9 +111,16 @@ class Table:
     @classmethod
     def build(cls, config: structs.Config, replicas: Mapping[str, tuple[Replica, ...]]) -> Table:
         """Turn a checked `config` into routes; `replicas` has an entry for each backend."""
-        return cls(
-            tuple(_route(name, model, config, replicas) for name, model in config.models.items())
-        )
+        derived = adapter_models(config)
+        routes = []
+        for name, model in config.models.items():
+            routes.append(_route(name, model, config, replicas))
+            routes += [
+                _route(alias, one.model, config, replicas, parent=name)
+                for alias, one in derived.items()
+                if one.parent == name
+            ]
+        return cls(tuple(routes))
 
     def resolve(self, name: str, visible: Callable[[str], bool] | None = None) -> Route:
         """Find the route for `name`: exactly, by alias, then by the most specific glob.
@@ -143,6 +162,7 @@ def _route(
     model: structs.Model,
     config: structs.Config,
     replicas: Mapping[str, tuple[Replica, ...]],
+    parent: str | None = None,
 ) -> Route:
     variants = {
         arm: Variant(
@@ -151,7 +171,8 @@ def _route(
             backend=variant.backend,
             replicas=replicas[variant.backend],
             policy=POLICIES[model.balance](),
-            upstream=_upstream(name, variant, config),
+            upstream=_upstream(parent or name, variant, config),
+            adapter=_adapter(variant, config),
             seed=_seed(name, arm),
         )
         for arm, variant in model.arms().items()
@@ -166,7 +187,14 @@ def _route(
         timeouts=model.timeouts,
         fallback=model.fallback,
         public=model.public,
+        parent=parent,
     )
+
+
+def _adapter(variant: structs.Variant, config: structs.Config) -> Adapter | None:
+    if variant.adapter is None:
+        return None
+    return {one.name: one for one in config.backends[variant.backend].loras}[variant.adapter]
 
 
 def _upstream(name: str, variant: structs.Variant, config: structs.Config) -> str | None:

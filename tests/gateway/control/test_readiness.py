@@ -21,7 +21,7 @@ def snapshot(fallback=(), **models):
         name: SimpleNamespace(
             name=name,
             fallback=fallback,
-            variants=[SimpleNamespace(replicas=tuple(group)) for group in variants],
+            variants=[SimpleNamespace(replicas=tuple(group), adapter=None) for group in variants],
         )
         for name, variants in models.items()
     }
