@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Container, Iterable, Mapping
 
 import msgspec
 
 from backends.base import BackendError
 from backends.inprocess.failures import failed
-from backends.inprocess.reasoning import ReasoningFormat
-from backends.inprocess.tool_call_formats import HERMES, ToolFormat
+from backends.inprocess.reasoning import REASONING_FORMATS, ReasoningFormat
+from backends.inprocess.tool_call_formats import DEEPSEEK_V3, HERMES, LLAMA3_JSON, ToolFormat
 
 
 class AnswerFormat(msgspec.Struct, frozen=True):
@@ -26,6 +26,58 @@ class AnswerFormat(msgspec.Struct, frozen=True):
     hidden: frozenset[int] = frozenset()
     hidden_with_tools: frozenset[int] = frozenset()
     """The same in answers that may call tools."""
+
+
+def infer_tools(template: str, vocabulary: Container[str]) -> ToolFormat:
+    """The format of ours that a chat template teaches; Hermes' where nothing speaks against it.
+
+    `vocabulary` has the model's special tokens, as they are spelled.
+    """
+    if DEEPSEEK_V3.start in template:
+        return DEEPSEEK_V3
+    taught_bare_json = '"parameters"' in template and HERMES.start not in template
+    if taught_bare_json and LLAMA3_JSON.start in vocabulary:
+        return LLAMA3_JSON
+    return HERMES
+
+
+def infer_reasoning(template: str, vocabulary: Container[str]) -> ReasoningFormat | None:
+    """What a model puts around its thinking, where special tokens or the template show it."""
+    for known in REASONING_FORMATS.values():
+        if known.start in vocabulary and known.end in vocabulary:
+            return known
+        if known.start in template and known.end in template:
+            return ReasoningFormat(known.start, known.end)
+    return None
+
+
+def named_reasoning(name: str) -> ReasoningFormat:
+    """What `reasoning_parser` names; raises `BackendError`."""
+    if name not in REASONING_FORMATS:
+        raise unknown_format("reasoning_parser", name, REASONING_FORMATS.keys())
+    return REASONING_FORMATS[name]
+
+
+def answer_format(
+    tools: ToolFormat | None, reasoning: ReasoningFormat | None, special: Mapping[int, str]
+) -> AnswerFormat:
+    """For a model whose `special` tokens, by their ids, are left out when answers are decoded."""
+    thinking = _in_marks(special, (reasoning.start, reasoning.end) if reasoning else ())
+    calling = _in_marks(special, (tools.start, tools.end) if tools else ())
+    everything = frozenset(special)
+    return AnswerFormat(
+        tools,
+        reasoning,
+        hidden=everything - thinking if thinking else frozenset(),
+        hidden_with_tools=everything - thinking - calling if thinking | calling else frozenset(),
+    )
+
+
+def _in_marks(special: Mapping[int, str], marks: Iterable[str]) -> frozenset[int]:
+    """The special tokens that marks are made of."""
+    return frozenset(
+        token for token, spelled in special.items() if any(spelled in mark for mark in marks)
+    )
 
 
 def unknown_format(option: str, name: str, known: Iterable[str]) -> BackendError:

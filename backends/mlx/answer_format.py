@@ -9,19 +9,24 @@ from __future__ import annotations
 import importlib
 import json
 import pkgutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import mlx_lm.tool_parsers
 
-from backends.inprocess.answer_format import AnswerFormat, unknown_format
+from backends.inprocess.answer_format import (
+    AnswerFormat,
+    answer_format,
+    infer_reasoning,
+    infer_tools,
+    named_reasoning,
+    unknown_format,
+)
 from backends.inprocess.failures import said
-from backends.inprocess.reasoning import REASONING_FORMATS, ReasoningFormat
+from backends.inprocess.reasoning import ReasoningFormat
 from backends.inprocess.tool_call_formats import (
-    DEEPSEEK_V3,
     FORMATS,
     HERMES,
-    LLAMA3_JSON,
     ToolFormat,
     Tools,
     tool_names,
@@ -29,7 +34,6 @@ from backends.inprocess.tool_call_formats import (
 from backends.inprocess.tool_call_json import WrittenCall
 
 _HERMES_IN_MLX = "json_tools"
-_LLAMA_MARK = LLAMA3_JSON.start
 
 
 def find_format(tokenizer: Any, *, tool_parser: str, reasoning_parser: str) -> AnswerFormat:
@@ -44,22 +48,7 @@ def find_format(tokenizer: Any, *, tool_parser: str, reasoning_parser: str) -> A
         for token, added in tokenizer.added_tokens_decoder.items()
         if added.special
     }
-    thinking = _in_marks(special, (reasoning.start, reasoning.end) if reasoning else ())
-    calling = _in_marks(special, (tools.start, tools.end) if tools else ())
-    everything = frozenset(special)
-    return AnswerFormat(
-        tools,
-        reasoning,
-        hidden=everything - thinking if thinking else frozenset(),
-        hidden_with_tools=everything - thinking - calling if thinking | calling else frozenset(),
-    )
-
-
-def _in_marks(special: dict[int, str], marks: Iterable[str]) -> frozenset[int]:
-    """The special tokens that marks are made of."""
-    return frozenset(
-        token for token, spelled in special.items() if any(spelled in mark for mark in marks)
-    )
+    return answer_format(tools, reasoning, special)
 
 
 # ---- tool calls ----
@@ -82,13 +71,7 @@ def _inferred(tokenizer: Any) -> ToolFormat:
     name = tokenizer.init_kwargs.get("tool_parser_type")
     if name is not None:
         return _from_library(name)
-    template = _template(tokenizer)
-    if DEEPSEEK_V3.start in template:
-        return DEEPSEEK_V3
-    taught_bare_json = '"parameters"' in template and HERMES.start not in template
-    if taught_bare_json and _LLAMA_MARK in tokenizer.get_vocab():
-        return LLAMA3_JSON
-    return HERMES
+    return infer_tools(_template(tokenizer), tokenizer.get_vocab())
 
 
 def _from_library(name: str) -> ToolFormat:
@@ -138,18 +121,10 @@ def _reasoning(tokenizer: Any, name: str) -> ReasoningFormat | None:
     if name == "none":
         return None
     if name != "auto":
-        if name not in REASONING_FORMATS:
-            raise unknown_format("reasoning_parser", name, REASONING_FORMATS.keys())
-        return REASONING_FORMATS[name]
+        return named_reasoning(name)
     if tokenizer.has_thinking:
         return ReasoningFormat(tokenizer.think_start, tokenizer.think_end)
-    vocabulary, template = tokenizer.get_vocab(), _template(tokenizer)
-    for known in REASONING_FORMATS.values():
-        if known.start in vocabulary and known.end in vocabulary:
-            return known
-        if known.start in template and known.end in template:
-            return ReasoningFormat(known.start, known.end)
-    return None
+    return infer_reasoning(_template(tokenizer), tokenizer.get_vocab())
 
 
 def _template(tokenizer: Any) -> str:
