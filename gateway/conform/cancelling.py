@@ -42,9 +42,10 @@ _LOAD = re.compile(
 
 async def busy(backend: Backend, address: str) -> float | None:
     """Sequences or requests at work and waiting; None where the engine does not tell."""
-    load = backend.load(address)
-    if load is not None:
-        return load.running + load.waiting
+    if backend.load(address) is not None:
+        await backend.probe(address)  # one in a process of its own tells it when it is looked at
+        load = backend.load(address)
+        return None if load is None else load.running + load.waiting
     if not isinstance(backend, OpenAIHttpBackend):
         return None
     try:
