@@ -1,0 +1,235 @@
+"""`gateway plan [FILE]`: what would run, without running any of it.
+
+For engines that the gateway starts: the whole command, where its log goes, how long it may take;
+for the others, where they are. Then what is loaded into this machine's memory, and whether it fits.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import msgspec
+
+from backends.base import Footprint, Options
+from backends.launch.argv import command_line, environment, masked
+from backends.launch.backend import weights_size
+from backends.launch.engine_log import log_file
+from backends.memory import machine_memory, refusal, written
+from backends.options import HttpOptions, LaunchableOptions
+from gateway import config
+from gateway.config.structs import Config
+
+WRONG = 2
+"""The exit code for a file with mistakes."""
+DOES_NOT_FIT = 1
+"""The exit code for a plan that this machine has not the memory for."""
+
+SOCKET = "SOCKET"
+"""Stands for the Unix socket that each start of an engine gets."""
+_MASK = "***"
+
+
+class Command(msgspec.Struct, frozen=True, kw_only=True):
+    """How one replica is run."""
+
+    replica: str
+    argv: tuple[str, ...]
+    """Secrets masked; `SOCKET` is where it listens."""
+    cwd: str
+    env: dict[str, str]
+    """What is set beside the gateway's own environment; values from the file are masked."""
+    log: str
+
+
+class BackendPlan(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What one backend comes to."""
+
+    name: str
+    use: str
+    addresses: tuple[str, ...] = ()
+    """Where it is, if the gateway does not start it."""
+    commands: tuple[Command, ...] = ()
+    start_timeout: float | None = None
+    """Seconds; so are the others."""
+    stop_timeout: float | None = None
+    stall_timeout: float | None = None
+    idle_unload: float | None = None
+    preload: bool | None = None
+    memory: int | None = None
+    """Bytes one replica holds of `memory_limit`: as written, or the size of its weights."""
+    footprint: Footprint | None = None
+    """What is loaded into this process."""
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """All that `gateway serve` would run."""
+
+    backends: tuple[BackendPlan, ...]
+    memory_limit: int | None
+    machine_memory: int
+    """Bytes this process may use at most."""
+    refusal: str | None
+    """Why it does not fit, with the numbers and what to change."""
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command to the ones `gateway` knows."""
+    parser = subparsers.add_parser("plan", help="show what would run, and what memory it takes")
+    parser.add_argument("file", nargs="?", type=Path, default=Path("routing.yaml"), metavar="FILE")
+    parser.add_argument("--json", action="store_true", help="for programs")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the plan, or the problems on standard error; the exit code."""
+    try:
+        checked = config.load(args.file, os.environ)
+    except config.ConfigErrors as errors:
+        print(errors, file=sys.stderr)
+        return WRONG
+    try:
+        plan = make_plan(checked, machine_memory(), os.environ, Path.cwd())
+    except _UnreadableModelError as error:
+        print(f"{args.file}: {error}", file=sys.stderr)
+        return WRONG
+    print(msgspec.json.encode(plan, enc_hook=_number).decode() if args.json else told(plan))
+    if plan.refusal is not None:
+        print(plan.refusal, file=sys.stderr)
+        return DOES_NOT_FIT
+    return 0
+
+
+def _number(value: object) -> int | float:
+    """A size or a duration, which is a number with a type of its own."""
+    return int(value) if isinstance(value, int) else float(value)  # type: ignore[arg-type]
+
+
+class _UnreadableModelError(Exception):
+    """A model's files do not say what it takes; the message says whose, and why."""
+
+
+def make_plan(checked: Config, memory: int, env: Mapping[str, str], cwd: Path) -> Plan:
+    """What `checked` comes to on a machine with `memory` bytes. Reads models' files."""
+    backends = tuple(_backend(name, one, env, cwd) for name, one in checked.backends.items())
+    footprints = {one.name: one.footprint for one in backends if one.footprint is not None}
+    return Plan(
+        backends=backends,
+        memory_limit=checked.memory_limit,
+        machine_memory=memory,
+        refusal=refusal(footprints, memory) if footprints else None,
+    )
+
+
+def _backend(name: str, options: Options, env: Mapping[str, str], cwd: Path) -> BackendPlan:
+    use = str(msgspec.inspect.type_info(type(options)).tag)  # type: ignore[attr-defined]
+    if isinstance(options, LaunchableOptions) and options.launch is not None:
+        return _launched(name, use, options, env, cwd)
+    if isinstance(options, HttpOptions):
+        return BackendPlan(name=name, use=use, addresses=options.urls)
+    try:
+        footprint = options.footprint()
+    except (ValueError, OSError) as error:
+        raise _UnreadableModelError(f"backends.{name}: {error}") from None
+    return BackendPlan(name=name, use=use, addresses=(str(options.model),), footprint=footprint)
+
+
+def _launched(
+    name: str, use: str, options: LaunchableOptions, env: Mapping[str, str], cwd: Path
+) -> BackendPlan:
+    launch = options.launch
+    assert launch is not None, "it is started by the gateway"
+    argv = masked(command_line(options, SOCKET))
+    added = {
+        key: _MASK if key in launch.env else value
+        for key, value in environment(options, {}).items()
+    }
+    replicas = [f"{name}@{number}" for number in range(options.count)]
+    return BackendPlan(
+        name=name,
+        use=use,
+        commands=tuple(
+            Command(replica=one, argv=argv, cwd=str(cwd), env=added, log=str(log_file(one, env)))
+            for one in replicas
+        ),
+        start_timeout=launch.start_timeout,
+        stop_timeout=launch.stop_timeout,
+        stall_timeout=launch.stall_timeout,
+        idle_unload=launch.idle_unload,
+        preload=launch.preload,
+        memory=launch.memory or weights_size(launch.model) or None,
+    )
+
+
+def told(plan: Plan) -> str:
+    """The plan for people."""
+    lines = [line for one in plan.backends for line in _tell_backend(one)]
+    lines += _tell_limit(plan)
+    lines += _tell_memory(plan)
+    return "\n".join(lines)
+
+
+def _tell_backend(one: BackendPlan) -> Iterator[str]:
+    if not one.commands:
+        where = "in this process" if one.footprint else "at"
+        yield f"{one.name} ({one.use}) {where} {' '.join(one.addresses)}".rstrip()
+        yield ""
+        return
+    yield f"{one.name} ({one.use}), started by the gateway"
+    first = one.commands[0]
+    yield f"  runs    {shlex.join(first.argv)}"
+    yield f"  in      {first.cwd}"
+    if first.env:
+        yield f"  with    {' '.join(f'{key}={value}' for key, value in first.env.items())}"
+    for command in one.commands:
+        yield f"  {command.replica} logs to {command.log}"
+    yield f"  starts  {'with the gateway' if one.preload else 'at the first request'}, " + (
+        f"within {one.start_timeout:g} s; stops within {one.stop_timeout:g} s; "
+        f"hangs after {one.stall_timeout:g} s without a token"
+    )
+    if one.idle_unload is not None:
+        yield f"  sleeps  after {one.idle_unload:g} s without a request"
+    yield ""
+
+
+def _tell_limit(plan: Plan) -> Iterator[str]:
+    if plan.memory_limit is None:
+        return
+    held = [(one, len(one.commands)) for one in plan.backends if one.commands]
+    total = sum((one.memory or 0) * count for one, count in held)
+    parts = [
+        f"{one.name} {written(one.memory) if one.memory else 'measured once it runs'}"
+        + (f" × {count}" if count > 1 else "")  # noqa: RUF001 — as people write it
+        for one, count in held
+    ]
+    fits = "all fit" if total <= plan.memory_limit else "they take turns"
+    yield f"memory_limit {written(plan.memory_limit)}: {', '.join(parts)}; {fits}"
+    yield ""
+
+
+def _tell_memory(plan: Plan) -> Iterator[str]:
+    rows = [(one.name, one.footprint) for one in plan.backends if one.footprint is not None]
+    if not rows:
+        return
+    table = [["memory", "weights", "KV cache", "prompt cache", "margin", "total", ""]]
+    table += [[name, *_cells(footprint)] for name, footprint in rows]
+    total = sum(footprint.total for _, footprint in rows)
+    table.append(["", "", "", "", "all", written(total), f"of {written(plan.machine_memory)}"])
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    for name, *cells, why in table:
+        numbers = "  ".join(map(str.rjust, cells, widths[1:-1]))
+        yield f"{name.ljust(widths[0])}  {numbers}  {why}".rstrip()
+
+
+def _cells(one: Footprint) -> list[str]:
+    about = "about " if one.estimated else ""
+    sizes = (one.weights, one.kv_cache, one.prompt_cache, one.overhead, one.total)
+    return [
+        *map(written, sizes),
+        f"KV cache for {one.concurrency} sequences of {one.context} tokens, "
+        f"{about}{written(one.bytes_per_token)} a token",
+    ]

@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+import logging
+
+import pytest
+
+from backends.launch.engine_log import BoundedFile, EngineLog, log_file, state_folder
+
+
+@pytest.mark.parametrize(
+    ("env", "folder"),
+    [
+        ({"HOME": "/home/a"}, "/home/a/.local/state/llm-gateway"),
+        ({"HOME": "/home/a", "XDG_STATE_HOME": "/state"}, "/state/llm-gateway"),
+        ({"XDG_STATE_HOME": "/state", "STATE_DIRECTORY": "/var/lib/x:/y"}, "/var/lib/x"),
+        ({"HOME": "/home/a", "XDG_STATE_HOME": "not/absolute"}, "/home/a/.local/state/llm-gateway"),
+    ],
+)
+def test_files_of_the_gateways_own_are_where_the_system_wants_them(env, folder):
+    assert str(state_folder(env)) == folder
+    assert str(log_file("local@0", env)) == f"{folder}/logs/local@0.log"
+
+
+def test_every_line_is_kept_and_prefixed_and_secrets_are_masked(tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    log = EngineLog("local@0", tmp_path / "logs" / "l.log", ("hunter2-hunter2",))
+    log("loaded with key hunter2-hunter2")
+    log.close()
+    log("too late")
+    assert caplog.messages == ["local@0: loaded with key ***", "local@0: too late"]
+    kept = (tmp_path / "logs" / "l.log").read_text()
+    assert kept.endswith(" loaded with key ***\n")
+    assert (tmp_path / "logs" / "l.log").stat().st_mode & 0o077 == 0
+
+
+def test_a_chatty_engine_fills_its_file_and_not_our_log(tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    now = [0.0]
+    log = EngineLog("e@0", tmp_path / "l.log", (), clock=lambda: now[0])
+    for number in range(1000):
+        log(f"line {number}")
+    assert len(caplog.messages) == 200
+    now[0] = 1.0
+    log("another")
+    log.close()
+    assert caplog.messages[200:] == [
+        f"e@0: 800 lines are in {tmp_path / 'l.log'} only",
+        "e@0: another",
+    ]
+    assert len((tmp_path / "l.log").read_text().splitlines()) == 1001
+
+
+def test_the_file_is_bounded(tmp_path):
+    file = BoundedFile(tmp_path / "l.log", size=100)
+    for number in range(100):
+        file.write(f"line {number:03}")
+    file.close()
+    kept = sorted(path.name for path in tmp_path.iterdir())
+    assert kept == ["l.log", "l.log.1", "l.log.2", "l.log.3"]
+    assert all(path.stat().st_size <= 100 for path in tmp_path.iterdir())
+    assert (tmp_path / "l.log").read_text().splitlines()[-1] == "line 099"
+
+
+def test_a_file_that_is_there_already_is_gone_on_with(tmp_path):
+    for word in ("one", "two"):
+        file = BoundedFile(tmp_path / "l.log")
+        file.write(word)
+        file.close()
+    assert (tmp_path / "l.log").read_text() == "one\ntwo\n"
+
+
+def test_a_place_that_cannot_be_written_costs_the_file_and_nothing_else(tmp_path, caplog):
+    (tmp_path / "file").write_text("")
+    log = EngineLog("e@0", tmp_path / "file" / "l.log", ())
+    log("line")
+    log.close()
+    assert "no log of the engine is kept" in caplog.text
