@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from backends.base import Adapter, Backend, Options
+from backends.base import Adapter, Backend, Footprint, Options
 from backends.capabilities import Capability
 from backends.secret import Secret
 from backends.units import Size, Timeout
@@ -183,6 +183,8 @@ class InProcessOptions(Options, frozen=True, kw_only=True):
     """Sequences generated together; further requests wait."""
     max_waiting: Annotated[int, Meta(ge=0)] = 256
     """Sequences that may wait for a place in the batch; beyond it 429."""
+    queue_timeout: Timeout = Timeout(60)
+    """How long a request may wait for a place; then 429."""
     isolation: Literal["thread", "process"] = "thread"
     """Where the engine runs: in a thread of the gateway, or in a supervised process of its own, so
     that a crash of the engine is no crash of the gateway."""
@@ -211,6 +213,14 @@ class MlxOptions(InProcessOptions, frozen=True, kw_only=True, tag="mlx"):
 
     model: Annotated[str, Meta(min_length=1)]
     """A directory (relative to the file that names it), or a hub id such as `org/name`."""
+    context: Annotated[int, Meta(ge=1)] | None = None
+    """Tokens that prompt and answer may have together, if less than what the model can read."""
+    kv_cache: Size | None = None
+    """Memory for the tokens of all sequences that run: enough for `max_batch` of a whole `context`
+    where it is not said, but at most a quarter of what the weights leave of the machine's."""
+    prompt_cache: Size | None = None
+    """Memory for what has been computed of earlier prompts and answers, beside it; a quarter of
+    `kv_cache` where it is not said, 0 for none."""
     tool_parser: Annotated[str, Meta(min_length=1)] = "auto"
     """How the model writes tool calls: `auto` finds out, `none` leaves them as text, or a name."""
     reasoning_parser: Annotated[str, Meta(min_length=1)] = "auto"
@@ -224,6 +234,18 @@ class MlxOptions(InProcessOptions, frozen=True, kw_only=True, tag="mlx"):
         from backends.mlx.backend import MlxBackend  # noqa: PLC0415
 
         return MlxBackend(name, self)
+
+    def footprint(self) -> Footprint | None:
+        """See `Options.footprint`."""
+        from backends.mlx import model  # noqa: PLC0415
+
+        return model.footprint(
+            self.model,
+            max_batch=self.max_batch,
+            context=self.context,
+            kv_cache=self.kv_cache,
+            prompt_cache=self.prompt_cache,
+        )
 
 
 class LlamaCppOptions(InProcessOptions, frozen=True, kw_only=True, tag="llama_cpp"):
@@ -240,6 +262,10 @@ class LlamaCppOptions(InProcessOptions, frozen=True, kw_only=True, tag="llama_cp
     """Layers to compute on a GPU, -1 for all: which is what it does by itself where there is one."""
     threads: Annotated[int, Meta(ge=1, le=512)] | None = None
     """Threads that compute: as many as there are cores, where it is not said."""
+    tool_parser: Annotated[str, Meta(min_length=1)] = "auto"
+    """How the model writes tool calls: `auto` finds out, `none` leaves them as text, or a name."""
+    reasoning_parser: Annotated[str, Meta(min_length=1)] = "auto"
+    """What the model puts around its thinking: `auto`, `none`, or a name such as `deepseek_r1`."""
     pooling: Pooling = "auto"
     """What of a text becomes its embedding; see `MlxOptions`. `auto` is what the file says."""
 

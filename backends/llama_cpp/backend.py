@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import ClassVar
 
+from backends.capabilities import Capability
 from backends.inprocess.backend import InProcessBackend
 from backends.llama_cpp import model
 from backends.options import LlamaCppOptions
@@ -15,6 +16,7 @@ class LlamaCppBackend(InProcessBackend):
 
     provider = "llama_cpp"
     library: ClassVar[str] = "llama.cpp"
+    capabilities = InProcessBackend.capabilities | {Capability.EMBEDDINGS}
 
     def __init__(self, name: str, options: LlamaCppOptions) -> None:
         super().__init__(name, options, partial(model.load, options))

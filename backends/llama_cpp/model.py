@@ -44,6 +44,16 @@ class Model:
         free = weakref.finalize(self, library.llama_model_free, pointer)
         free.atexit = False  # an engine's thread may still compute when the process ends
 
+    @property
+    def causal(self) -> bool:
+        """Whether a token sees only what stands before it."""
+        return self.header.of_model("attention.causal") is not False
+
+    @property
+    def generates(self) -> bool:
+        """Whether it can write text. The others make embeddings."""
+        return self.causal and bool(self.library.llama_model_has_decoder(self.pointer))
+
     def template(self, name: str | None = None) -> str | None:
         """The chat template that the file brings under `name`, or its only one."""
         found = self.library.llama_model_chat_template(self.pointer, name and name.encode())
@@ -58,6 +68,7 @@ def load(options: LlamaCppOptions) -> Runtime:
     path = locate(options.model)
     header = header_of(path)
     library = import_llama_cpp()
+    from backends.llama_cpp.embedding_runtime import EmbeddingRuntime  # noqa: PLC0415 — as above
     from backends.llama_cpp.runtime import LlamaCppRuntime, Settings  # noqa: PLC0415 — as above
 
     layers = gpu_layers(options.n_gpu_layers, offloads=library.llama_supports_gpu_offload())
@@ -66,9 +77,15 @@ def load(options: LlamaCppOptions) -> Runtime:
         max_batch=options.max_batch,
         threads=options.threads or physical_cores(),
         prefill=prefill_step(on_gpu=layers != 0),
+        tool_parser=options.tool_parser,
+        reasoning_parser=options.reasoning_parser,
+        pooling=options.pooling,
     )
     try:
-        return LlamaCppRuntime(_open(library, path, header, layers), settings)
+        model = _open(library, path, header, layers)
+        if not model.generates:
+            return EmbeddingRuntime(model, settings)
+        return LlamaCppRuntime(model, settings)
     except BackendError:
         raise
     except Exception as error:  # from the binding, or the model's own template

@@ -10,7 +10,6 @@ Rules of this file:
 
 from __future__ import annotations
 
-import ctypes
 import math
 import secrets
 from collections.abc import Callable, Mapping, Sequence
@@ -20,15 +19,22 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from backends.inprocess.constraint import Constraint
+from backends.inprocess.grammar import Grammar, Matcher
 from backends.inprocess.params import Sampling
 from backends.inprocess.runtime import CacheCounts, Prompts, Runtime, SequenceSpec, Token
+from backends.llama_cpp.answer_format import find_format
 from backends.llama_cpp.batch import Batch
+from backends.llama_cpp.embedding import Embedder, pooling_of
+from backends.llama_cpp.grammar import forbid, grammars
 from backends.llama_cpp.logprobs import token_logprobs
+from backends.llama_cpp.matrix import Matrix, matrix_at
 from backends.llama_cpp.memory import kv_bytes_per_token
 from backends.llama_cpp.model import Model
 from backends.llama_cpp.prompts import GgufPrompts
 from backends.llama_cpp.sampling import SamplerChain, plain
 from backends.llama_cpp.slots import Slot, Slots
+from backends.llama_cpp.vocabulary import Vocabulary
 
 _SAMPLING_KEYS = {
     "temperature": "temp",
@@ -52,12 +58,18 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     threads: int
     prefill: int
     """Prompt tokens read in one step."""
+    tool_parser: str = "auto"
+    reasoning_parser: str = "auto"
+    pooling: str = "auto"
 
 
 class _Sequence:
     """What is known of one sequence of the batch."""
 
-    __slots__ = ("chain", "computed", "ended", "left", "next", "on_fault", "place", "slot", "spec")
+    __slots__ = (
+        *("chain", "computed", "ended", "left", "matcher", "next", "on_fault"),
+        *("place", "slot", "spec"),
+    )
 
     def __init__(
         self,
@@ -74,6 +86,9 @@ class _Sequence:
         self.chain = chain
         """None where the likeliest token is taken."""
         self.on_fault = on_fault
+        grammar: Grammar | None = spec.grammar
+        self.matcher: Matcher | None = None if grammar is None else grammar.matcher(on_fault)
+        """Follows what the answer is held to, where it is."""
         self.left = spec.max_tokens
         self.next: int | None = None
         """The token that was sampled last; None while the prompt is read."""
@@ -98,8 +113,18 @@ class LlamaCppRuntime(Runtime):
         self._sequences: dict[int, _Sequence] = {}
         self._next_uid = 0
         self._per_token = kv_bytes_per_token(model.header)
-        self.prompts: Prompts = GgufPrompts(model)
-        self.vocabulary = int(library.llama_vocab_n_tokens(model.vocab))
+        self._embedder: Embedder | None = None
+        tokens = Vocabulary(model)
+        self._ends = tokens.ends
+        self._grammars = grammars(model, tokens)
+        self.prompts: Prompts = GgufPrompts(model, tokens)
+        self.vocabulary = tokens.size
+        self.answers = find_format(
+            model.template() or "",
+            tokens,
+            tool_parser=settings.tool_parser,
+            reasoning_parser=settings.reasoning_parser,
+        )
         self.context = min(settings.context, int(library.llama_n_ctx_seq(self._context)))
         self.defaults = _sampling_defaults(model.header.metadata)
         self.warm_up()
@@ -107,6 +132,22 @@ class LlamaCppRuntime(Runtime):
     def cached_tokens(self, uid: int) -> int:
         """How many tokens of a sequence's prompt lay in its slot already."""
         return self._sequences[uid].computed
+
+    def compile(self, constraint: Constraint) -> Grammar:
+        """The grammar that holds a sequence to `constraint`; in any thread."""
+        return self._grammars.compile(constraint)
+
+    def embed(self, prompts: Sequence[Sequence[int]]) -> list[list[float]]:
+        """A vector of length one for each of `prompts`."""
+        if self._embedder is None:
+            settings = self._settings
+            self._embedder = Embedder(
+                self._model,
+                context=self.context,
+                threads=settings.threads,
+                pooling=pooling_of(self._model.header, settings.pooling),
+            )
+        return [self._embedder.embed(prompt) for prompt in prompts]
 
     def insert(self, spec: SequenceSpec, on_fault: Callable[[Exception], None]) -> int:
         """Add a sequence to the batch; gives its id. Raises `ValueError` for what cannot be."""
@@ -165,7 +206,7 @@ class LlamaCppRuntime(Runtime):
         """Drop all sequences, and check that the model still generates."""
         self.remove(list(self._sequences))
         self._slots = Slots(self._settings.max_batch)
-        self._library.llama_memory_clear(self._memory, False)  # noqa: FBT003 — C has no keywords
+        self._library.llama_memory_clear(self._memory, False)
         self._count()
         self.warm_up()
 
@@ -174,7 +215,7 @@ class LlamaCppRuntime(Runtime):
         self._batch.clear()
         self._batch.add(0, 0, 0, wanted=True)
         status = self._library.llama_decode(self._context, self._batch.native)
-        self._library.llama_memory_clear(self._memory, False)  # noqa: FBT003 — as above
+        self._library.llama_memory_clear(self._memory, False)
         if status != 0:
             raise RuntimeError(f"llama_decode failed with status {status}")
 
@@ -183,6 +224,8 @@ class LlamaCppRuntime(Runtime):
         if self._context is None:
             return
         self.remove(list(self._sequences))
+        if self._embedder is not None:
+            self._embedder.close()
         self._batch.close()
         self._library.llama_free(self._context)
         self._context = None
@@ -227,35 +270,34 @@ class LlamaCppRuntime(Runtime):
                 asked.append((uid, sequence))
         return asked
 
-    def _rows(self, count: int) -> npt.NDArray[np.float32]:
+    def _rows(self, count: int) -> Matrix:
         """The logits that the last batch asked for, in its order: [count, vocabulary]. No copy."""
         first = self._library.llama_get_logits(self._context)
         if not first:
             raise RuntimeError("llama.cpp has no logits")
-        address = ctypes.addressof(first.contents)
-        flat = (ctypes.c_float * (count * self.vocabulary)).from_address(address)
-        return np.frombuffer(flat, dtype=np.float32).reshape(count, self.vocabulary)
+        return matrix_at(first, count, self.vocabulary)
 
     def _advance(self, uid: int, sequence: _Sequence, row: Row, best: int) -> Token:
         """The sequence's next token."""
         if not math.isfinite(row[best]):
             raise ValueError("the model's logits are no numbers")
-        spec = sequence.spec
+        spec, matcher = sequence.spec, sequence.matcher
         raw = None if spec.top_logprobs is None else row.copy()
-        if sequence.chain is None:
-            token = best
-        else:
-            token = sequence.chain.sample(self._context, sequence.place)
+        if matcher is not None:
+            forbid(row, matcher)
+            best = int(row.argmax())
+        chain = sequence.chain
+        token = best if chain is None else chain.sample(self._context, sequence.place)
+        if matcher is not None:
+            matcher.consume(token)
         sequence.next = token
         sequence.left -= 1
-        ended = not spec.ignore_eos and self._ends(token)
+        # Behind the end of a grammar nothing may follow, so it wins over `ignore_eos`.
+        ended = token in self._ends and not (spec.ignore_eos and matcher is None)
         cut = not ended and sequence.left == 0
         sequence.ended = ended or cut
         logprobs = None if raw is None else token_logprobs(raw, token, spec.top_logprobs or 0)
         return Token(uid, token, ended, cut, logprobs)
-
-    def _ends(self, token: int) -> bool:
-        return bool(self._library.llama_vocab_is_eog(self._model.vocab, token))
 
     def _count(self, *, queries: int = 0, hits: int = 0) -> None:
         counts = self.cache_counts

@@ -89,10 +89,10 @@ class _Generation(jinja2.ext.Extension):
 
 def _tojson(
     value: Any,
-    ensure_ascii: bool = False,  # noqa: FBT001, FBT002 — templates name it
+    ensure_ascii: bool = False,
     indent: int | None = None,
     separators: tuple[str, str] | None = None,
-    sort_keys: bool = False,  # noqa: FBT001, FBT002 — as above
+    sort_keys: bool = False,
 ) -> str:
     """JSON without Jinja's escapes for HTML, which no model was trained on."""
     return json.dumps(
