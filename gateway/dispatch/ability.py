@@ -51,6 +51,12 @@ def cannot_serve(variant: Variant, ask: Ask) -> Failure | None:
     missing = lacks(variant.replicas[0].backend, ask.needs)
     if not missing:
         return _lacks_adapter(variant)
+    return unable(variant, missing, ask)
+
+
+def unable(variant: Variant, missing: frozenset[Capability], ask: Ask) -> Failure:
+    """The failure that `variant` cannot do what is `missing`, of all that `ask` needs."""
+    error: GatewayError
     where = f"the engine behind {ask.model!r} (backend {variant.backend!r})"
     if missing & _ENDPOINTS:
         error = NotSupported(f"{where} does not serve /v1/{ask.endpoint}{_who_can(ask)}")

@@ -25,12 +25,16 @@ from backends.base import (
     Reply,
     Stage,
 )
+from backends.capabilities import Capability
 from backends.sse import is_event_stream
+from gateway.dispatch.ability import UNSUPPORTED, lacks, unable
 from gateway.dispatch.ask import Ask
 from gateway.dispatch.verdict import Failure
 from gateway.errors import Unsupported
 from gateway.routing.table import Variant
 from gateway.wire.json_answer import MalformedAnswerError
+from gateway.wire.needs import needs
+from gateway.wire.peek import peek
 from gateway.wire.translate import TRANSLATIONS, Identity, StreamTranslator, Translation
 from gateway.wire.translate.writer import MAX_ANSWER
 
@@ -40,23 +44,33 @@ def cannot_translate(variant: Variant, ask: Ask) -> Failure | None:
 
     Raises `BadRequest` where nobody could be, because the request itself is wrong.
     """
+    backend = variant.replicas[0].backend
     try:
-        translation_for(ask, variant.replicas[0].backend)
+        if translation_for(ask, backend) is None:
+            return None
     except Unsupported as error:
-        return Failure(cause=Cause.UNSUPPORTED, error=error, retry=False, blame=False)
-    return None
+        return Failure(cause=UNSUPPORTED, error=error, retry=False, blame=False)
+    missing = lacks(backend, ask.needs)
+    return unable(variant, missing, ask) if missing else None
 
 
 def translation_for(ask: Ask, backend: Backend) -> Translation | None:
     """`ask` as `backend` is to be asked; None where it takes the request as it came.
 
+    What a request needs shows in its chat more clearly; `ask` is told when it is translated.
     Raises `BadRequest`; `Unsupported` where another engine may do what this one cannot.
     """
     if CAPABILITY_OF[ask.endpoint] in backend.capabilities:
         return None
     if ask.translation is None:
         ask.translation = TRANSLATIONS[ask.endpoint](ask.body)
+        if ask.endpoint is not Endpoint.COUNT_TOKENS:
+            ask.needs |= _needs_of_chat(ask.translation.body)
     return ask.translation
+
+
+def _needs_of_chat(body: bytes) -> frozenset[Capability]:
+    return needs(Endpoint.CHAT, peek(Endpoint.CHAT, body), body) - {Capability.CHAT}
 
 
 def asked_endpoint(endpoint: Endpoint) -> Endpoint:

@@ -33,7 +33,13 @@ _FIELD_OF: Mapping[Capability, str] = {
 _FIELD_OF_RESPONSES = {
     Capability.JSON_OBJECT: "text",
     Capability.JSON_SCHEMA: "text",
+    Capability.LOGPROBS: "top_logprobs",
+    Capability.PREFILL: "input",
     Capability.IMAGES: "input",
+}
+_FIELD_OF_MESSAGES = {
+    Capability.JSON_SCHEMA: "output_config",
+    Capability.PREFILL: "messages",
 }
 
 _IMAGE_PART = {
@@ -96,6 +102,8 @@ def field_of(capability: Capability, endpoint: Endpoint) -> str | None:
     """The field of a request to `endpoint` that asks for `capability`; None for the endpoint's."""
     if endpoint is Endpoint.RESPONSES and capability in _FIELD_OF_RESPONSES:
         return _FIELD_OF_RESPONSES[capability]
+    if endpoint is Endpoint.MESSAGES and capability in _FIELD_OF_MESSAGES:
+        return _FIELD_OF_MESSAGES[capability]
     return _FIELD_OF.get(capability)
 
 

@@ -299,6 +299,44 @@ async def test_what_a_chat_cannot_do_either_is_passed_over(tmp_path, dialect):
     assert engine.seen == []
 
 
+SCHEMA = {"type": "json_schema", "name": "p", "schema": {"type": "object"}}
+NEEDS = [
+    ("messages", {"output_config": {"format": SCHEMA}}, "json_schema", "output_config"),
+    ("messages", {"messages": [{"role": "assistant", "content": "x"}]}, "prefill", "messages"),
+    ("responses", {"text": {"format": SCHEMA}}, "json_schema", "text"),
+    ("responses", {"top_logprobs": 2}, "logprobs", "top_logprobs"),
+]
+
+
+@pytest.mark.parametrize(("dialect", "fields", "capability", "param"), NEEDS)
+async def test_what_a_chat_needs_is_looked_at_as_well(tmp_path, dialect, fields, capability, param):
+    async with (
+        scripted() as engine,
+        scripted(reply({"model": ENGINE_MODEL, "native": True})) as native,
+    ):
+        document = {
+            "backends": {
+                "plain": backend(engine, without=[*LACKS, capability]),
+                "native": backend(native, without=[]),
+            },
+            "models": {
+                "tale": {"backend": "plain", "fallback": ["other"]},
+                "alone": {"backend": "plain"},
+                "other": {"backend": "native"},
+            },
+            "telemetry": {"access_log": False},
+        }
+        async with serving(tmp_path, document) as gateway:
+            answer = await ask(gateway, dialect, stream=False, **fields)
+            refused = await ask(gateway, dialect, stream=False, model="alone", **fields)
+    assert answer.json()["native"] is True
+    assert refused.status_code == 400
+    message = refused.json()["error"]["message"]
+    assert message.startswith(f"`{param}`: ")
+    assert message.endswith("models that can: other")
+    assert engine.seen == []
+
+
 async def test_an_engine_without_chats_is_asked_nothing(tmp_path, dialect):
     async with scripted() as engine:
         document = {
