@@ -15,10 +15,14 @@ from litestar.types import ASGIApp
 
 from backends.base import Endpoint
 from gateway import __version__
+from gateway.admin.adapters import adapter_routes
+from gateway.admin.door import Door
 from gateway.api.auth import Authenticator
+from gateway.api.headers import of
 from gateway.api.inference import Inference
 from gateway.api.routes import build_api
 from gateway.config import Config
+from gateway.control.adapters import Adapters
 from gateway.control.drain import Drain
 from gateway.control.engines import Engines
 from gateway.control.health import HealthMonitor
@@ -53,14 +57,17 @@ class Gateway:
         )
         self._access_log = AccessLog(sys.stdout.fileno()) if config.telemetry.access_log else None
         self._attempts = Attempts(budget=config.retry_budget, metrics=self._metrics, rng=Random())
-        self._health = HealthMonitor(self._state)
+        self._adapters = Adapters(self._state)
+        self._health = HealthMonitor(self._state, before_ready=self._adapters.settle)
+        self._host = config.server.host if host is None else host
         self._reloader = Reloader(
             path,
             env,
-            host=config.server.host if host is None else host,
+            host=self._host,
             state=self._state,
             engines=self._engines,
             health=self._health,
+            adapters=self._adapters,
             on_swap=self._take_over,
         )
         self._metrics.watch_replicas(self._replica_states)
@@ -94,9 +101,11 @@ class Gateway:
         """Load the engines, while `/ready` already says so, then watch over them for good."""
         await self._engines.start(self._plan)
         await self._health.look(self._state.snapshot.replicas)
+        await self._adapters.look(self._state.snapshot.replicas)
         announce(report(self._state.snapshot, self._drain.phase, time.monotonic()))
         async with asyncio.TaskGroup() as watchers:
             watchers.create_task(self._health.run())
+            watchers.create_task(self._adapters.run())
             watchers.create_task(self._reloader.run())
 
     async def _stop(self) -> None:
@@ -123,12 +132,16 @@ class Gateway:
             )
             for endpoint in Endpoint
         }
+        door = Door(
+            self._state, lambda keys, scope: authenticator.identify(keys, of(scope)), self._host
+        )
         return build_api(
             inference,
             authenticator=authenticator,
             state=self._state,
             drain=self._drain,
             metrics=self._metrics,
+            admin=adapter_routes(door, self._state, self._reloader),
         )
 
     def _take_over(self, config: Config) -> None:

@@ -101,6 +101,14 @@ class RequestTimeout(GatewayError):
     code = "request_timeout"
 
 
+class Conflict(GatewayError):
+    """It cannot be done as things are."""
+
+    status = 409
+    type = "invalid_request_error"
+    code = "conflict"
+
+
 class RequestTooLarge(GatewayError):
     status = 413
     type = "invalid_request_error"

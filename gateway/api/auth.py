@@ -35,7 +35,8 @@ class Authenticator:
             return None
         if keys is not self._keys:  # a reload has brought others
             self._principals = tuple(
-                (key.value.digest, Principal(name, key.models)) for name, key in keys.items()
+                (key.value.digest, Principal(name, key.models, admin=key.admin))
+                for name, key in keys.items()
             )
             self._keys = keys
         presented = _presented(headers)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import msgspec
 from litestar import Litestar, MediaType, Request, Response, get, post
@@ -44,8 +44,9 @@ def build_api(
     state: State,
     drain: Drain,
     metrics: Metrics,
+    admin: Sequence[HTTPRouteHandler] = (),
 ) -> ASGIApp:
-    """The application. `inference` answers the endpoints; the rest is answered here."""
+    """The application. `inference` answers the endpoints, `admin` what it has; the rest is here."""
 
     def principal(request: Request) -> Principal | None:  # type: ignore[type-arg]
         return authenticator.identify(state.snapshot.config.keys, of(request.scope))
@@ -88,6 +89,7 @@ def build_api(
             health,
             ready,
             exposition,
+            *admin,
         ],
         exception_handlers=EXCEPTION_HANDLERS,
         openapi_config=OpenAPIConfig(title="Gateway", version=__version__, path="/docs"),

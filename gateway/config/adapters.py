@@ -194,10 +194,28 @@ def _adapter_exists(
     report.add(path, f'the backend "{backend}" has no adapter "{adapter}"', near)
 
 
-def _clash(path: problems.Path, name: str, config: Config, report: Report) -> None:
-    """Report `name` where it is what a model and an adapter are called together."""
+def clash(config: Config) -> str | None:
+    """What two different things are called in `config`, through one of its adapters; else None."""
+    derived = adapter_models(config)
+    written = [*config.models, *(one for model in config.models.values() for one in model.aliases)]
+    for name in written:
+        if name in derived or _owner(name, config) is not None:
+            return f'"{name}" would be a model with its adapter, and is another model already'
+    return None
+
+
+def _owner(name: str, config: Config) -> tuple[str, str] | None:
+    """The model and the adapter that `name` is of, if any."""
     parent, separator, adapter = name.rpartition(SEPARATOR)
     model = config.models.get(parent)
     if separator and model is not None and adapter in _offered(model, config):
-        what = f'"{name}" is already the model "{parent}" with its adapter "{adapter}"'
+        return parent, adapter
+    return None
+
+
+def _clash(path: problems.Path, name: str, config: Config, report: Report) -> None:
+    """Report `name` where it is what a model and an adapter are called together."""
+    owner = _owner(name, config)
+    if owner is not None:
+        what = f'"{name}" is already the model "{owner[0]}" with its adapter "{owner[1]}"'
         report.add(path, what, "call one of the three something else")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 
 from backends.base import Readiness
 from gateway.control.state import State
@@ -25,8 +25,16 @@ TIMEOUT = 5.0
 class HealthMonitor:
     """Looks at the replicas of the current snapshot, again and again."""
 
-    def __init__(self, state: State, interval: float = INTERVAL, timeout: float = TIMEOUT) -> None:
+    def __init__(
+        self,
+        state: State,
+        interval: float = INTERVAL,
+        timeout: float = TIMEOUT,
+        before_ready: Callable[[Replica], Awaitable[None]] | None = None,
+    ) -> None:
+        """`before_ready` is awaited for a replica that comes back, before it takes traffic."""
         self._state = state
+        self._before_ready = before_ready
         self._interval = interval
         self._timeout = timeout
 
@@ -57,6 +65,8 @@ class HealthMonitor:
         except Exception:
             logger.exception("the health check of %s hit a bug", replica.id)
             readiness = Readiness(False, "its health check failed in the gateway")
+        if readiness.ready and not replica.readiness.ready and self._before_ready is not None:
+            await self._before_ready(replica)
         if replica.backend is not backend:
             return  # a reload has replaced the adapter: the old one's word is no news
         if readiness != replica.readiness:

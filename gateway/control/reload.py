@@ -11,11 +11,17 @@ import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from backends.base import Adapter
+from backends.options import LaunchableOptions
 from gateway.config import Config, ConfigErrors, load
+from gateway.config.adapters import clash, locate
 from gateway.config.checks import is_open_to_others
+from gateway.control.adapters import Adapters, Result, refusal
 from gateway.control.engines import Engines, Plan, StartError
 from gateway.control.health import HealthMonitor
+from gateway.control.overlay import Overlay, apply, users_of
 from gateway.control.state import Snapshot, State
+from gateway.errors import BadRequest, Conflict, NotFound
 
 logger = logging.getLogger(__name__)
 
@@ -38,6 +44,7 @@ class Reloader:
         state: State,
         engines: Engines,
         health: HealthMonitor,
+        adapters: Adapters,
         on_swap: Callable[[Config], None],
         look_every: float = LOOK_EVERY,
     ) -> None:
@@ -48,6 +55,11 @@ class Reloader:
         self._state = state
         self._engines = engines
         self._health = health
+        self._adapters = adapters
+        self._written = state.snapshot.config
+        """What the file says, without what the admin API has changed."""
+        self._overlay = Overlay()
+        self._swapping = asyncio.Lock()
         self._on_swap = on_swap
         self._look_every = look_every
         self._asked = asyncio.Event()
@@ -81,13 +93,65 @@ class Reloader:
 
     async def reload(self) -> bool:
         """Read the file and bring it into force; False, and one line why, where it cannot be."""
+        async with self._swapping:
+            return await self._reload()
+
+    async def change_adapter(
+        self, backend: str, name: str, path: str | None
+    ) -> tuple[str | None, list[Result]]:
+        """Give `backend` the adapter `name`, from `path`, or take it away where that is None.
+
+        Returns the path as the engine was told it, and how it went on each replica that was asked.
+        Raises `GatewayError`; then nothing has changed.
+        """
+        async with self._swapping:
+            where = self._locate(backend, name, path)
+            overlay = self._overlay.changed(backend, name, where)
+            config = apply(self._written, overlay)
+            if where is not None and (what := clash(config)) is not None:
+                raise Conflict(what)
+            try:
+                results = await self._bring(config)
+            except StartError as error:
+                raise Conflict(f"nothing has changed: {error}") from None
+            self._overlay = overlay
+            return where, results
+
+    def _locate(self, backend: str, name: str, path: str | None) -> str | None:
+        options = self._state.snapshot.config.backends.get(backend)
+        if options is None:
+            raise NotFound(f"no backend is called {backend!r}")
+        known = {one.name for one in options.loras}
+        if path is None:
+            if name not in known:
+                raise NotFound(f"the backend {backend!r} has no adapter {name!r}")
+            if users := users_of(self._written, backend, name):
+                raise Conflict(
+                    f"the model {users[0]!r} needs the adapter {name!r}: change it in the file"
+                )
+            return None
+        if not isinstance(options, LaunchableOptions):
+            raise Conflict(f"the engine of the backend {backend!r} has no adapters")
         try:
-            config = await asyncio.to_thread(load, self._path, self._env)
+            return locate(options, path, self._path.parent.resolve(), self._env)
+        except ValueError as error:
+            raise BadRequest(str(error), param="path") from None
+
+    def from_file(self, backend: str, adapter: Adapter) -> bool:
+        """Whether `backend` has `adapter` by the file."""
+        written = self._written.backends.get(backend)
+        return written is not None and adapter in written.loras
+
+    async def _reload(self) -> bool:
+        try:
+            written = await asyncio.to_thread(load, self._path, self._env)
         except ConfigErrors as errors:
             logger.error("%s is not taken over; what was in force stays:\n%s", self._path, errors)
             return False
+        config = apply(written, self._overlay)
         if config == self._state.snapshot.config:
             logger.info("%s says nothing new", self._path)
+            self._written = written
             return True
         if is_open_to_others(config, self._host):
             logger.error(
@@ -98,14 +162,35 @@ class Reloader:
             )
             return False
         try:
-            plan = self._engines.plan(config)
-            await self._engines.start(plan)
+            await self._bring(config)
         except StartError as error:
             logger.error("%s is not taken over; what was in force stays: %s", self._path, error)
             return False
-        self._swap(plan)
-        await self._health.look(self._state.snapshot.replicas)
+        self._written = written
         return True
+
+    async def _bring(self, config: Config) -> list[Result]:
+        """Put `config` in force: its engines started, its adapters loaded, then swapped.
+
+        Raises `StartError`; then nothing has changed.
+        """
+        plan = self._engines.plan(config)
+        await self._engines.start(plan)
+        try:
+            results = await self._adapters.prepare(plan)
+            force = self._state.snapshot.config.backends.values()
+            refused = refusal(results, [one for options in force for one in options.loras])
+            if refused is not None:
+                raise StartError(refused)
+            self._swap(plan)
+        except BaseException:
+            await self._engines.stop(plan.fresh)
+            raise
+        finally:
+            self._adapters.decided()
+        await self._health.look(self._state.snapshot.replicas)
+        await self._adapters.look(self._state.snapshot.replicas)
+        return results
 
     async def stop(self) -> None:
         """Give up what is still waiting to be retired; the engines' owner stops them all."""

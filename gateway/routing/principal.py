@@ -10,10 +10,11 @@ from gateway.routing.table import Route
 class Principal:
     """The holder of an API key. Immutable."""
 
-    __slots__ = ("_globs", "name")
+    __slots__ = ("_globs", "admin", "name")
 
-    def __init__(self, name: str, models: tuple[str, ...]) -> None:
+    def __init__(self, name: str, models: tuple[str, ...], *, admin: bool = False) -> None:
         self.name = name
+        self.admin = admin
         self._globs = tuple(Glob(model) for model in models)
 
     def may_use(self, model: str) -> bool:

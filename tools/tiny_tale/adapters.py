@@ -96,7 +96,7 @@ def train(folder: Path, tokenizer: Tokenizer, voice: Voice, plan: Plan) -> Delta
 
     schedule = optim.cosine_decay(plan.learning_rate, plan.steps)
     optimizer = optim.AdamW(learning_rate=schedule, weight_decay=0.0)
-    step_of = nn.value_and_grad(model, loss_of)
+    step_of = nn.value_and_grad(model, loss_of)  # type: ignore[attr-defined]  # it is there
     for step, (ids, labels) in zip(
         range(plan.steps), batches(tokenizer, voice, plan), strict=False
     ):
