@@ -28,7 +28,10 @@ from backends.base import (
 )
 from backends.capabilities import GENERATION, Capability
 from backends.inprocess.answer import Answer, EventStream, Whole
+from backends.inprocess.answer_constraint import constraint_of
 from backends.inprocess.answer_texts import AnswerTexts
+from backends.inprocess.compiler import Compiler
+from backends.inprocess.constraint import Grammar
 from backends.inprocess.embedder import embed
 from backends.inprocess.engine import Engine
 from backends.inprocess.events import ChatWriter, CompletionWriter, Usage, Writer
@@ -62,17 +65,23 @@ class InProcessBackend(Backend):
             load_runtime,
             max_batch=options.max_batch,
             max_waiting=options.max_waiting,
+            queue_timeout=options.queue_timeout,
         )
         self._runtime: Runtime | None = None
+        self._compiler: Compiler | None = None
 
     async def start(self) -> None:
         """Load the model and generate a token; raises `BackendError` that says what to do."""
         self._runtime = await self._engine.start()
+        self._compiler = Compiler(self._runtime.compile)
 
     async def stop(self) -> None:
         """End the engine's thread; replies still open are cut."""
         await self._engine.stop()
         self._runtime = None
+        if self._compiler is not None:
+            self._compiler.close()
+            self._compiler = None
 
     async def probe(self, address: str) -> Readiness:  # noqa: ARG002 — there is one replica
         """Whether the thread lives and its steps end."""
@@ -95,9 +104,10 @@ class InProcessBackend(Backend):
             prompts = self._prompts(params)
         else:
             prompts = await asyncio.to_thread(self._prompts, params)
+        grammar = await self._grammar(params, prompts[0])
         answer = Answer(len(prompts) * params.choices)
-        job = self._job(params, prompts, answer, stream=request.stream)
-        writer = _writer(params, params.model or self._model)
+        job = self._job(params, prompts, answer, grammar, stream=request.stream)
+        writer = _writer(params, params.model or self._model, self._loaded().prompts.piece)
         self._engine.submit(job)
         try:
             if request.stream:
@@ -171,11 +181,21 @@ class InProcessBackend(Backend):
             refuse("n", f"{wanted} answers are more than the {self._engine.capacity} possible here")
         return prompts
 
+    async def _grammar(self, params: Chat | Completion, prompt: list[int]) -> Grammar | None:
+        """What the answers are held to; only a chat, which has one prompt, is thought about."""
+        runtime, compiler = self._loaded(), self._compiler
+        thinking = AnswerTexts(runtime, params, stream=False).thinking(prompt)
+        constraint = constraint_of(params, runtime.answers.tools, thinking)
+        if constraint is None or compiler is None:
+            return None
+        return await compiler.grammar(constraint)
+
     def _job(
         self,
         params: Chat | Completion,
         prompts: list[list[int]],
         answer: Answer,
+        grammar: Grammar | None,
         *,
         stream: bool,
     ) -> Job:
@@ -183,7 +203,7 @@ class InProcessBackend(Backend):
         sampling = params.sampling(runtime.defaults, runtime.vocabulary)
         limit = params.token_limit() or runtime.context
         texts = AnswerTexts(runtime, params, stream=stream)
-        job = Job(answer.sink, stream=stream)
+        job = Job(answer.sink, stream=stream, priority=params.priority or 0)
         for prompt in prompts:
             for choice in range(params.choices):
                 text = texts.new(len(job.rows), prompt)
@@ -193,6 +213,9 @@ class InProcessBackend(Backend):
                     max_tokens=min(limit, runtime.context - len(prompt)),
                     sampling=sampling.for_choice(choice),
                     ignore_eos=bool(params.ignore_eos),
+                    grammar=grammar,
+                    top_logprobs=params.wanted_logprobs,
+                    cache_salt=params.cache_salt,
                 )
                 job.rows.append(Row(job, spec, text))
         return job
@@ -220,12 +243,14 @@ def _check_prompt(prompt: list[int], param: str, *, context: int, vocabulary: in
         refuse(param, f"{param} holds a token id that is not in 0 to {vocabulary - 1}")
 
 
-def _writer(params: Chat | Completion, model_name: str) -> Writer:
+def _writer(params: Chat | Completion, model: str, piece: Callable[[int], bytes]) -> Writer:
     reply_id = uuid.uuid4().hex
     created = int(time.time())
     if isinstance(params, Chat):
-        return ChatWriter(reply_id=reply_id, created=created, model=model_name, call_id=_call_id)
-    return CompletionWriter(reply_id=reply_id, created=created, model=model_name)
+        return ChatWriter(
+            reply_id=reply_id, created=created, model=model, piece=piece, call_id=_call_id
+        )
+    return CompletionWriter(reply_id=reply_id, created=created, model=model, piece=piece)
 
 
 def _call_id() -> str:

@@ -16,13 +16,22 @@ class MlxBackend(InProcessBackend):
 
     provider = "mlx"
     library: ClassVar[str] = "MLX"
-    capabilities = InProcessBackend.capabilities | {Capability.EMBEDDINGS}
+    capabilities = InProcessBackend.capabilities | {
+        Capability.EMBEDDINGS,
+        Capability.FORCED_TOOLS,
+        Capability.JSON_OBJECT,
+        Capability.JSON_SCHEMA,
+        Capability.LOGPROBS,
+    }
 
     def __init__(self, name: str, options: MlxOptions) -> None:
         load = partial(
             model.load,
             options.model,
             max_batch=options.max_batch,
+            context=options.context,
+            kv_cache=options.kv_cache,
+            prompt_cache=options.prompt_cache,
             tool_parser=options.tool_parser,
             reasoning_parser=options.reasoning_parser,
             pooling=options.pooling,

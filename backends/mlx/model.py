@@ -8,15 +8,19 @@ decides how much of a prompt is read at a time. Nothing outside this file asks w
 from __future__ import annotations
 
 import json
+import logging
 import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from backends.base import BackendError
+from backends.base import BackendError, Footprint
 from backends.inprocess.failures import failed, said
+from backends.memory import machine_memory, refusal, written
+from backends.mlx.memory import Wishes, plan
 
 try:
     import resource
@@ -26,7 +30,10 @@ except ImportError:  # not on Windows
 if TYPE_CHECKING:
     from backends.inprocess.runtime import Runtime
 
+logger = logging.getLogger(__name__)
+
 _SETRLIMIT = getattr(resource, "setrlimit", None)
+_GPU_STEP, _CPU_STEP = 512, 64
 HUB_TIMEOUT = 10.0
 """Seconds until the hub must have said that it knows a model."""
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
@@ -37,6 +44,9 @@ def load(
     model: str,
     *,
     max_batch: int,
+    context: int | None = None,
+    kv_cache: int | None = None,
+    prompt_cache: int | None = None,
     tool_parser: str = "auto",
     reasoning_parser: str = "auto",
     pooling: str = "auto",
@@ -50,10 +60,18 @@ def load(
     from backends.mlx.runtime import MlxRuntime  # noqa: PLC0415 — imports MLX
 
     directory = locate(model)
+    wishes = Wishes(
+        max_batch=max_batch, context=context, kv_cache=kv_cache, prompt_cache=prompt_cache
+    )
     try:
-        return MlxRuntime(
+        planned = plan(directory, wishes, memory=memory_limit(), step=prefill_step())
+        _check_fits(model, planned.footprint)
+        logger.info("loading %s: %s", model, written(planned.footprint.weights))
+        began = monotonic()
+        runtime = MlxRuntime(
             directory,
-            max_batch=max_batch,
+            plan=planned,
+            wishes=wishes,
             tool_parser=tool_parser,
             reasoning_parser=reasoning_parser,
             pooling=pooling,
@@ -62,6 +80,67 @@ def load(
         raise
     except Exception as error:  # from MLX, mlx-lm, tokenizers or the model's own files
         raise failed(f"the MLX model in {directory} cannot be loaded: {said(error)}") from error
+    logger.info("%s is ready after %.1f s", model, monotonic() - began)
+    return runtime
+
+
+def footprint(
+    model: str,
+    *,
+    max_batch: int,
+    context: int | None = None,
+    kv_cache: int | None = None,
+    prompt_cache: int | None = None,
+) -> Footprint | None:
+    """What `model` will take of the memory, from its files; None where they are not all here.
+
+    Neither imports MLX nor fetches anything; what is broken shows in `load`.
+    """
+    directory = _at_hand(model)
+    if directory is None:
+        return None
+    wishes = Wishes(
+        max_batch=max_batch, context=context, kv_cache=kv_cache, prompt_cache=prompt_cache
+    )
+    step = _GPU_STEP if sys.platform == "darwin" else _CPU_STEP
+    try:
+        return plan(directory, wishes, memory=memory_limit(), step=step).footprint
+    except (ValueError, OSError):
+        return None
+
+
+def memory_limit() -> int:
+    """Bytes that models may take of this machine.
+
+    On Apple Silicon memory is unified, and Metal says how much of it the GPU may keep in use
+    without paging; that is less than all of it.
+    """
+    memory = machine_memory()
+    if sys.platform != "darwin":
+        return memory
+    try:
+        import mlx.core as mx  # noqa: PLC0415 — only to ask Metal
+
+        recommended = int(mx.device_info()["max_recommended_working_set_size"])
+    except (ImportError, KeyError, RuntimeError):
+        recommended = memory * 3 // 4
+    return min(memory, recommended)
+
+
+def _check_fits(model: str, footprint: Footprint) -> None:
+    if (said := refusal({model: footprint}, memory_limit())) is not None:
+        raise failed(said)
+
+
+def _at_hand(model: str) -> Path | None:
+    """The directory of `model` if it is on this machine."""
+    path = Path(model).expanduser()
+    try:
+        if path.exists():
+            return _checked(path)
+        return _cached(model) if _HUB_ID.fullmatch(model) else None
+    except BackendError:
+        return None
 
 
 def import_mlx() -> None:
@@ -132,10 +211,8 @@ def _fetch(model: str, endpoint: str | None) -> Path:
     from huggingface_hub import HfApi, snapshot_download  # noqa: PLC0415 — comes with mlx-lm
     from huggingface_hub.utils.tqdm import disable_progress_bars  # noqa: PLC0415
 
-    try:
-        return Path(snapshot_download(model, allow_patterns=_FILES, local_files_only=True))
-    except Exception:  # noqa: S110 — not in the cache, whatever it calls that
-        pass
+    if (cached := _cached(model)) is not None:
+        return cached
     disable_progress_bars()
     try:
         # Asked first and once: a download retries for minutes when there is no network.
@@ -150,6 +227,16 @@ def _fetch(model: str, endpoint: str | None) -> Path:
         ) from error
 
 
+def _cached(model: str) -> Path | None:
+    """Where the hub's cache has `model`."""
+    try:
+        from huggingface_hub import snapshot_download  # noqa: PLC0415 — comes with mlx-lm
+
+        return Path(snapshot_download(model, allow_patterns=_FILES, local_files_only=True))
+    except Exception:  # not installed, or not in the cache, whatever it calls that
+        return None
+
+
 def prefill_step() -> int:
     """Prompt tokens to read between two steps of the batch.
 
@@ -160,7 +247,7 @@ def prefill_step() -> int:
     """
     import mlx.core as mx  # noqa: PLC0415 — imported when a model is loaded
 
-    return 512 if mx.default_device() == mx.Device(mx.gpu) else 64
+    return _GPU_STEP if mx.default_device() == mx.Device(mx.gpu) else _CPU_STEP
 
 
 def read_json(path: Path) -> dict[str, Any]:

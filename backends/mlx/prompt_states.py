@@ -17,9 +17,10 @@ class _State(NamedTuple):
 
 
 class Beginning(NamedTuple):
-    """What need not be computed of a prompt."""
+    """What need not be computed of a prompt; a list of its own, for the batch goes on with it."""
 
-    caches: LayerCaches
+    caches: LayerCaches | None
+    """None where it is nothing."""
     tokens: list[int]
 
 
@@ -35,10 +36,10 @@ class PromptStates:
         """What has been asked for and found, and what it holds."""
         return self._cache.counts
 
-    def find(self, scope: Hashable, prompt: Sequence[int]) -> Beginning | None:
+    def find(self, scope: Hashable, prompt: Sequence[int]) -> Beginning:
         """The longest beginning of `prompt` that has been computed; never all of it."""
         if not self._enabled or (found := self._cache.find(scope, prompt)) is None:
-            return None
+            return Beginning(None, [])
         state, tokens = found
         return Beginning(cut(state.caches, state.tokens - tokens), list(prompt[:tokens]))
 

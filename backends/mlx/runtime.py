@@ -6,10 +6,11 @@ Importing this file imports MLX.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import mlx.core as mx
 import msgspec
 from mlx_lm.generate import StopSequences
 from mlx_lm.utils import load_model
@@ -18,21 +19,32 @@ from mlx_lm.utils import load_tokenizer as _load_tokenizer
 from backends.inprocess.constraint import Constraint
 from backends.inprocess.grammar import Grammar, Grammars
 from backends.inprocess.params import Sampling
-from backends.inprocess.runtime import Prompts, Runtime, SequenceSpec, Token
+from backends.inprocess.runtime import CacheCounts, Prompts, Runtime, SequenceSpec, Token
 from backends.mlx.answer_format import find_format
 from backends.mlx.batch import SampledBatch
+from backends.mlx.caches import LayerCaches, measure
 from backends.mlx.chat import TemplatePrompts
 from backends.mlx.embedding import embed, embedding_sizes, pooling_of
 from backends.mlx.grammar import grammars
+from backends.mlx.kv_shape import KvShape
+from backends.mlx.memory import MemoryPlan, Wishes
 from backends.mlx.model import prefill_step, read_json
+from backends.mlx.prompt_states import PromptStates
 from backends.mlx.sampling import Row
+from backends.mlx.weights import load_weights
 
 _PREFILL_BATCH = 8
 _WARM_UP_STEPS = 16
-_CONTEXT_FIELDS = ("max_position_embeddings", "max_sequence_length", "seq_length", "n_positions")
-_UNKNOWN_CONTEXT = 32768
-"""Where a model does not say how much it can read (state-space models have no limit)."""
 _SAMPLING_DEFAULTS = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")
+
+
+class _Sequence(NamedTuple):
+    """One that is in the batch."""
+
+    scope: Hashable
+    """Within which its prompt was looked up, and what it computes is kept."""
+    cached: int
+    """Tokens of its prompt that were found."""
 
 
 class MlxRuntime(Runtime):
@@ -42,17 +54,21 @@ class MlxRuntime(Runtime):
         self,
         directory: Path,
         *,
-        max_batch: int,
+        plan: MemoryPlan,
+        wishes: Wishes,
         tool_parser: str = "auto",
         reasoning_parser: str = "auto",
         pooling: str = "auto",
     ) -> None:
-        self._model, config = load_model(directory)
+        self._model, config = load_model(directory, lazy=True)
+        load_weights(self._model.parameters(), name=str(directory))
         load_tokenizer: Callable[..., Any] = _load_tokenizer
         tokenizer = load_tokenizer(directory, eos_token_ids=config.get("eos_token_id"))
         self._stop = StopSequences([[token] for token in sorted(tokenizer.eos_token_ids)])
         self._never_stop = StopSequences()
-        self._max_batch = max_batch
+        self._max_batch = wishes.max_batch
+        self._states = PromptStates(plan.footprint.prompt_cache)
+        self._sequences: dict[int, _Sequence] = {}
         self._pooling = pooling_of(directory, pooling)
         self.embedding_sizes = embedding_sizes(config)
         self.answers = find_format(
@@ -65,9 +81,18 @@ class MlxRuntime(Runtime):
         self.prompts: Prompts = TemplatePrompts(
             tokenizer, self._grammars.piece if self._grammars else None
         )
-        self.context = _context(text_config)
         self.defaults = _sampling_defaults(read_json(directory / "generation_config.json"))
-        self.warm_up()
+        plan = plan.measured(self.warm_up(), wishes)
+        self.kv, self.context = plan.kv, plan.context
+
+    @property
+    def cache_counts(self) -> CacheCounts:
+        """What the prompt cache has done."""
+        return self._states.counts
+
+    def cached_tokens(self, uid: int) -> int:
+        """How many tokens of a sequence's prompt need not be computed; asked after `insert`."""
+        return self._sequences[uid].cached
 
     def compile(self, constraint: Constraint) -> Grammar:
         """What holds a sequence to `constraint`; raises `RequestRefused`."""
@@ -89,17 +114,25 @@ class MlxRuntime(Runtime):
             top_logprobs=spec.top_logprobs,
         )
         goes_on = spec.ignore_eos and spec.grammar is None
+        prompt = list(spec.prompt)
+        beginning = self._states.find(spec.cache_salt, prompt)
         (uid,) = self._generator.insert(
-            [list(spec.prompt)],
+            [prompt[len(beginning.tokens) :]],
             max_tokens=[spec.max_tokens],
+            caches=[beginning.caches],
+            all_tokens=[beginning.tokens],
             samplers=[row],
             stop_sequences=[self._never_stop if goes_on else self._stop],
         )
+        self._sequences[uid] = _Sequence(spec.cache_salt, len(beginning.tokens))
         return int(uid)
 
     def step(self) -> list[Token]:
         """Read a piece of the waiting prompts, and generate one token of each other sequence."""
         _, responses = self._generator.next()
+        for response in responses:
+            if response.finish_reason is not None:
+                self._keep(response.uid, response.all_tokens, response.prompt_cache)
         return [_token(response) for response in responses]
 
     def embed(self, prompts: Sequence[Sequence[int]]) -> list[list[float]]:
@@ -108,29 +141,49 @@ class MlxRuntime(Runtime):
 
     def remove(self, uids: Sequence[int]) -> None:
         """Take sequences out of the batch; ids that are not in it are ignored."""
-        self._generator.remove(uids)
+        still_in = [uid for uid in uids if uid in self._sequences]
+        if not still_in:
+            return
+        left = self._generator.remove(still_in, return_prompt_caches=True)
+        for uid, (caches, tokens) in left.items():
+            self._keep(uid, tokens, caches)
+
+    def _keep(self, uid: int, tokens: Sequence[int], caches: LayerCaches) -> None:
+        """Keep what a sequence has computed, for prompts that begin in the same way."""
+        sequence = self._sequences.pop(uid, None)
+        if sequence is not None and len(tokens) > sequence.cached:
+            self._states.keep(sequence.scope, tokens, caches)
 
     def reset(self) -> None:
         """Drop all sequences, and check that the model still generates."""
         self._generator.close()
+        self._sequences.clear()
+        self._states.clear()  # it may have been the memory
         self._generator = self._new_generator()
         self.warm_up()
 
-    def warm_up(self) -> None:
-        """Generate two tokens, so that kernels are compiled before the first request."""
+    def warm_up(self) -> KvShape:
+        """Generate two tokens, so that kernels are compiled before the first request.
+
+        Gives what the cache takes in truth.
+        """
         uids = self._generator.insert(
             [[0, 0, 0]], max_tokens=[2], stop_sequences=[self._never_stop]
         )
         for _ in range(_WARM_UP_STEPS):
             _, responses = self._generator.next()
-            if any(response.finish_reason for response in responses):
-                return
+            for response in responses:
+                if response.finish_reason:
+                    return measure(response.prompt_cache, len(response.all_tokens))
         self._generator.remove(uids)
         raise RuntimeError(f"no token after {_WARM_UP_STEPS} steps")
 
     def close(self) -> None:
-        """Free the batch."""
+        """Free the batch, the model, and what MLX keeps of their memory for later."""
         self._generator.close()
+        self._states.clear()
+        del self._generator, self._model
+        mx.clear_cache()
 
     def _new_generator(self) -> Any:
         return SampledBatch(
@@ -158,12 +211,6 @@ def _grammars(tokenizer: Any, vocabulary: int) -> Grammars | None:
     if fast is None:
         return None
     return grammars(fast, vocabulary=vocabulary, ends=sorted(tokenizer.eos_token_ids))
-
-
-def _context(config: Mapping[str, Any]) -> int:
-    """How many tokens prompt and answer may have together."""
-    sizes = (config.get(field) for field in _CONTEXT_FIELDS)
-    return next((size for size in sizes if isinstance(size, int)), _UNKNOWN_CONTEXT)
 
 
 def _sampling_defaults(config: Mapping[str, Any]) -> Sampling:
