@@ -55,6 +55,8 @@ class Delta(msgspec.Struct, frozen=True):
     """Tokens of thinking so far; None where thinking is not looked for."""
     logprobs: tuple[TokenLogprobs, ...] = ()
     """Of the tokens that it is made of, marks included, where they were asked for."""
+    stop_reason: str | None = None
+    """The stop string that ended it, with `finish`, where it was one."""
 
     @property
     def says_something(self) -> bool:
@@ -103,6 +105,8 @@ class StopStrings:
     def __init__(self, stops: Sequence[str]) -> None:
         self._stops = tuple(stops)
         self._held = ""
+        self.found: str | None = None
+        """The stop string that was found."""
 
     @property
     def held(self) -> int:
@@ -114,10 +118,11 @@ class StopStrings:
         if not self._stops:
             return text, False
         text = self._held + text
-        found = [at for stop in self._stops if (at := text.find(stop)) >= 0]
+        found = [(at, stop) for stop in self._stops if (at := text.find(stop)) >= 0]
         if found:
             self._held = ""
-            return text[: min(found)], True
+            at, self.found = min(found)
+            return text[:at], True
         safe = min(unfinished(text, stop) for stop in self._stops)
         self._held = text[safe:]
         return text[:safe], False
@@ -235,5 +240,13 @@ class SequenceText:
                 finish = Finish.TOOL_CALLS
         left = self._logprobs.close(cut_off)
         return Delta(
-            self.index, text, calls, finish, self.tokens, thought, self._reasoning_tokens, left
+            self.index,
+            text,
+            calls,
+            finish,
+            self.tokens,
+            thought,
+            self._reasoning_tokens,
+            left,
+            self._stops.found,
         )

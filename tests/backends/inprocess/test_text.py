@@ -164,7 +164,7 @@ class TestSequenceText:
 
     def test_a_stop_string_across_tokens_ends_the_sequence(self):
         deltas = say("one ", pieces=["one ", "tw", "o", " three"], stops=["two"])
-        assert deltas[-1] == Delta(0, finish=Finish.STOP, tokens=3)
+        assert deltas[-1] == Delta(0, finish=Finish.STOP, tokens=3, stop_reason="two")
 
     def test_the_limit_on_tokens_gives_what_was_held_back(self):
         sequence = SequenceText(3, letters, stops=["ab"])
