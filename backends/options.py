@@ -6,6 +6,7 @@ configuration, or decides by one, has neither a transport nor an engine in its p
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import msgspec
@@ -259,7 +260,7 @@ class LlamaCppOptions(InProcessOptions, frozen=True, kw_only=True, tag="llama_cp
     """Tokens that prompt and answer may have together: 8192 if it is not said, and never more than
     the model was trained for. Memory for `max_batch` of them is taken at the start."""
     n_gpu_layers: Annotated[int, Meta(ge=-1)] | None = None
-    """Layers to compute on a GPU, -1 for all: which is what it does by itself where there is one."""
+    """Layers to compute on a GPU, -1 for all: what it does by itself where there is one."""
     threads: Annotated[int, Meta(ge=1, le=512)] | None = None
     """Threads that compute: as many as there are cores, where it is not said."""
     tool_parser: Annotated[str, Meta(min_length=1)] = "auto"
@@ -274,6 +275,12 @@ class LlamaCppOptions(InProcessOptions, frozen=True, kw_only=True, tag="llama_cp
         from backends.llama_cpp.backend import LlamaCppBackend  # noqa: PLC0415
 
         return LlamaCppBackend(name, self)
+
+    def footprint(self) -> Footprint | None:
+        """See `Options.footprint`. Raises `ValueError` or `OSError` for what is no GGUF file."""
+        from backends.llama_cpp.memory import footprint  # noqa: PLC0415
+
+        return footprint(Path(self.model), context=self.context, max_batch=self.max_batch)
 
 
 BackendOptions = OpenAIOptions | LlamaServerOptions | VllmOptions | MlxOptions | LlamaCppOptions

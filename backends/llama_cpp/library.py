@@ -87,6 +87,8 @@ _LINES = _Lines()
 lines_kept = _LINES.kept
 
 
-@ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p)
-def _LOG_CALLBACK(level: int, text: bytes, user_data: object) -> None:  # noqa: N802, ARG001
+def _take(level: int, text: bytes, user_data: object) -> None:  # noqa: ARG001 — C's signature
     _LINES.take(level, text)
+
+
+_LOG_CALLBACK = ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p)(_take)

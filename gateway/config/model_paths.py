@@ -1,4 +1,4 @@
-"""Where the `model` of an in-process engine is: a directory, or the id of a model on the hub."""
+"""Where the `model` of an in-process engine is: a directory, a GGUF file, or an id on the hub."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 
-from backends.options import MlxOptions
+from backends.options import LlamaCppOptions, MlxOptions
 from gateway.config.problems import Report
 from gateway.config.structs import Config
 
@@ -18,14 +18,15 @@ _PATH_STARTS = ("./", "../", "/", "~/")
 
 
 def resolve_models(config: Config, base: Path, env: Mapping[str, str], report: Report) -> Config:
-    """Make directories absolute, as seen from `base`, where the file is. Reads directories only."""
+    """Make paths absolute, as seen from `base`, where the file is. Reads directories only."""
     backends = {}
     for name, options in config.backends.items():
         backends[name] = options
-        if not isinstance(options, MlxOptions):
+        if not isinstance(options, MlxOptions | LlamaCppOptions):
             continue
+        locate = _locate_file if isinstance(options, LlamaCppOptions) else _locate
         try:
-            model = _locate(options.model, base, env)
+            model = locate(options.model, base, env)
         except ValueError as error:
             report.add(("backends", name, "model"), str(error))
         else:
@@ -35,10 +36,7 @@ def resolve_models(config: Config, base: Path, env: Mapping[str, str], report: R
 
 def _locate(model: str, base: Path, env: Mapping[str, str]) -> str:
     """The absolute directory, or the hub id as it is. Raises `ValueError`."""
-    if "\0" in model:
-        raise ValueError("holds a NUL character")
-    home = env.get("HOME")
-    place = base / (home + model[1:] if home and model.startswith("~/") else model)
+    place = _place(model, base, env)
     try:
         if place.is_dir():
             return str(place.resolve())
@@ -56,9 +54,38 @@ def _locate(model: str, base: Path, env: Mapping[str, str]) -> str:
     return model
 
 
-def _near(place: Path) -> str:
+def _locate_file(model: str, base: Path, env: Mapping[str, str]) -> str:
+    """The absolute path of a GGUF file. Raises `ValueError`."""
+    place = _place(model, base, env)
     try:
-        siblings = [path.name for path in place.parent.iterdir() if path.is_dir()]
+        if place.is_file():
+            return str(place.resolve())
+        is_dir = place.is_dir()
+    except OSError as error:
+        raise ValueError(f'"{model[:64]}" cannot be looked at: {error.strerror}') from None
+    if is_dir:
+        raise ValueError(f"expected a .gguf file, found the directory {place}{_gguf_in(place)}")
+    raise ValueError(f"there is no file {place}{_near(place, files=True)}")
+
+
+def _place(model: str, base: Path, env: Mapping[str, str]) -> Path:
+    if "\0" in model:
+        raise ValueError("holds a NUL character")
+    home = env.get("HOME")
+    return base / (home + model[1:] if home and model.startswith("~/") else model)
+
+
+def _gguf_in(place: Path) -> str:
+    found = sorted(path.name for path in place.glob("*.gguf"))
+    if found:
+        return f"; did you mean {found[0]} in it?"
+    safetensors = any(place.glob("*.safetensors"))
+    return "; safetensors are served with `use: mlx` or `use: vllm`" if safetensors else ""
+
+
+def _near(place: Path, *, files: bool = False) -> str:
+    try:
+        siblings = [path.name for path in place.parent.iterdir() if path.is_file() == files]
     except OSError:  # it is not there, or not ours to read
         return ""
     near = get_close_matches(place.name, siblings, n=1)

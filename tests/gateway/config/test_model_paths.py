@@ -61,3 +61,50 @@ def test_a_model_that_is_nowhere_is_told_with_the_path(
 def test_a_nul_in_a_path_is_told(problems: Problems) -> None:
     text = mlx("X").replace("'X'", '"a\\0b"')
     assert "NUL" in problems(text)[0]
+
+
+def gguf(model: str) -> str:
+    return f"backends: {{b: {{use: llama_cpp, model: '{model}'}}}}\nmodels: {{m: {{backend: b}}}}\n"
+
+
+@pytest.fixture
+def gguf_file(load_text: Load, tmp_path: Path) -> Path:
+    file = tmp_path / "models" / "tiny-tale" / "tiny.gguf"
+    file.touch()
+    return file
+
+
+@pytest.mark.parametrize("start", ["", "./", "~/"])
+def test_a_gguf_file_is_found_beside_the_file(
+    load_text: Load, tmp_path: Path, gguf_file: Path, start: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir("/")
+    config = load_text(gguf(start + "models/tiny-tale/tiny.gguf"), {"HOME": str(tmp_path)})
+    assert config.backends["b"].model == str(gguf_file)
+
+
+@pytest.mark.parametrize(
+    ("model", "said"),
+    [
+        ("models/tiny-tale/tyni.gguf", 'tyni.gguf; did you mean "tiny.gguf"?'),
+        ("org/name", "there is no file org/name"),
+        ("models/tiny-tale", "expected a .gguf file, found the directory"),
+        ("models/tiny-tale", "; did you mean tiny.gguf in it?"),
+        ("x" * 5000, "cannot be looked at"),
+    ],
+)
+def test_a_gguf_file_that_is_nowhere_is_told(
+    problems: Problems, gguf_file: Path, model: str, said: str
+) -> None:
+    (problem,) = problems(gguf(model))
+    assert problem.startswith("routing.yaml:1: backends.b.model: ")
+    assert said in problem
+
+
+def test_a_directory_of_safetensors_is_for_another_engine(
+    problems: Problems, gguf_file: Path
+) -> None:
+    gguf_file.unlink()
+    (gguf_file.parent / "model.safetensors").touch()
+    (problem,) = problems(gguf("models/tiny-tale"))
+    assert "safetensors are served with `use: mlx`" in problem
