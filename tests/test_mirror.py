@@ -18,6 +18,8 @@ ELSEWHERE = {
     "backends/inprocess/failures.py": "tests/backends/inprocess/test_engine.py",
     "backends/inprocess/runtime.py": "an interface: tests/backends/mlx",
     "backends/mlx/runtime.py": "tests/backends/inprocess/test_engine.py, which starts it",
+    "backends/launch/backend.py": "tests/e2e/test_launch.py, on real engines",
+    "backends/launch/life.py": "tests/e2e/test_launch.py, on real engines",
     "backends/tether.py": "tests/backends/test_process.py, whose children it runs",
     "backends/isolation/options.py": "tests/backends/isolation/test_child.py, and by what it starts",
     "backends/event_loop.py": "tests/backends/isolation, whose child runs on it",

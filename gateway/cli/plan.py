@@ -202,8 +202,8 @@ def _tell_limit(plan: Plan) -> Iterator[str]:
     held = [(one, len(one.commands)) for one in plan.backends if one.commands]
     total = sum((one.memory or 0) * count for one, count in held)
     parts = [
-        f"{one.name} {written(one.memory) if one.memory else 'measured once it runs'}"
-        + (f" × {count}" if count > 1 else "")  # noqa: RUF001 — as people write it
+        f"{one.name} {f'{count} times ' if count > 1 else ''}"
+        f"{written(one.memory) if one.memory else 'measured once it runs'}"
         for one, count in held
     ]
     fits = "all fit" if total <= plan.memory_limit else "they take turns"
