@@ -13,8 +13,8 @@ would be worked on.
 
 - `backend`: the adapter
 - `asking`: a request, made into one for a stream
-- `named_tool`: a tool to be called by name, which the engine overlooks
 - `one_usage`: one count of the tokens of several answers
+- `overlooked`: what the engine overlooks, asked in another way or refused
 - `prompt_progress`: what the client did not ask for, taken out of its stream
 - `whole_answer`: for a client that wants no stream, the one answer, made from it
 - `mistakes`: failures that are the client's to mend

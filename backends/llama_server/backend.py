@@ -12,8 +12,8 @@ from backends.capabilities import EVERYTHING, Capability
 from backends.llama_server.asking import as_stream, with_progress
 from backends.llama_server.lora import asking_for, ids_of, puts_prompts_by_at_will, read_files
 from backends.llama_server.mistakes import unless_refused
-from backends.llama_server.named_tool import with_tool_required
 from backends.llama_server.one_usage import with_one_usage
+from backends.llama_server.overlooked import not_overlooked
 from backends.llama_server.prompt_progress import WithoutProgress
 from backends.llama_server.whole_answer import in_one_piece
 from backends.openai_http import OpenAIHttpBackend
@@ -80,7 +80,7 @@ class LlamaServerBackend(OpenAIHttpBackend):
         """Ask the replica at `address`, for a stream whatever the client wants."""
         if self._has_files:
             request = self._for_adapter(address, request)
-        request = with_tool_required(request)
+        request = not_overlooked(request)
         if request.stream:
             return await self._send_for_stream(address, request)
         asked = as_stream(request)

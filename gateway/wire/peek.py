@@ -53,7 +53,7 @@ _CONTENT_FIELD = {
 _PROMPT_HEAD = 64
 """Bytes of a prompt that show whether it is text."""
 _is_token_ids = re.compile(rb"\s*\[[\s\[]*[0-9]").match
-_is_empty = re.compile(rb"(\[\s*\]|null)\Z").match
+_is_empty = re.compile(rb"(\[\s*\]|null|\"\")\Z").match
 
 
 def peek(endpoint: Endpoint, body: bytes) -> Peek:
@@ -103,9 +103,8 @@ def _require_content(field: str, raw: bytes) -> None:
             code="invalid_type",
         )
     if _is_empty(raw):
-        raise BadRequest(
-            f"`{field}` is empty: it needs at least one item", param=field, code="empty_array"
-        )
+        code = "empty_string" if raw == b'""' else "empty_array"
+        raise BadRequest(f"`{field}` is empty", param=field, code=code)
 
 
 def _wrong_type(error: msgspec.ValidationError) -> BadRequest:

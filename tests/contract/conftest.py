@@ -12,11 +12,19 @@ import pytest
 import pytest_asyncio
 
 from backends.base import Options
-from backends.options import LlamaServerOptions, MlxOptions, VllmOptions
+from backends.options import LlamaCppOptions, LlamaServerOptions, MlxOptions, VllmOptions
 from gateway.conform.asking import Target
 from gateway.conform.examine import until_ready
 from gateway.conform.finding import Outcome
-from tests.support.engines import LLAMA_SERVER, MODEL, MODEL_DIR, VLLM
+from tests.support.engines import (
+    GGUF,
+    LLAMA_CPP,
+    LLAMA_SERVER,
+    MODEL,
+    MODEL_DIR,
+    VLLM,
+    require_llama_cpp,
+)
 
 MLX = "mlx"
 MLX_PROCESS = "mlx-process"
@@ -26,13 +34,20 @@ _READY_WITHIN = 60.0
 Url = Callable[[str], str]
 """Where the server of a fixture listens."""
 
+
+def _llama_cpp() -> Options:
+    require_llama_cpp()
+    return LlamaCppOptions(model=str(GGUF), threads=1)
+
+
 ENGINES: dict[str, Callable[[Url], Options]] = {
     MLX: lambda _: MlxOptions(model=str(MODEL_DIR)),
     MLX_PROCESS: lambda _: MlxOptions(model=str(MODEL_DIR), isolation="process"),
+    LLAMA_CPP: lambda _: _llama_cpp(),
     LLAMA_SERVER: lambda url: LlamaServerOptions(replicas=(url("llama_server"),)),
     VLLM: lambda url: VllmOptions(replicas=(url("vllm_server"),)),
 }
-IN_PROCESS = (MLX, MLX_PROCESS)
+IN_PROCESS = (MLX, MLX_PROCESS, LLAMA_CPP)
 """Those that refuse by themselves whatever they do not claim; of others, the gateway does."""
 
 _SLOW = (MLX_PROCESS,)

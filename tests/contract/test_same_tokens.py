@@ -52,7 +52,7 @@ async def test_text_completions(all_targets):
         (chat(SPAIN), "stop"),
         (chat(LONG, max_tokens=7), "length"),
         (chat(LONG, max_tokens=1), "length"),
-        (chat(LONG, stop=["fox"]), "stop"),
+        (chat(LONG, stop=["Lily"]), "stop"),
     ],
 )
 async def test_counts_and_reasons(all_targets, fields, reason):

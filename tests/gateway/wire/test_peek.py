@@ -21,6 +21,15 @@ def test_what_is_not_looked_at_may_be_strange(number):
     assert peek(Endpoint.CHAT, b'{"model":"m","x":' + number + b"," + CHAT + b"}").model == "m"
 
 
+@pytest.mark.parametrize("endpoint", [Endpoint.COMPLETIONS, Endpoint.EMBEDDINGS])
+def test_empty_text_is_nothing_to_ask_about(endpoint):
+    field = {Endpoint.COMPLETIONS: b"prompt", Endpoint.EMBEDDINGS: b"input"}[endpoint]
+    with pytest.raises(BadRequest, match="empty") as refused:
+        peek(endpoint, b'{"model":"m","%b":""}' % field)
+    assert (refused.value.param, refused.value.code) == (field.decode(), "empty_string")
+    assert peek(endpoint, b'{"model":"m","%b":" "}' % field).model == "m"
+
+
 @pytest.mark.parametrize("empty", [b"[]", b"[ ]", b"[" + b"\n\t " * 50 + b"]"])
 def test_an_empty_list_is_empty_however_it_is_spaced(empty):
     with pytest.raises(BadRequest, match="empty") as refused:

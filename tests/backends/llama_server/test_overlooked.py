@@ -5,7 +5,7 @@ import json
 import pytest
 
 from backends.base import Endpoint, Request, RequestRefused
-from backends.llama_server.named_tool import with_tool_required
+from backends.llama_server.overlooked import not_overlooked
 
 TOOLS = [{"type": "function", "function": {"name": name}} for name in ("look", "leap")]
 
@@ -19,7 +19,7 @@ def asked(endpoint=Endpoint.CHAT, **fields):
 
 
 def test_a_named_tool_is_the_only_one_and_required():
-    request = with_tool_required(asked(tools=TOOLS, tool_choice=named("leap"), x=1))
+    request = not_overlooked(asked(tools=TOOLS, tool_choice=named("leap"), x=1))
     wanted = {"tools": TOOLS[1:], "tool_choice": "required", "x": 1}
     assert json.loads(request.body) == wanted
 
@@ -27,7 +27,7 @@ def test_a_named_tool_is_the_only_one_and_required():
 @pytest.mark.parametrize("tools", [{}, {"tools": TOOLS}, {"tools": []}])
 def test_a_name_that_no_tool_has_is_refused(tools):
     with pytest.raises(RequestRefused, match="'hop'") as refused:
-        with_tool_required(asked(tool_choice=named("hop"), **tools))
+        not_overlooked(asked(tool_choice=named("hop"), **tools))
     assert (refused.value.status, refused.value.param) == (400, "tool_choice")
 
 
@@ -42,11 +42,16 @@ def test_a_name_that_no_tool_has_is_refused(tools):
         {"tools": "none", "tool_choice": named("leap")},
         {"tools": [{"type": "code"}], "tool_choice": named("leap")},
         {"messages": ['"tool_choice"']},
+        {"max_tokens": 1, "max_completion_tokens": None},
+        {"max_tokens": "0"},
+        {"response_format": {"type": "json_schema", "json_schema": {"schema": {}}}},
+        {"response_format": {"type": "json_object", "json_schema": {"schema": 7}}},
+        {"response_format": "json_schema", "x": "json_schema"},
     ],
 )
 def test_all_else_is_as_it_was(fields):
     request = asked(**fields)
-    assert with_tool_required(request) is request
+    assert not_overlooked(request) is request
 
 
 def test_other_dialects_and_what_is_no_json_are_the_engines():
@@ -54,4 +59,19 @@ def test_other_dialects_and_what_is_no_json_are_the_engines():
         asked(Endpoint.MESSAGES, tools=TOOLS, tool_choice=named("hop")),
         Request(endpoint=Endpoint.CHAT, body=b'{"tool_choice":'),
     ):
-        assert with_tool_required(request) is request
+        assert not_overlooked(request) is request
+
+
+@pytest.mark.parametrize("field", ["max_tokens", "max_completion_tokens"])
+@pytest.mark.parametrize("endpoint", [Endpoint.CHAT, Endpoint.COMPLETIONS])
+def test_no_tokens_are_refused(endpoint, field):
+    with pytest.raises(RequestRefused, match="at least 1") as refused:
+        not_overlooked(asked(endpoint, **{field: 0}))
+    assert (refused.value.status, refused.value.param) == (400, field)
+
+
+@pytest.mark.parametrize("form", [{}, {"json_schema": {}}, {"json_schema": {"schema": "integer"}}])
+def test_a_schema_that_is_none_is_refused(form):
+    with pytest.raises(RequestRefused, match="an object") as refused:
+        not_overlooked(asked(response_format={"type": "json_schema", **form}))
+    assert (refused.value.status, refused.value.param) == (400, "response_format")

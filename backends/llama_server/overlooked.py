@@ -1,0 +1,98 @@
+"""What llama-server overlooks without a word: it is asked in another way, or the client is told.
+
+- A tool that is to be called by name: `tool_choice` is a word to it, and an object counts as
+  `auto`. One tool and `required` is the same.
+- A limit of 0 tokens: it makes one.
+- A `json_schema` whose schema is no object: it holds the answer to nothing.
+
+Pure: bytes in, bytes out.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from backends.base import Endpoint, Request, RequestRefused
+from backends.malformed import MALFORMED
+
+_MARKS = (b'"tool_choice"', b"_tokens", b'"json_schema"')
+"""One of them is in every body that is to be looked at."""
+_LIMITS = ("max_tokens", "max_completion_tokens")
+
+
+class _Function(msgspec.Struct):
+    name: str
+
+
+class _Tool(msgspec.Struct):
+    function: _Function
+
+
+class _Schema(msgspec.Struct):
+    schema: Any = None
+
+
+class _Format(msgspec.Struct):
+    type: str = ""
+    json_schema: _Schema | None = None
+
+
+_decode_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_decode_tool = msgspec.json.Decoder(_Tool).decode
+_decode_tools = msgspec.json.Decoder(list[msgspec.Raw]).decode
+_decode_format = msgspec.json.Decoder(_Format).decode
+_encode = msgspec.json.encode
+
+
+def not_overlooked(request: Request) -> Request:
+    """`request` so that all of it counts; raises `RequestRefused` where it cannot.
+
+    What is malformed is left to the engine, which has the words for it.
+    """
+    if request.endpoint not in (Endpoint.CHAT, Endpoint.COMPLETIONS):
+        return request
+    body = request.body
+    if not any(mark in body for mark in _MARKS):
+        return request
+    try:
+        fields = _decode_fields(body)
+        _refuse_no_tokens(fields)
+        _refuse_no_schema(fields)
+        mended = _with_tool_required(fields)
+    except MALFORMED:
+        return request
+    return msgspec.structs.replace(request, body=_encode(fields)) if mended else request
+
+
+def _refuse_no_tokens(fields: dict[str, msgspec.Raw]) -> None:
+    for name in _LIMITS:
+        if bytes(fields.get(name, b"")) == b"0":
+            raise RequestRefused(400, f"{name} must be at least 1, not 0", param=name)
+
+
+def _refuse_no_schema(fields: dict[str, msgspec.Raw]) -> None:
+    if "response_format" not in fields:
+        return
+    form = _decode_format(fields["response_format"])
+    schema = form.json_schema.schema if form.json_schema is not None else None
+    if form.type == "json_schema" and not isinstance(schema, dict):
+        message = "response_format of type json_schema needs json_schema.schema, an object"
+        raise RequestRefused(400, message, param="response_format")
+
+
+def _with_tool_required(fields: dict[str, msgspec.Raw]) -> bool:
+    """Offer no other tool than the one that is named, if one is; whether `fields` have changed."""
+    if not bytes(fields.get("tool_choice", b"")).startswith(b"{"):
+        return False
+    name = _decode_tool(fields["tool_choice"]).function.name
+    tools = _decode_tools(fields.get("tools", b"[]"))
+    named = [tool for tool in tools if _decode_tool(tool).function.name == name]
+    if not named:
+        raise RequestRefused(
+            400, f"tool_choice names {name!r}, which is not among tools", param="tool_choice"
+        )
+    fields["tools"] = msgspec.Raw(_encode(named[:1]))
+    fields["tool_choice"] = msgspec.Raw(b'"required"')
+    return True
