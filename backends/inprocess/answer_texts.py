@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from backends.inprocess.constraint import Thinking
 from backends.inprocess.params import Chat, Completion
 from backends.inprocess.reasoning import ReasoningFormat, ReasoningParser
 from backends.inprocess.runtime import Runtime
@@ -40,6 +41,14 @@ class AnswerTexts:
             show_reasoning=self._chat is None or self._chat.include_reasoning is not False,
             hidden=hidden,
         )
+
+    def thinking(self, prompt: Sequence[int]) -> Thinking | None:
+        """What may come before the answer that goes on from `prompt`."""
+        reasoning = self._format.reasoning
+        parser = self._reasoning(prompt)
+        if reasoning is None or parser is None:
+            return None
+        return Thinking(reasoning.start, reasoning.end, parser.thinking)
 
     def _tool_calls(self) -> ToolCallParser | None:
         if self._chat is None or not self._chat.may_call or self._format.tools is None:

@@ -33,9 +33,19 @@ class Value(msgspec.Struct, frozen=True, kw_only=True):
     param: str
     """The field of the request that the schema stands in."""
     begin: str = ""
+    """Of a call, what follows its mark."""
     end: str = ""
     lenient: bool = False
     """Keywords of the schema that an engine cannot hold the model to are passed over."""
+
+
+class Thinking(msgspec.Struct, frozen=True):
+    """What a model may think aloud before its answer; nothing holds it."""
+
+    start: str
+    end: str
+    opened: bool
+    """It thinks already: the prompt has the start mark, or it needs none."""
 
 
 class Constraint(msgspec.Struct, frozen=True, kw_only=True):
@@ -48,18 +58,23 @@ class Constraint(msgspec.Struct, frozen=True, kw_only=True):
     """Free text, before and between calls too. Excludes `answer`."""
     answer: Value | None = None
     calls: tuple[Value, ...] = ()
-    """Calls of tools, one for each tool; `begin` of each must not be empty."""
+    """Calls of tools, one for each tool."""
+    mark: str = ""
+    """What every call begins with: free text ends there. Not empty where there are calls."""
     separator: str = ""
     """What stands between two calls where there is no free text."""
     several: bool = True
     """More than one call may be made."""
+    thinking: Thinking | None = None
 
 
 class CallShape(msgspec.Struct, frozen=True):
     """How a model writes a call whose arguments are a JSON object: what stands around them."""
 
+    mark: str
+    """What tells a call from text."""
     begin: str
-    """Before the name."""
+    """From there to the name."""
     named: str
     """Between the name and the arguments."""
     end: str
@@ -68,12 +83,9 @@ class CallShape(msgspec.Struct, frozen=True):
 
     def call(self, name: str, schema: str, param: str, *, lenient: bool) -> Value:
         """A call of the tool `name`."""
-        quoted = json.dumps(name, ensure_ascii=False)
-        begin = self.begin + quoted[1:-1] + self.named
+        quoted = json.dumps(name, ensure_ascii=False)[1:-1]
+        begin = self.begin + quoted + self.named
         return Value(schema=schema, param=param, begin=begin, end=self.end, lenient=lenient)
-
-
-HERMES = CallShape('<tool_call>\n{"name": "', '", "arguments": ', "}\n</tool_call>")
 
 
 class Compile(Protocol):
@@ -85,6 +97,12 @@ class Compile(Protocol):
     def __call__(self, constraint: Constraint) -> Grammar:
         """The grammar."""
         ...
+
+
+def blamed(constraint: Constraint) -> str:
+    """The first field of the request that a constraint came from."""
+    values = (constraint.answer, *constraint.calls)
+    return next(value.param for value in values if value is not None)
 
 
 def uncompilable(param: str, reason: str) -> RequestRefused:

@@ -17,10 +17,13 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
+from backends.inprocess.logprobs import TokenLogprobs
 from backends.inprocess.text import Delta
 from backends.inprocess.tool_calls import ToolCall
 
 DONE = b"data: [DONE]\n\n"
+_LEAST = -9999.0
+"""In place of minus infinity, which JSON cannot say; vLLM's number."""
 _encode = msgspec.json.Encoder().encode
 
 
@@ -47,14 +50,18 @@ class Usage(msgspec.Struct, frozen=True):
 class Writer:
     """Writes one reply of one of the two endpoints.
 
-    `reply_id` is unique, without its prefix; `created` is in Unix seconds.
+    `reply_id` is unique, without its prefix; `created` is in Unix seconds; `piece` tells what a
+    token stands for.
     """
 
     prefix: str
     stream_object: str
     whole_object: str
 
-    def __init__(self, *, reply_id: str, created: int, model: str) -> None:
+    def __init__(
+        self, *, reply_id: str, created: int, model: str, piece: Callable[[int], bytes]
+    ) -> None:
+        self._piece = piece
         self._head = {"id": self.prefix + reply_id, "created": created, "model": model}
         head = _encode({**self._head, "object": self.stream_object})
         self._before = b"data: " + head[:-1] + b',"choices":['
@@ -87,6 +94,10 @@ class Writer:
     def _event(self, choice: bytes) -> bytes:
         return self._before + choice + self._after
 
+    def _logprobs(self, logprobs: Sequence[TokenLogprobs]) -> dict[str, object] | None:
+        """Log-probabilities as the dialect has them; None where there are none."""
+        raise NotImplementedError
+
 
 class ChatWriter(Writer):
     """`/v1/chat/completions`. `call_id` makes the id of a tool call."""
@@ -96,9 +107,15 @@ class ChatWriter(Writer):
     whole_object = "chat.completion"
 
     def __init__(
-        self, *, reply_id: str, created: int, model: str, call_id: Callable[[], str]
+        self,
+        *,
+        reply_id: str,
+        created: int,
+        model: str,
+        call_id: Callable[[], str],
+        piece: Callable[[int], bytes],
     ) -> None:
-        super().__init__(reply_id=reply_id, created=created, model=model)
+        super().__init__(reply_id=reply_id, created=created, model=model, piece=piece)
         self._call_id = call_id
 
     def opening(self, choices: int) -> bytes:
@@ -107,23 +124,33 @@ class ChatWriter(Writer):
         return b"".join(self._chunk(index, role) for index in range(choices))
 
     def delta(self, delta: Delta) -> bytes:
-        """Thinking, content, tool calls and the finish reason, each in an event of its own."""
-        out = b""
+        """Thinking, content, tool calls and the finish reason, each in an event of its own.
+
+        The first of them has the log-probabilities.
+        """
+        parts: list[bytes] = []
         if delta.reasoning:
-            thought = b'{"reasoning_content":' + _encode(delta.reasoning) + b"}"
-            out = self._chunk(delta.index, thought)
+            parts.append(b'{"reasoning_content":' + _encode(delta.reasoning) + b"}")
         if delta.text:
-            out += self._chunk(delta.index, b'{"content":' + _encode(delta.text) + b"}")
+            parts.append(b'{"content":' + _encode(delta.text) + b"}")
         for call in delta.tool_calls:
             body = _encode([{"index": call.index, **self._call(call)}])
-            out += self._chunk(delta.index, b'{"tool_calls":' + body + b"}")
+            parts.append(b'{"tool_calls":' + body + b"}")
+        logprobs = _encode(self._logprobs(delta.logprobs)) if delta.logprobs else b"null"
+        out = b""
+        for part in parts:
+            out += self._chunk(delta.index, part, logprobs=logprobs)
+            logprobs = b"null"
         if delta.finish is not None:
-            out += self._chunk(delta.index, b"{}", _encode(delta.finish))
+            out += self._chunk(delta.index, b"{}", _encode(delta.finish), logprobs)
         return out
 
-    def _chunk(self, index: int, delta: bytes, finish: bytes = b"null") -> bytes:
+    def _chunk(
+        self, index: int, delta: bytes, finish: bytes = b"null", logprobs: bytes = b"null"
+    ) -> bytes:
         return self._event(
-            b'{"index":%d,"delta":%b,"logprobs":null,"finish_reason":%b}' % (index, delta, finish)
+            b'{"index":%d,"delta":%b,"logprobs":%b,"finish_reason":%b}'
+            % (index, delta, logprobs, finish)
         )
 
     def _choice(self, index: int, deltas: Sequence[Delta]) -> dict[str, object]:
@@ -138,13 +165,30 @@ class ChatWriter(Writer):
         return {
             "index": index,
             "message": message,
-            "logprobs": None,
+            "logprobs": self._logprobs([entry for delta in deltas for entry in delta.logprobs]),
             "finish_reason": deltas[-1].finish,
         }
 
     def _call(self, call: ToolCall) -> dict[str, object]:
         if not call.name:
             return {"function": {"arguments": call.arguments}}
+    def _logprobs(self, logprobs: Sequence[TokenLogprobs]) -> dict[str, object] | None:
+        if not logprobs:
+            return None
+        content = [
+            {**self._token(entry.token, entry.logprob), "top_logprobs": self._top(entry)}
+            for entry in logprobs
+        ]
+        return {"content": content, "refusal": None}
+
+    def _top(self, entry: TokenLogprobs) -> list[dict[str, object]]:
+        return [self._token(token, logprob) for token, logprob in entry.top]
+
+    def _token(self, token: int, logprob: float) -> dict[str, object]:
+        piece = self._piece(token)
+        text = piece.decode(errors="replace")
+        return {"token": text, "logprob": max(logprob, _LEAST), "bytes": list(piece)}
+
         function = {"name": call.name, "arguments": call.arguments}
         return {"id": self._call_id(), "type": "function", "function": function}
 
@@ -164,14 +208,40 @@ class CompletionWriter(Writer):
         if not delta.text and delta.finish is None:
             return b""
         return self._event(
-            b'{"index":%d,"text":%b,"logprobs":null,"finish_reason":%b}'
-            % (delta.index, _encode(delta.text), _encode(delta.finish))
+            b'{"index":%d,"text":%b,"logprobs":%b,"finish_reason":%b}'
+            % (delta.index, _encode(delta.text), logprobs, _encode(delta.finish))
+        logprobs = _encode(self._logprobs(delta.logprobs)) if delta.logprobs else b"null"
         )
 
     def _choice(self, index: int, deltas: Sequence[Delta]) -> dict[str, object]:
         return {
             "index": index,
             "text": "".join(delta.text for delta in deltas),
-            "logprobs": None,
+            "logprobs": self._logprobs([entry for delta in deltas for entry in delta.logprobs]),
             "finish_reason": deltas[-1].finish,
         }
+
+    def _logprobs(self, logprobs: Sequence[TokenLogprobs]) -> dict[str, object] | None:
+        if not logprobs:
+            return None
+        values = [max(entry.logprob, _LEAST) for entry in logprobs]
+        # The token itself is always among them: one more than was asked for, at times.
+        tops = [
+            {self._name(token): max(value, _LEAST) for token, value in (*entry.top, own)}
+            for entry in logprobs
+            for own in ((entry.token, entry.logprob),)
+        ]
+        return {
+            "tokens": [self._name(entry.token) for entry in logprobs],
+            "token_logprobs": values,
+            "top_logprobs": tops if any(entry.top for entry in logprobs) else None,
+            "text_offset": [entry.offset for entry in logprobs],
+        }
+
+    def _name(self, token: int) -> str:
+        """A token as this endpoint names it: the bytes of half a character would be no text."""
+        piece = self._piece(token)
+        try:
+            return piece.decode()
+        except UnicodeDecodeError:
+            return "bytes:" + "".join(f"\\x{byte:02x}" for byte in piece)

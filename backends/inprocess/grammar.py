@@ -118,7 +118,8 @@ class Grammars:
 
 def said(matcher: LLMatcher) -> str:
     """Why a matcher failed, without the state that llguidance appends."""
-    return str(matcher.get_error()).replace("<non-verbose/>", "").strip()
+    error = str(matcher.get_error()).replace("<non-verbose/>", "").strip()
+    return "no JSON value satisfies it" if error.startswith("NoExtension") else error
 
 
 def _quoted(text: bytes) -> str:
@@ -138,21 +139,35 @@ def _grammar(constraint: Constraint, literal: Callable[[str], str]) -> str:
         return f"{literal(value.begin)} @{name} {literal(value.end)}"
 
     ways: list[str] = []
-    rules: list[str] = []
+    rules: list[str] = [r"TEXT: /(.|\n)*/"]
     if constraint.answer is not None:
         ways.append(value(constraint.answer))
     if constraint.calls:
         rules += [f"call_{at}: {value(call)}" for at, call in enumerate(constraint.calls)]
         calls = " | ".join(f"call_{at}" for at in range(len(constraint.calls)))
         rules.append(f"call: {calls}")
-        more = f"({literal(constraint.separator)} call)*" if constraint.several else ""
+        mark = literal(constraint.mark)
         if constraint.text:
-            rules.append(r"TEXT: /(.|\n)*/")
-            ways.append("(TEXT call)* TEXT" if constraint.several else "TEXT | TEXT call")
+            rules.append(_until("opening", mark))
+            ways.append("(opening call)* TEXT" if constraint.several else "TEXT | opening call")
         else:
-            ways.append(f"call {more}")
-    lark = "\n".join(["start: " + " | ".join(f"({way})" for way in ways), *rules])
+            more = f"({literal(constraint.separator)} {mark} call)*" if constraint.several else ""
+            ways.append(f"{mark} call {more}")
+    rules.append("answer: " + " | ".join(f"({way})" for way in ways))
+    start = "answer"
+    if (thinking := constraint.thinking) is not None:
+        rules += [_until("thought", literal(thinking.end)), r"SPACE: /[ \n]{0,4}/"]
+        opened = (
+            "thought SPACE" if thinking.opened else f"({literal(thinking.start)} thought SPACE)?"
+        )
+        start = f"{opened} answer"
+    lark = "\n".join([f"start: {start}", *rules])
     return json.dumps({"grammars": [{"name": "answer", "lark_grammar": lark}, *schemas]})
+
+
+def _until(rule: str, mark: str) -> str:
+    """A rule for text up to a mark: a special token, or the first place where the mark stands."""
+    return f"{rule}: TEXT {mark}" if mark.startswith("<[") else f"{rule}[lazy]: TEXT {mark}"
 
 
 def _schema(value: Value) -> Any:

@@ -15,10 +15,15 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from backends.base import RequestRefused
+from backends.inprocess.logprobs import MAX_TOP
+from backends.inprocess.response_format import ResponseFormat
+from backends.inprocess.tool_choice import ToolChoice, read_tool_choice
+from backends.malformed import MALFORMED
 
 ROLES = frozenset({"system", "developer", "user", "assistant", "tool", "function"})
 MAX_STOPS = 4
 MAX_CHOICES = 128
+MAX_BIAS = 100
 _MAX_DIGITS = 20
 """Of a token id: Python refuses to read numbers of thousands."""
 _COMPLETIONS_MAX_TOKENS = 16
@@ -126,25 +131,14 @@ class Generation(msgspec.Struct, kw_only=True):
         _ = self.stops
         if self.return_token_ids:
             refuse("return_token_ids", "this engine does not return token ids: leave it out")
-        kind = self.response_format.type if self.response_format else "text"
-        if kind != "text":
-            refuse(
-                "response_format",
-                f"this engine cannot hold the model to {kind!r}: it has no constrained decoding; "
-                "leave response_format out and ask for JSON in the prompt",
-            )
+        if self.response_format is not None:
+            self.response_format.answer()
 
 
 class StreamOptions(msgspec.Struct):
     """OpenAI's `stream_options`."""
 
     include_usage: bool | None = None
-
-
-class ResponseFormat(msgspec.Struct):
-    """OpenAI's `response_format`; only `text` can be had here."""
-
-    type: str
 
 
 class Chat(Generation, kw_only=True):
@@ -154,6 +148,7 @@ class Chat(Generation, kw_only=True):
     max_completion_tokens: int | None = None
     tools: list[dict[str, Any]] | None = None
     tool_choice: str | dict[str, Any] | None = None
+    parallel_tool_calls: bool | None = None
     logprobs: bool | None = None
     top_logprobs: int | None = None
     chat_template_kwargs: dict[str, Any] | None = None
@@ -172,6 +167,17 @@ class Chat(Generation, kw_only=True):
         """
         return bool(self.tools) and self.tool_choice != "none"
 
+    @property
+    def choice(self) -> ToolChoice:
+        """What `tool_choice` says; checked."""
+        names = {tool["function"]["name"] for tool in self.tools or ()}
+        return read_tool_choice(self.tool_choice, names)
+
+    @property
+    def wanted_logprobs(self) -> int | None:
+        """How many likely tokens are wanted beside each; None for no log-probabilities."""
+        return (self.top_logprobs or 0) if self.logprobs else None
+
     def token_limit(self) -> int | None:
         """`max_completion_tokens`, or its old name."""
         newer = _positive("max_completion_tokens", self.max_completion_tokens)
@@ -184,17 +190,14 @@ class Chat(Generation, kw_only=True):
             refuse("messages", "messages must hold at least one message")
         for at, message in enumerate(self.messages):
             _check_message(f"messages[{at}]", message)
-        if self.logprobs or self.top_logprobs:
-            refuse("logprobs", "this engine does not return log-probabilities: leave logprobs out")
-        if self.tool_choice not in (None, "auto", "none"):
-            refuse(
-                "tool_choice",
-                "this engine cannot force a tool call; tool_choice may be 'auto' or 'none'",
-            )
+        if self.top_logprobs is not None and not self.logprobs:
+            refuse("top_logprobs", "top_logprobs needs logprobs: true")
+        _check_top("top_logprobs", self.top_logprobs)
         for at, tool in enumerate(self.tools or ()):
             function = tool.get("function")
             if not (isinstance(function, dict) and isinstance(function.get("name"), str)):
                 refuse("tools", f"tools[{at}] needs a function with a name")
+        _ = self.choice
         if self.continue_final_message:
             self._check_continuation()
 
@@ -203,6 +206,12 @@ class Chat(Generation, kw_only=True):
             refuse(
                 "continue_final_message",
                 "continue_final_message and add_generation_prompt exclude each other",
+            )
+        if self.response_format is not None and self.response_format.type != "text":
+            refuse(
+                "response_format",
+                "an answer that goes on from a message cannot be held to a format from there: "
+                "leave out either response_format or continue_final_message",
             )
         last = self.messages[-1]
         if last["role"] != "assistant" or not last.get("content"):
@@ -220,6 +229,11 @@ class Completion(Generation, kw_only=True):
     echo: bool | None = None
     suffix: str | None = None
     best_of: int | None = None
+
+    @property
+    def wanted_logprobs(self) -> int | None:
+        """How many likely tokens are wanted beside each; None for no log-probabilities."""
+        return self.logprobs
 
     @property
     def prompts(self) -> list[str | list[int]]:
@@ -251,8 +265,7 @@ class Completion(Generation, kw_only=True):
         """Refuse what the types alone let through."""
         super().check()
         _ = self.prompts
-        if self.logprobs is not None:
-            refuse("logprobs", "this engine does not return log-probabilities: leave logprobs out")
+        _check_top("logprobs", self.logprobs)
         if self.echo:
             refuse("echo", "this engine does not echo the prompt")
         if self.suffix:
@@ -306,7 +319,9 @@ _SAMPLING_FIELDS = frozenset(Sampling.__struct_fields__) - {"logit_bias"}
 
 
 def _logit_bias(bias: Mapping[str, float], vocabulary: int) -> tuple[tuple[int, float], ...]:
-    for token in bias:
+    for token, value in bias.items():
+        if not -MAX_BIAS <= value <= MAX_BIAS:
+            refuse("logit_bias", f"logit_bias[{token[:_MAX_DIGITS]!r}] must be from -100 to 100")
         known = token.isascii() and token.isdigit() and len(token) <= _MAX_DIGITS
         if not (known and int(token) < vocabulary):
             refuse(
@@ -315,6 +330,11 @@ def _logit_bias(bias: Mapping[str, float], vocabulary: int) -> tuple[tuple[int, 
                 f"ids go from 0 to {vocabulary - 1}",
             )
     return tuple((int(token), value) for token, value in bias.items())
+
+
+def _check_top(param: str, count: int | None) -> None:
+    if count is not None and not 0 <= count <= MAX_TOP:
+        refuse(param, f"{param} must be from 0 to {MAX_TOP}, not {count}")
 
 
 def _positive(param: str, limit: int | None) -> int | None:

@@ -17,7 +17,7 @@ import msgspec
 
 from backends.base import RequestRefused
 from backends.inprocess.answer_format import AnswerFormat
-from backends.inprocess.constraint import Constraint, Grammar
+from backends.inprocess.constraint import Constraint, Grammar, blamed
 from backends.inprocess.logprobs import TokenLogprobs
 from backends.inprocess.params import Chat, Sampling
 
@@ -132,7 +132,7 @@ class Runtime(Protocol):
         Raises `RequestRefused`, naming the schema that cannot be compiled.
         """
         message = "this engine cannot hold an answer to a schema"
-        raise RequestRefused(400, message, param=_blamed(constraint))
+        raise RequestRefused(400, message, param=blamed(constraint))
 
     def insert(self, spec: SequenceSpec, on_fault: Callable[[Exception], None]) -> int:
         """Add a sequence to the batch; gives its id.
@@ -164,9 +164,3 @@ class Runtime(Protocol):
     def close(self) -> None:
         """Free everything."""
         ...
-
-
-def _blamed(constraint: Constraint) -> str:
-    """The first field of the request that the constraint came from."""
-    values = (constraint.answer, *constraint.calls)
-    return next(value.param for value in values if value is not None)

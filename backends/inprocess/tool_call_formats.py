@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from backends.inprocess.constraint import CallShape
 from backends.inprocess.tool_call_json import WrittenCall, is_object, parse_json_call
 
 Tools = Sequence[Mapping[str, Any]]
@@ -35,6 +36,8 @@ class ToolFormat(msgspec.Struct, frozen=True):
     """A call is a JSON object: its arguments can be told apart while they are written."""
     bare: bool = False
     """A `{` at the beginning of an answer starts a call, too."""
+    shape: CallShape | None = None
+    """How to write one, where a model can be held to that."""
 
 
 def tool_names(tools: Tools) -> frozenset[str]:
@@ -77,9 +80,23 @@ def _deepseek(text: str, tools: Tools) -> Sequence[WrittenCall]:  # noqa: ARG001
     return calls
 
 
-HERMES = ToolFormat("hermes", "<tool_call>", _json, "</tool_call>", json=True)
+HERMES = ToolFormat(
+    "hermes",
+    "<tool_call>",
+    _json,
+    "</tool_call>",
+    json=True,
+    shape=CallShape("<tool_call>", '\n{"name": "', '", "arguments": ', "}\n</tool_call>"),
+)
 """NousResearch's Hermes models, which Qwen and many others share."""
-LLAMA3_JSON = ToolFormat("llama3_json", "<|python_tag|>", _known_json, json=True, bare=True)
+LLAMA3_JSON = ToolFormat(
+    "llama3_json",
+    "<|python_tag|>",
+    _known_json,
+    json=True,
+    bare=True,
+    shape=CallShape("", '{"name": "', '", "parameters": ', "}", separator="; "),
+)
 """Llama 3.1 and later: bare objects, with `;` between them."""
 DEEPSEEK_V3 = ToolFormat(
     "deepseek_v3",

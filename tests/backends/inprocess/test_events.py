@@ -4,10 +4,12 @@ from openai.types import Completion
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
 from backends.inprocess.events import ChatWriter, CompletionWriter, Usage
+from backends.inprocess.logprobs import TokenLogprobs
 from backends.inprocess.text import Delta, Finish
 from backends.inprocess.tool_calls import ToolCall
 
-HEAD = {"reply_id": "1", "created": 7, "model": 'a "quoted" name'}
+PIECES = {1: b"a", 2: b"\xf0\x9f", 3: b"\x98\x80", 4: b" b"}
+HEAD = {"reply_id": "1", "created": 7, "model": 'a "quoted" name', "piece": PIECES.__getitem__}
 
 
 def chat():
@@ -88,3 +90,51 @@ class TestCompletion:
         body = CompletionWriter(**HEAD).whole([[Delta(0, "a", (), Finish.LENGTH, 1)]], Usage(1, 1))
         answer = Completion.model_validate_json(body, strict=True)
         assert (answer.choices[0].text, answer.choices[0].finish_reason) == ("a", "length")
+
+
+LOGPROBS = (
+    TokenLogprobs(1, -0.5, ((1, -0.5), (4, -1.5)), 0),
+    TokenLogprobs(2, -1.0, ((4, float("-inf")), (3, -2.0)), 1),
+)
+
+
+class TestLogprobs:
+    def test_of_a_chat_have_each_tokens_bytes(self):
+        (chunk,) = chunks(chat().delta(Delta(0, "a", logprobs=LOGPROBS)))
+        first, second = chunk.choices[0].logprobs.content
+        assert (first.token, first.logprob, first.bytes) == ("a", -0.5, [97])
+        assert [(top.token, top.logprob) for top in first.top_logprobs] == [
+            ("a", -0.5),
+            (" b", -1.5),
+        ]
+        assert (second.token, second.bytes) == ("\ufffd", [0xF0, 0x9F])
+        assert second.top_logprobs[0].logprob == -9999.0
+
+    def test_stand_in_the_first_event_of_a_delta_and_in_no_other(self):
+        call = ToolCall(0, "f", "{}")
+        events = chunks(chat().delta(Delta(0, "a", (call,), Finish.STOP, 3, logprobs=LOGPROBS)))
+        assert [bool(event.choices[0].logprobs) for event in events] == [True, False, False]
+
+    def test_that_come_with_nothing_but_the_end_are_told(self):
+        (event,) = chunks(chat().delta(Delta(0, "", (), Finish.LENGTH, 3, logprobs=LOGPROBS)))
+        assert len(event.choices[0].logprobs.content) == 2
+
+    def test_of_a_whole_chat_are_those_of_all_deltas(self):
+        deltas = [
+            Delta(0, "a", logprobs=LOGPROBS[:1]),
+            Delta(0, "b", (), Finish.STOP, 2, logprobs=LOGPROBS[1:]),
+        ]
+        body = ChatCompletion.model_validate_json(chat().whole([deltas], Usage(1, 2)), strict=True)
+        assert [entry.token for entry in body.choices[0].logprobs.content] == ["a", "\ufffd"]
+
+    def test_of_a_completion_name_tokens_and_places(self):
+        delta = Delta(0, "a", (), Finish.LENGTH, 2, logprobs=LOGPROBS)
+        body = Completion.model_validate_json(
+            CompletionWriter(**HEAD).whole([[delta]], Usage(1, 2))
+        )
+        found = body.choices[0].logprobs
+        assert found.tokens == ["a", r"bytes:\xf0\x9f"]
+        assert found.token_logprobs == [-0.5, -1.0]
+        assert found.text_offset == [0, 1]
+        assert found.top_logprobs[0] == {"a": -0.5, " b": -1.5}
+        assert set(found.top_logprobs[1]) == {" b", r"bytes:\x98\x80", r"bytes:\xf0\x9f"}

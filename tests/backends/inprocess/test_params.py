@@ -68,10 +68,32 @@ def refused(parse, **fields):
         ("seed", {"seed": 1.5}),
         ("stop", {"stop": list("abcde")}),
         ("stop", {"stop": [""]}),
-        ("response_format", {"response_format": {"type": "json_object"}}),
-        ("response_format", {"response_format": {"type": "json_schema", "json_schema": {}}}),
-        ("logprobs", {"logprobs": True}),
-        ("tool_choice", {"tools": [TOOL], "tool_choice": "required"}),
+        ("response_format.type", {"response_format": {"type": "xml"}}),
+        (
+            "response_format.json_schema.schema",
+            {"response_format": {"type": "json_schema", "json_schema": {}}},
+        ),
+        ("response_format.json_schema.schema", {"response_format": {"type": "json_schema"}}),
+        (
+            "response_format.json_schema.schema",
+            {"response_format": {"type": "json_schema", "json_schema": {"schema": [1]}}},
+        ),
+        ("top_logprobs", {"top_logprobs": 2}),
+        ("top_logprobs", {"logprobs": False, "top_logprobs": 0}),
+        ("top_logprobs", {"logprobs": True, "top_logprobs": 21}),
+        ("top_logprobs", {"logprobs": True, "top_logprobs": -1}),
+        ("logprobs", {"logprobs": 5}),
+        ("tool_choice", {"tool_choice": "required"}),
+        ("tool_choice", {"tools": [TOOL], "tool_choice": "sometimes"}),
+        ("tool_choice", {"tools": [TOOL], "tool_choice": {"function": {"name": "g"}}}),
+        (
+            "response_format",
+            {
+                "messages": [HELLO, {"role": "assistant", "content": "Hi"}],
+                "continue_final_message": True,
+                "response_format": {"type": "json_object"},
+            },
+        ),
         ("tool_choice", {"tools": [TOOL], "tool_choice": {"type": "function"}}),
         ("tools", {"tools": [{"type": "function"}]}),
         ("continue_final_message", {"continue_final_message": True}),
@@ -101,7 +123,8 @@ def test_a_chat_that_cannot_be_honoured_names_the_field(param, fields):
         ("prompt", {"prompt": None}),
         ("echo", {"echo": True}),
         ("suffix", {"suffix": "end"}),
-        ("logprobs", {"logprobs": 1}),
+        ("logprobs", {"logprobs": 21}),
+        ("logprobs", {"logprobs": -1}),
         ("best_of", {"best_of": 3}),
     ],
 )
@@ -193,4 +216,10 @@ class TestSampling:
     def test_a_bias_on_what_is_no_token(self, token):
         with pytest.raises(RequestRefused) as caught:
             chat(logit_bias={token: 1}).sampling(Sampling(), 100)
+        assert caught.value.param == "logit_bias"
+
+    @pytest.mark.parametrize("value", [-100.5, 101, 1e300])
+    def test_a_bias_beyond_the_limits(self, value):
+        with pytest.raises(RequestRefused) as caught:
+            chat(logit_bias={"1": value}).sampling(Sampling(), 100)
         assert caught.value.param == "logit_bias"

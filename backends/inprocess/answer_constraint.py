@@ -1,0 +1,87 @@
+"""What a request holds its answer to: `response_format`, tools that must be called. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import msgspec
+
+from backends.inprocess.constraint import (
+    ANY_OBJECT,
+    CallShape,
+    Constraint,
+    Thinking,
+    Value,
+    checked_schema,
+)
+from backends.inprocess.params import Chat, Completion, refuse
+from backends.inprocess.tool_call_formats import ToolFormat
+from backends.inprocess.tool_choice import ToolChoice
+
+
+def constraint_of(
+    params: Chat | Completion, tool_format: ToolFormat | None, thinking: Thinking | None = None
+) -> Constraint | None:
+    """None where the model may write what it likes.
+
+    `tool_format` is how the model writes calls, `thinking` what may come before its answer. Raises
+    `RequestRefused` for what a model of that format cannot be held to.
+    """
+    answer = params.response_format.answer() if params.response_format else None
+    if isinstance(params, Chat) and params.may_call:
+        constraint = _with_tools(params, answer, tool_format)
+    else:
+        constraint = Constraint(answer=answer) if answer is not None else None
+    if constraint is None or thinking is None:
+        return constraint
+    return msgspec.structs.replace(constraint, thinking=thinking)
+
+
+def _with_tools(
+    params: Chat, answer: Value | None, tool_format: ToolFormat | None
+) -> Constraint | None:
+    choice = params.choice
+    one_call = choice.named or params.parallel_tool_calls is False
+    strict = any(tool["function"].get("strict") for tool in params.tools or ())
+    if not (choice.forced or choice.allowed or one_call or strict or answer):
+        return None
+    shape = tool_format.shape if tool_format is not None else None
+    text = not choice.forced and answer is None
+    if shape is None or (text and not shape.mark):
+        _refuse_without_shape(params, choice, answer)
+        return None
+    return Constraint(
+        text=text,
+        answer=None if choice.forced else answer,
+        calls=tuple(_calls(params, choice, shape)),
+        mark=shape.mark,
+        separator=shape.separator,
+        several=not one_call,
+    )
+
+
+def _refuse_without_shape(params: Chat, choice: ToolChoice, answer: Value | None) -> None:
+    """Only what `strict` asks for is passed over: clients set it without being asked."""
+    why = "this model writes tool calls in a form that it cannot be held to"
+    if choice.forced or choice.allowed:
+        refuse("tool_choice", f"{why}; tool_choice may be 'auto' or 'none'")
+    if params.parallel_tool_calls is False:
+        refuse("parallel_tool_calls", f"{why}; leave parallel_tool_calls out")
+    if answer is not None:
+        refuse("response_format", f"{why}; leave either tools or response_format out")
+
+
+def _calls(params: Chat, choice: ToolChoice, shape: CallShape) -> Iterator[Value]:
+    for at, tool in enumerate(params.tools or ()):
+        function = tool["function"]
+        name = function["name"]
+        if choice.allowed is not None and name not in choice.allowed:
+            continue
+        param = f"tools[{at}].function.parameters"
+        given = function.get("parameters")
+        schema = (
+            ANY_OBJECT
+            if given is None or given == {}
+            else checked_schema(msgspec.Raw(msgspec.json.encode(given)), param)
+        )
+        yield shape.call(name, schema, param, lenient=not function.get("strict"))
