@@ -42,6 +42,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if _wants(item, engines.LLAMA_SERVER, "llama_server", "start_llama_server"):
             item.add_marker("engine")
+        if _wants(item, engines.LLAMA_CPP, "llama_cpp"):
+            item.add_marker("engine")
         if _wants_vllm(item):
             item.add_marker("engine")
             item.add_marker(pytest.mark.timeout(_VLLM_TIMEOUT))
@@ -98,6 +100,13 @@ def llama_server(children: Children, tmp_path_factory: pytest.TempPathFactory) -
     server = engines.start_llama_server(children, tmp_path_factory.mktemp(engines.LLAMA_SERVER))
     server.wait_ready()
     return server
+
+
+@pytest.fixture(scope="session")
+def llama_cpp() -> Path:
+    """The GGUF file of the model that ships, where llama.cpp can load it into this process."""
+    engines.require_llama_cpp()
+    return engines.GGUF
 
 
 @pytest.fixture

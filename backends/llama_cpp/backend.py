@@ -16,7 +16,13 @@ class LlamaCppBackend(InProcessBackend):
 
     provider = "llama_cpp"
     library: ClassVar[str] = "llama.cpp"
-    capabilities = InProcessBackend.capabilities | {Capability.EMBEDDINGS}
+    capabilities = InProcessBackend.capabilities | {
+        Capability.EMBEDDINGS,
+        Capability.FORCED_TOOLS,
+        Capability.JSON_OBJECT,
+        Capability.JSON_SCHEMA,
+        Capability.LOGPROBS,
+    }
 
     def __init__(self, name: str, options: LlamaCppOptions) -> None:
         super().__init__(name, options, partial(model.load, options))

@@ -1,4 +1,4 @@
-"""One gateway in front of all three engines, and OpenAI's SDK in both of its flavours."""
+"""One gateway in front of all engines, and OpenAI's SDK in both of its flavours."""
 
 from __future__ import annotations
 
@@ -12,7 +12,15 @@ from openai import AsyncOpenAI, OpenAI
 from tests.conftest import VLLM_SERVER
 from tests.support import engines
 from tests.support.children import Children
-from tests.support.engines import LLAMA_SERVER, MODEL, MODEL_DIR, VLLM, EngineServer
+from tests.support.engines import (
+    GGUF,
+    LLAMA_CPP,
+    LLAMA_SERVER,
+    MODEL,
+    MODEL_DIR,
+    VLLM,
+    EngineServer,
+)
 from tests.support.gateway import GatewayProcess
 from tools.engines import ENGINES
 
@@ -63,6 +71,8 @@ def house(
         backends.append(
             f"  {LLAMA_SERVER}: {{use: llama_server, replicas: ['{llama.url}'], model: {MODEL}}}"
         )
+    if engines.has_llama_cpp():
+        backends.append(f"  {LLAMA_CPP}: {{use: llama_cpp, model: {GGUF}, threads: 1}}")
     vllm = request.config.stash.get(VLLM_SERVER, None)
     if vllm is not None:
         backends.append(f"  {VLLM}: {{use: vllm, replicas: ['{vllm.url}'], model: {MODEL}}}")
@@ -78,7 +88,7 @@ def house(
     gateway.stop()
 
 
-@pytest.fixture(params=[LLAMA_SERVER, VLLM, MLX])
+@pytest.fixture(params=[LLAMA_SERVER, VLLM, MLX, LLAMA_CPP])
 def engine(request: pytest.FixtureRequest, house: GatewayProcess) -> str:
     """Each engine in turn: the name of its model in `house`, ready."""
     return prepare(request, house, request.param)
@@ -94,6 +104,8 @@ def prepare(request: pytest.FixtureRequest, house: GatewayProcess, name: str) ->
     """Wait until the gateway knows that the engine `name` is ready; skip where it is not built."""
     if name == LLAMA_SERVER:
         engines.require(LLAMA_SERVER)
+    elif name == LLAMA_CPP:
+        engines.require_llama_cpp()
     elif name == VLLM:
         request.getfixturevalue("vllm_server")
     house.wait_model(name)

@@ -1,4 +1,4 @@
-"""The same weights, three engines: a greedy prompt gets the same text from each."""
+"""The same weights, four engines: a greedy prompt gets the same text from each."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import pytest
 
 from tests.e2e.conftest import MLX, prepare
 from tests.e2e.test_sdk import WEATHER
-from tests.support.engines import LLAMA_SERVER, VLLM
+from tests.support.engines import LLAMA_CPP, LLAMA_SERVER, VLLM
 
-ENGINES = (LLAMA_SERVER, VLLM, MLX)
+ENGINES = (LLAMA_SERVER, VLLM, MLX, LLAMA_CPP)
 LONG_STORY = "Tell me a long story about Mia."
 
 
@@ -60,7 +60,7 @@ LIMIT = 400
 
 
 @pytest.fixture
-def all_engines(request, house, llama_server, vllm_server):
+def all_engines(request, house, llama_server, vllm_server, llama_cpp):
     for name in ENGINES:
         prepare(request, house, name)
 

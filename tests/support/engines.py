@@ -6,11 +6,12 @@ How each is started, and why with these settings, is said in tools/engines/READM
 from __future__ import annotations
 
 import http.client
+import importlib.util
 import json
 import os
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,9 @@ MODEL = "tiny-tale"
 """What the engines call it."""
 LLAMA_SERVER = "llama-server"
 VLLM = "vllm"
+LLAMA_CPP = "llama_cpp"
+"""llama.cpp in this process, from the wheel that `make engines` builds and `make test` installs."""
+GGUF = MODEL_DIR / "tiny-tale-f32.gguf"
 HOST = "127.0.0.1"
 
 _READY = {LLAMA_SERVER: 30.0, VLLM: 180.0}
@@ -39,6 +43,8 @@ VLLM_ARGUMENTS = (
     "--generation-config", "vllm", "--enable-auto-tool-choice", "--tool-call-parser", "hermes",
     "--enable-prompt-tokens-details",
 )  # fmt: skip
+VLLM_LORA_ARGUMENTS = ("--enable-lora", "--max-loras", "2", "--max-lora-rank", "8")
+VLLM_LORA_ENVIRONMENT = {"VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1"}
 VLLM_ENVIRONMENT = {
     "HF_HUB_OFFLINE": "1",
     "VLLM_NO_USAGE_STATS": "1",
@@ -56,6 +62,22 @@ def require(name: str) -> Path:
     missing = engine.unsupported() or (
         f"{name} {engine.version} is not built: `make engines` builds it once"
     )
+    if os.environ.get("CI"):
+        pytest.fail(missing, pytrace=False)
+    pytest.skip(missing)
+
+
+def has_llama_cpp() -> bool:
+    """Whether llama.cpp can be loaded into this process."""
+    return importlib.util.find_spec("llama_cpp") is not None
+
+
+def require_llama_cpp() -> None:
+    """Skip the test where llama.cpp is not installed; fail it in CI."""
+    if has_llama_cpp():
+        return
+    wheel = require("llama-cpp-python")
+    missing = f"llama-cpp-python is built and not installed: pip install --no-deps {wheel}"
     if os.environ.get("CI"):
         pytest.fail(missing, pytrace=False)
     pytest.skip(missing)
@@ -176,14 +198,16 @@ def start_llama_server(children: Children, folder: Path, *extra: str) -> EngineS
     return EngineServer(LLAMA_SERVER, children, start)
 
 
-def start_vllm(children: Children, folder: Path) -> EngineServer:
-    """Start vLLM. Not ready yet: that takes 15 to 75 seconds."""
+def start_vllm(
+    children: Children, folder: Path, *extra: str, env: Mapping[str, str] | None = None
+) -> EngineServer:
+    """Start vLLM; later arguments win, and `env` too. Not ready yet: that takes 15 to 75 s."""
     binary = require(VLLM)
 
     def start(port: int) -> Child:
         where = ("--host", HOST, "--port", str(port), "--served-model-name", MODEL)
-        argv = [binary, "serve", MODEL_DIR, *where, *VLLM_ARGUMENTS]
-        env = {**os.environ, **VLLM_ENVIRONMENT}
-        return Child(f"{VLLM}-{port}", argv, folder, env=env)
+        argv = [binary, "serve", MODEL_DIR, *where, *VLLM_ARGUMENTS, *extra]
+        variables = {**os.environ, **VLLM_ENVIRONMENT, **(env or {})}
+        return Child(f"{VLLM}-{port}", argv, folder, env=variables)
 
     return EngineServer(VLLM, children, start)
