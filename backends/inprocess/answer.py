@@ -109,6 +109,7 @@ class EventStream:
         *,
         choices: int,
         prompt_tokens: int | None,
+        cached_tokens: Callable[[], int],
         cancel: Callable[[], None],
     ) -> None:
         self._answer = answer
@@ -117,6 +118,7 @@ class EventStream:
         self._opening = writer.opening(choices)
         self._prompt_tokens = prompt_tokens
         """Set where the stream shall end with the usage."""
+        self._cached_tokens = cached_tokens
         self._cancel = cancel
         self._ended = False
 
@@ -155,7 +157,9 @@ class EventStream:
         if self._prompt_tokens is None:
             return DONE
         answer = self._answer
-        usage = Usage(self._prompt_tokens, answer.tokens, answer.reasoning_tokens)
+        usage = Usage(
+            self._prompt_tokens, answer.tokens, answer.reasoning_tokens, self._cached_tokens()
+        )
         return self._writer.usage(usage) + DONE
 
 

@@ -112,7 +112,7 @@ class InProcessBackend(Backend):
         try:
             if request.stream:
                 return await self._stream(params, prompts, job, answer, writer)
-            return await self._whole(prompts, answer, writer, choices=len(job.rows))
+            return await self._whole(prompts, job, answer, writer)
         except BaseException:
             self._engine.cancel(job)
             raise
@@ -131,16 +131,19 @@ class InProcessBackend(Backend):
             await answer.next(),
             choices=len(job.rows),
             prompt_tokens=sum(map(len, prompts)) if params.usage_in_stream else None,
+            cached_tokens=job.cached_tokens,
             cancel=partial(self._engine.cancel, job),
         )
         return Reply(200, ((b"content-type", b"text/event-stream; charset=utf-8"),), body)
 
     async def _whole(
-        self, prompts: list[list[int]], answer: Answer, writer: Writer, *, choices: int
+        self, prompts: list[list[int]], job: Job, answer: Answer, writer: Writer
     ) -> Reply:
         deltas = await answer.all()
-        usage = Usage(sum(map(len, prompts)), answer.tokens, answer.reasoning_tokens)
-        by_choice = [[d for d in deltas if d.index == index] for index in range(choices)]
+        usage = Usage(
+            sum(map(len, prompts)), answer.tokens, answer.reasoning_tokens, job.cached_tokens()
+        )
+        by_choice = [[d for d in deltas if d.index == index] for index in range(len(job.rows))]
         return _in_one_piece(writer.whole(by_choice, usage))
 
     async def _count(self, request: Request) -> Reply:

@@ -53,3 +53,14 @@ class Job:
         self.unfinished = 0
         self.over = False
         """Nothing more is wanted of it, or nothing more comes."""
+
+    def cached_tokens(self) -> int:
+        """Tokens of its prompts that were not computed again for any of its rows.
+
+        A prompt is one object for all its choices, and counts once.
+        """
+        least: dict[int, int] = {}
+        for row in self.rows:
+            prompt = id(row.spec.prompt)
+            least[prompt] = min(row.cached, least.get(prompt, row.cached))
+        return sum(least.values())
