@@ -34,6 +34,8 @@ class Usage(msgspec.Struct, frozen=True):
     completion_tokens: int
     reasoning_tokens: int | None = None
     """Those of the tokens written that are thinking; None where the model has no marks for it."""
+    cached_tokens: int = 0
+    """Those of the tokens read that had been computed for an earlier prompt."""
 
     def body(self) -> dict[str, object]:
         """As it stands in an answer."""
@@ -41,6 +43,7 @@ class Usage(msgspec.Struct, frozen=True):
             "prompt_tokens": self.prompt_tokens,
             "completion_tokens": self.completion_tokens,
             "total_tokens": self.prompt_tokens + self.completion_tokens,
+            "prompt_tokens_details": {"cached_tokens": self.cached_tokens},
         }
         if self.reasoning_tokens is not None:
             body["completion_tokens_details"] = {"reasoning_tokens": self.reasoning_tokens}
@@ -91,12 +94,12 @@ class Writer:
     def _choice(self, index: int, deltas: Sequence[Delta]) -> dict[str, object]:
         raise NotImplementedError
 
-    def _event(self, choice: bytes) -> bytes:
-        return self._before + choice + self._after
-
     def _logprobs(self, logprobs: Sequence[TokenLogprobs]) -> dict[str, object] | None:
         """Log-probabilities as the dialect has them; None where there are none."""
         raise NotImplementedError
+
+    def _event(self, choice: bytes) -> bytes:
+        return self._before + choice + self._after
 
 
 class ChatWriter(Writer):
@@ -169,9 +172,6 @@ class ChatWriter(Writer):
             "finish_reason": deltas[-1].finish,
         }
 
-    def _call(self, call: ToolCall) -> dict[str, object]:
-        if not call.name:
-            return {"function": {"arguments": call.arguments}}
     def _logprobs(self, logprobs: Sequence[TokenLogprobs]) -> dict[str, object] | None:
         if not logprobs:
             return None
@@ -189,6 +189,9 @@ class ChatWriter(Writer):
         text = piece.decode(errors="replace")
         return {"token": text, "logprob": max(logprob, _LEAST), "bytes": list(piece)}
 
+    def _call(self, call: ToolCall) -> dict[str, object]:
+        if not call.name:
+            return {"function": {"arguments": call.arguments}}
         function = {"name": call.name, "arguments": call.arguments}
         return {"id": self._call_id(), "type": "function", "function": function}
 
@@ -207,10 +210,10 @@ class CompletionWriter(Writer):
         """One event, where there is anything to say."""
         if not delta.text and delta.finish is None:
             return b""
+        logprobs = _encode(self._logprobs(delta.logprobs)) if delta.logprobs else b"null"
         return self._event(
             b'{"index":%d,"text":%b,"logprobs":%b,"finish_reason":%b}'
             % (delta.index, _encode(delta.text), logprobs, _encode(delta.finish))
-        logprobs = _encode(self._logprobs(delta.logprobs)) if delta.logprobs else b"null"
         )
 
     def _choice(self, index: int, deltas: Sequence[Delta]) -> dict[str, object]:
