@@ -15,6 +15,7 @@ ELSEWHERE = {
     "backends/base.py": "an interface: tests/backends, over every implementation of it",
     "backends/inprocess/answer.py": "tests/backends/mlx/test_backend.py, through what it answers",
     "backends/inprocess/backend.py": "tests/backends/mlx/test_backend.py, as an engine uses it",
+    "backends/inprocess/embedder.py": "tests/backends/mlx/test_embedding.py, by what it answers",
     "backends/inprocess/failures.py": "tests/backends/inprocess/test_engine.py",
     "backends/inprocess/runtime.py": "an interface: tests/backends/mlx",
     "backends/mlx/runtime.py": "tests/backends/inprocess/test_engine.py, which starts it",
