@@ -1,0 +1,82 @@
+import pytest
+
+from backends.base import BackendError
+from backends.inprocess.answer_format import (
+    answer_format,
+    infer_reasoning,
+    infer_tools,
+    named_reasoning,
+    unknown_format,
+)
+from backends.inprocess.reasoning import REASONING_FORMATS
+from backends.inprocess.tool_call_formats import DEEPSEEK_V3, HERMES, LLAMA3_JSON
+
+LLAMA = 'Respond with {"name": function name, "parameters": dictionary}'
+
+
+@pytest.mark.parametrize(
+    ("template", "vocabulary", "found"),
+    [
+        ("", (), HERMES),
+        ("<tool_call>", (), HERMES),
+        (LLAMA, ("<|python_tag|>",), LLAMA3_JSON),
+        (LLAMA, (), HERMES),
+        (LLAMA + "<tool_call>", ("<|python_tag|>",), HERMES),
+        (DEEPSEEK_V3.start, (), DEEPSEEK_V3),
+    ],
+)
+def test_tools_are_inferred(template, vocabulary, found):
+    assert infer_tools(template, vocabulary) is found
+
+
+@pytest.mark.parametrize(
+    ("template", "vocabulary", "start"),
+    [
+        ("", ("<think>", "</think>"), "<think>"),
+        ("", ("[THINK]", "[/THINK]"), "[THINK]"),
+        ("<think></think>", (), "<think>"),
+    ],
+)
+def test_thinking_is_inferred(template, vocabulary, start):
+    assert infer_reasoning(template, vocabulary).start == start
+
+
+def test_half_of_the_marks_are_none():
+    assert infer_reasoning("</think>", ("<think>",)) is None
+
+
+def test_a_format_by_name():
+    assert named_reasoning("qwen3") is REASONING_FORMATS["qwen3"]
+    with pytest.raises(BackendError, match="reasoning_parser: 'qwen4' .* did you mean 'qwen3'"):
+        named_reasoning("qwen4")
+
+
+def test_a_name_that_is_like_no_other():
+    message = unknown_format("tool_parser", "x", ["b", "a"]).message
+    assert message.endswith("it may be 'auto', 'none', 'a', 'b'")
+
+
+class TestSpecialTokens:
+    SPECIAL = {1: "<tool_call>", 2: "<think>", 3: "</think>", 4: "<|end|>"}
+    QWEN = REASONING_FORMATS["qwen3"]
+
+    def test_marks_are_kept_where_they_are_looked_for(self):
+        found = answer_format(HERMES, self.QWEN, self.SPECIAL)
+        assert found.hidden == {1, 4}
+        assert found.hidden_with_tools == {4}
+
+    def test_of_tools_only(self):
+        found = answer_format(HERMES, None, self.SPECIAL)
+        assert found.hidden == frozenset()
+        assert found.hidden_with_tools == {2, 3, 4}
+
+    @pytest.mark.parametrize("special", [{}, {4: "<|end|>"}])
+    def test_without_such_marks_nobody_has_to_look(self, special):
+        found = answer_format(HERMES, self.QWEN, special)
+        assert not found.hidden
+        assert not found.hidden_with_tools
+
+    def test_part_of_a_mark(self):
+        gemma = REASONING_FORMATS["gemma4"]
+        found = answer_format(None, gemma, {7: "<|channel>", 8: "<channel|>", 9: "<eos>"})
+        assert found.hidden == {9}
