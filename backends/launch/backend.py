@@ -8,8 +8,6 @@ from __future__ import annotations
 import asyncio
 import os
 import random
-import shutil
-import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine
 from pathlib import Path
 from typing import Any
@@ -33,6 +31,7 @@ from backends.launch.argv import secrets_of
 from backends.launch.engine_log import EngineLog, log_file
 from backends.launch.life import Life
 from backends.launch.restarts import Restarts
+from backends.launch.run_folder import RunFolder, reap
 from backends.launch.supervisor import Phase, Residency, Supervisor
 from backends.options import Launch, LaunchableOptions
 
@@ -47,7 +46,7 @@ class LaunchedBackend(Backend):
         self.addresses = tuple(map(str, range(options.count)))
         self.on_change: Callable[[str, Readiness], None] | None = None
         """Told the address and its readiness whenever that changes."""
-        self._folder: Path | None = None
+        self._folder: RunFolder | None = None
         self._logs: dict[str, EngineLog] = {}
         # What it can do is what the adapter of a running engine can.
         kind = msgspec.structs.replace(options, launch=None, replicas=("unix:/none",)).connect(name)
@@ -64,7 +63,8 @@ class LaunchedBackend(Backend):
 
     async def start(self) -> None:
         """Start what is to be preloaded and has room, until it is ready. Raises `BackendError`."""
-        self._folder = Path(tempfile.mkdtemp(prefix="llm-gateway-"))
+        await asyncio.to_thread(reap)
+        self._folder = RunFolder()
         for address, supervisor in self._supervisors.items():
             file = log_file(supervisor.id, os.environ)
             self._logs[address] = EngineLog(supervisor.id, file, secrets_of(self._options))
@@ -155,14 +155,13 @@ class LaunchedBackend(Backend):
         for log in self._logs.values():
             log.close()
         if self._folder is not None:
-            await asyncio.to_thread(shutil.rmtree, self._folder, ignore_errors=True)
+            self._folder.close()
 
     def _supervise(self, address: str) -> Supervisor:
         def make_life(number: int) -> Life:
             assert self._folder is not None, "there is no life before start"
-            socket = self._folder / f"{address}-{number}.sock"
-            log = self._logs[address]
-            return Life(self.name, self._options, self._launch, socket, log)
+            socket, log = f"{address}-{number}.sock", self._logs[address]
+            return Life(self.name, self._options, self._launch, self._folder, socket, log)
 
         def tell(readiness: Readiness) -> None:
             if self.on_change is not None:

@@ -11,12 +11,12 @@ import contextlib
 import os
 import shutil
 from collections.abc import Callable
-from pathlib import Path
 
 import msgspec
 
 from backends.base import BackendError, Endpoint, Readiness, Reply, Request, RequestRefused
 from backends.launch.argv import command_line, environment
+from backends.launch.run_folder import RunFolder
 from backends.options import Launch, LaunchableOptions
 from backends.process import ChildProcess, Ended, LogSink, ProcessError
 
@@ -38,17 +38,24 @@ class Life:
     """Whoever starts it must `end` it."""
 
     def __init__(
-        self, name: str, options: LaunchableOptions, launch: Launch, socket: Path, log: LogSink
+        self,
+        name: str,
+        options: LaunchableOptions,
+        launch: Launch,
+        folder: RunFolder,
+        socket: str,
+        log: LogSink,
     ) -> None:
-        """`name` is the backend's; `options` has `launch`."""
+        """`name` is the backend's; `options` has `launch`; `socket` is a name in `folder`."""
         self._launch = launch
-        self._socket = socket
+        self._folder = folder
+        self._socket = folder.path / socket
         self._model = options.model or name
         self._env = environment(options, os.environ)
-        self.address = f"unix:{socket}"
+        self.address = f"unix:{self._socket}"
         self.adapter = msgspec.structs.replace(options, replicas=(self.address,)).connect(name)
         self.process = ChildProcess(
-            command_line(options, str(socket)),
+            command_line(options, str(self._socket)),
             env=self._env,
             log=log,
             stop_timeout=launch.stop_timeout,
@@ -67,6 +74,8 @@ class Life:
             await self.process.start()
         except ProcessError as error:
             raise EngineFailedError(str(error)) from None
+        if self.process.pid is not None:
+            self._folder.note(self.process.pid)
         limit = self._launch.start_timeout
         ready = asyncio.create_task(self._until_ready())
         ended = asyncio.create_task(self.process.wait())
@@ -99,6 +108,8 @@ class Life:
         if not kill and self.process.ended is None:
             await asyncio.sleep(_SETTLE_TIME)
         await (self.process.kill() if kill else self.process.stop())
+        if self.process.pid is not None:
+            self._folder.forget(self.process.pid)
         with contextlib.suppress(OSError):
             self._socket.unlink(missing_ok=True)
 

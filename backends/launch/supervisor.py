@@ -39,6 +39,8 @@ MAX_PENDING = 256
 _TICK = 1.0
 """Seconds between two looks at an engine that serves."""
 _MEASURE_EVERY = 15.0
+_PROGRESS_EVERY = 10.0
+"""Seconds between two lines about an engine that is being started."""
 _PROBE_TIME = (1.0, 30.0)
 """Seconds that a suspected engine has for one token, at least and at most."""
 _END_TIME = 30.0
@@ -344,11 +346,16 @@ class Supervisor:
 
     async def _unless_told(self, life: Life) -> bool:
         """Start `life`; False where something else is wanted before it is ready."""
+        loop = asyncio.get_running_loop()
+        began = loop.time()
         starting = asyncio.create_task(life.start())
         starting.add_done_callback(lambda _: self._told.set())
         try:
             while not starting.done():
-                await self._told.wait()
+                try:
+                    await asyncio.wait_for(self._told.wait(), _PROGRESS_EVERY)
+                except TimeoutError:
+                    logger.info("%s: still starting after %.0f s", self.id, loop.time() - began)
                 self._told.clear()
                 if self._closing or not self._wanted:
                     return False
