@@ -145,7 +145,7 @@ class ChatWriter(Writer):
             out += self._chunk(delta.index, part, logprobs=logprobs)
             logprobs = b"null"
         if delta.finish is not None:
-            out += self._chunk(delta.index, b"{}", _encode(delta.finish), logprobs)
+            out += self._chunk(delta.index, b"{}", _reason(delta), logprobs)
         return out
 
     def _chunk(
@@ -170,6 +170,7 @@ class ChatWriter(Writer):
             "message": message,
             "logprobs": self._logprobs([entry for delta in deltas for entry in delta.logprobs]),
             "finish_reason": deltas[-1].finish,
+            **_stop_reason(deltas[-1]),
         }
 
     def _logprobs(self, logprobs: Sequence[TokenLogprobs]) -> dict[str, object] | None:
@@ -194,6 +195,19 @@ class ChatWriter(Writer):
             return {"function": {"arguments": call.arguments}}
         function = {"name": call.name, "arguments": call.arguments}
         return {"id": self._call_id(), "type": "function", "function": function}
+
+
+def _stop_reason(last: Delta) -> dict[str, object]:
+    """Which stop string ended a choice, if one did, in vLLM's field."""
+    return {} if last.stop_reason is None else {"stop_reason": last.stop_reason}
+
+
+def _reason(last: Delta) -> bytes:
+    """Why a choice has ended, as the value of `finish_reason` and what may follow it."""
+    reason = _encode(last.finish)
+    if last.stop_reason is None:
+        return reason
+    return reason + b',"stop_reason":' + _encode(last.stop_reason)
 
 
 class CompletionWriter(Writer):

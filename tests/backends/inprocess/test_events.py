@@ -42,6 +42,14 @@ class TestChat:
         assert end.choices[0].finish_reason == "length"
         assert end.choices[0].delta.content is None
 
+    def test_which_stop_string_it_was_is_told_as_vllm_tells_it(self):
+        last = Delta(0, "", (), Finish.STOP, 9, stop_reason='"END"')
+        (chunk,) = chunks(chat().delta(last))
+        assert chunk.choices[0].finish_reason == "stop"
+        assert chunk.choices[0].stop_reason == '"END"'
+        whole = json.loads(chat().whole([[last]], Usage(3, 4)))
+        assert whole["choices"][0]["stop_reason"] == '"END"'
+
     def test_a_tool_call(self):
         (chunk,) = chunks(chat().delta(Delta(0, "", (ToolCall(1, "f", '{"x": 1}'),))))
         (call,) = chunk.choices[0].delta.tool_calls
