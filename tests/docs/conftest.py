@@ -14,6 +14,7 @@ DOCUMENTS = [
     "docs/architecture.md",
     "docs/clients.md",
     "docs/dependencies.md",
+    "docs/engines.md",
     "docs/operations.md",
 ]
 
