@@ -244,6 +244,8 @@ class Backend(ABC):
     """Of `capabilities`, those that depend on its model, or on how the engine was started."""
     counts_chats: bool = False
     """Whether it tells the tokens of a chat's body at `COUNT_TOKENS`, as `{"input_tokens": n}`."""
+    loads_here: bool = False
+    """Its start takes memory of this process, so no two such start at a time."""
     addresses: tuple[str, ...]
     """One per replica: a base URL, or a name for an in-process engine. Distinct."""
 
@@ -339,5 +341,8 @@ class Options(
         raise NotImplementedError
 
     def footprint(self) -> Footprint | None:
-        """What it will take of this machine's memory, where that can be told. Reads files."""
+        """What it will take of this machine's memory, where that can be told. Reads files.
+
+        Raises `ValueError` or `OSError` for files that are broken.
+        """
         return None

@@ -52,6 +52,7 @@ class InProcessBackend(Backend):
 
     capabilities: frozenset[Capability] = GENERATION | {Capability.PREFILL}
     counts_chats = True
+    loads_here = True
     addresses = (ADDRESS,)
 
     def __init__(

@@ -92,9 +92,9 @@ def footprint(
     kv_cache: int | None = None,
     prompt_cache: int | None = None,
 ) -> Footprint | None:
-    """What `model` will take of the memory, from its files; None where they are not all here.
+    """What `model` will take of the memory, from its files; None where they are not here.
 
-    Neither imports MLX nor fetches anything; what is broken shows in `load`.
+    Neither imports MLX nor fetches anything. Raises `ValueError` or `OSError` for broken ones.
     """
     directory = _at_hand(model)
     if directory is None:
@@ -103,10 +103,7 @@ def footprint(
         max_batch=max_batch, context=context, kv_cache=kv_cache, prompt_cache=prompt_cache
     )
     step = _GPU_STEP if sys.platform == "darwin" else _CPU_STEP
-    try:
-        return plan(directory, wishes, memory=memory_limit(), step=step).footprint
-    except (ValueError, OSError):
-        return None
+    return plan(directory, wishes, memory=memory_limit(), step=step).footprint
 
 
 def memory_limit() -> int:
@@ -128,8 +125,16 @@ def memory_limit() -> int:
 
 
 def _check_fits(model: str, footprint: Footprint) -> None:
-    if (said := refusal({model: footprint}, memory_limit())) is not None:
-        raise failed(said)
+    """Refuse what does not fit beside what MLX has loaded already; raises `BackendError`.
+
+    That may be more than the configuration says: after a reload a model stays until its last
+    request is answered.
+    """
+    import mlx.core as mx  # noqa: PLC0415 — imported when a model is loaded
+
+    others = mx.get_active_memory()
+    if (said := refusal({model: footprint}, memory_limit() - others)) is not None:
+        raise failed(f"{said} (MLX holds {written(others)} already)" if others else said)
 
 
 def _at_hand(model: str) -> Path | None:

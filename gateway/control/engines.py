@@ -83,11 +83,16 @@ class Engines:
         return Plan(config=config, opened=opened, fresh=tuple(fresh), retired=retired)
 
     async def start(self, plan: Plan) -> None:
-        """Start what is fresh, side by side. Raises `StartError`; then all of it is stopped."""
+        """Start what is fresh, side by side; what is loaded into this process, one by one.
+
+        Raises `StartError`; then all of it is stopped.
+        """
         try:
             async with asyncio.TaskGroup() as starting:
+                starting.create_task(_start_in_turn(_loaded_here(plan.fresh)))
                 for opened in plan.fresh:
-                    starting.create_task(_start(opened))
+                    if not opened.backend.loads_here:
+                        starting.create_task(_start(opened))
         except BaseException as error:
             await self.stop(plan.fresh)
             if isinstance(error, BaseExceptionGroup):
@@ -145,6 +150,16 @@ class Engines:
         # The same replica may be spelled differently now, and the adapter knows its own spelling.
         known.backend, known.address = opened.backend, address
         return known
+
+
+def _loaded_here(fresh: Iterable[Opened]) -> list[Opened]:
+    return [opened for opened in fresh if opened.backend.loads_here]
+
+
+async def _start_in_turn(fresh: Iterable[Opened]) -> None:
+    """Loading takes more memory for a moment than the model does then: so one at a time."""
+    for opened in fresh:
+        await _start(opened)
 
 
 async def _start(opened: Opened) -> None:

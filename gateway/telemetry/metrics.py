@@ -28,6 +28,7 @@ from prometheus_client.registry import Collector
 
 from backends.base import Endpoint, Load, Supervised
 from gateway.telemetry import names
+from gateway.telemetry.engine_load import LoadFamilies
 from gateway.telemetry.record import RequestRecord
 from gateway.telemetry.series import Counter, CounterFamily, Histogram, HistogramFamily
 
@@ -299,27 +300,16 @@ class _LiveCollector(Collector):
         outstanding = GaugeMetricFamily(
             names.REPLICA_OUTSTANDING, "Tries running on a replica.", labels=names.REPLICA_LABELS
         )
-        running = GaugeMetricFamily(
-            names.ENGINE_RUNNING,
-            "Sequences that an engine in this process generates together.",
-            labels=names.REPLICA_LABELS,
-        )
-        waiting = GaugeMetricFamily(
-            names.ENGINE_WAITING,
-            "Sequences that wait for a place among them.",
-            labels=names.REPLICA_LABELS,
-        )
-        engines = _EngineFamilies()
+        loads, engines = LoadFamilies(), _EngineFamilies()
         for state in self.replicas():
             where = (state.backend, state.replica)
             ready.add_metric(where, float(state.ready))
             outstanding.add_metric(where, state.outstanding)
             if state.load is not None:
-                running.add_metric(where, state.load.running)
-                waiting.add_metric(where, state.load.waiting)
+                loads.add(where, state.load)
             if state.supervised is not None:
                 engines.add(where, state.supervised)
-        yield from (ready, outstanding, running, waiting, *engines.families)
+        yield from (ready, outstanding, *loads, *engines.families)
 
 
 class _EngineFamilies:
