@@ -79,6 +79,7 @@ class ReasoningParser:
         self._held = ""
         self._opened = opened or reasoning_format.assumed
         """Thinking needs no start mark; one that comes all the same is left out."""
+        self._mark = reasoning_format.end[0]
         self._state = _State.BEFORE
         self._begun = False
         """Some thinking has left."""
@@ -102,11 +103,18 @@ class ReasoningParser:
 
     def add(self, text: str) -> tuple[str, str]:
         """The thinking and the answer that are certain now that `text` has come."""
+        if self._begun and self._state is _State.INSIDE and not self._held and self._is_plain(text):
+            self.tokens += 1
+            return text, ""
         before = self.thinking
         self._held += text
         parts = self._advance()
         self.tokens += before and self.thinking
         return parts
+
+    def _is_plain(self, text: str) -> bool:
+        """Whether `text` can have nothing to do with the end, as nearly every piece."""
+        return self._mark not in text and not text[-1:].isspace()
 
     def finish(self) -> tuple[str, str]:
         """The same for what was held back, now that nothing more comes."""

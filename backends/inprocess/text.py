@@ -161,7 +161,8 @@ class SequenceText:
         self._show_reasoning = show_reasoning
         self._reasoning_tokens = None if reasoning is None else 0
         self._hidden = hidden
-        self._logprobs = LogprobLine()
+        self._logprobs: LogprobLine | None = None
+        """There from when the first log-probabilities come."""
 
     def add(
         self,
@@ -177,7 +178,8 @@ class SequenceText:
         limit on tokens is reached with it.
         """
         self.tokens += 1
-        piece = "" if ended or self._hides(token) else self._detokenizer.add(token)
+        hidden = ended or (token in self._hidden and not self._calling)
+        piece = "" if hidden else self._detokenizer.add(token)
         if ended or cut:
             piece += self._detokenizer.rest()
         if logprobs is not None:
@@ -196,7 +198,9 @@ class SequenceText:
         calls: tuple[ToolCall, ...] = ()
         if self._tool_calls is not None:
             text, calls = self._tool_calls.add(text)
-        left = self._logprobs.take(self._held) if text or calls or thought else ()
+        left: tuple[TokenLogprobs, ...] = ()
+        if self._logprobs is not None and (text or calls or thought):
+            left = self._logprobs.take(self._held)
         return Delta(
             self.index, text, calls, None, self.tokens, thought, self._reasoning_tokens, left
         )
@@ -208,15 +212,17 @@ class SequenceText:
         return sum(part.held for part in parts if part is not None)
 
     def _note(self, logprobs: TokenLogprobs, piece: str, *, ended: bool) -> None:
+        if self._logprobs is None:
+            self._logprobs = LogprobLine()
         if not ended:
             self._logprobs.add(logprobs, piece)
         elif piece:
             self._logprobs.decoded(piece)
 
-    def _hides(self, token: int) -> bool:
-        if token not in self._hidden:
-            return False
-        return self._tool_calls is None or not self._tool_calls.inside
+    @property
+    def _calling(self) -> bool:
+        """Whether a tool call is being written: there special tokens mean something."""
+        return self._tool_calls is not None and self._tool_calls.inside
 
     def _think(self, parser: ReasoningParser, piece: str, *, last: bool) -> tuple[str, str]:
         """Thinking and answer in what has come."""
@@ -238,7 +244,7 @@ class SequenceText:
             text, calls = text + more, calls + last
             if self._tool_calls.count and finish is Finish.STOP:
                 finish = Finish.TOOL_CALLS
-        left = self._logprobs.close(cut_off)
+        left = self._logprobs.close(cut_off) if self._logprobs is not None else ()
         return Delta(
             self.index,
             text,

@@ -62,6 +62,7 @@ class ToolCallParser:
         self._tools = tools
         self._names = tool_names(tools)
         self._eager = eager
+        self._mark = tool_format.start[0]
         self._state = _State.OUTSIDE
         self._held = ""
         self._searched = 0
@@ -95,12 +96,20 @@ class ToolCallParser:
 
     def add(self, text: str) -> tuple[str, tuple[ToolCall, ...]]:
         """The text outside calls, and the calls or pieces of them, now that `text` has come."""
-        if not text:
-            return "", ()
+        if self._is_plain(text):
+            return text, ()
         self._held += text
         while self._held and self._steps[self._state]():
             pass
         return self._taken()
+
+    def _is_plain(self, text: str) -> bool:
+        """Whether `text` can have nothing to do with a call, which is so for nearly every piece."""
+        if self._held or self._state is not _State.OUTSIDE:
+            return not text
+        if self._format.bare and not self._said:
+            return not text
+        return self._mark not in text and not text[-1:].isspace()
 
     def finish(self) -> tuple[str, tuple[ToolCall, ...]]:
         """The same for what was held back, now that nothing more comes."""

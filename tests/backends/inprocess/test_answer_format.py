@@ -47,7 +47,7 @@ def test_half_of_the_marks_are_none():
 
 def test_a_format_by_name():
     assert named_reasoning("qwen3") is REASONING_FORMATS["qwen3"]
-    with pytest.raises(BackendError, match="reasoning_parser: 'qwen4' .* did you mean 'qwen3'"):
+    with pytest.raises(BackendError, match=r"reasoning_parser: 'qwen4' .* did you mean 'qwen3'"):
         named_reasoning("qwen4")
 
 
@@ -56,23 +56,24 @@ def test_a_name_that_is_like_no_other():
     assert message.endswith("it may be 'auto', 'none', 'a', 'b'")
 
 
-class TestSpecialTokens:
-    SPECIAL = {1: "<tool_call>", 2: "<think>", 3: "</think>", 4: "<|end|>"}
-    QWEN = REASONING_FORMATS["qwen3"]
+QWEN = REASONING_FORMATS["qwen3"]
+SPECIAL = {1: "<tool_call>", 2: "<think>", 3: "</think>", 4: "<|end|>"}
 
+
+class TestSpecialTokens:
     def test_marks_are_kept_where_they_are_looked_for(self):
-        found = answer_format(HERMES, self.QWEN, self.SPECIAL)
+        found = answer_format(HERMES, QWEN, SPECIAL)
         assert found.hidden == {1, 4}
         assert found.hidden_with_tools == {4}
 
     def test_of_tools_only(self):
-        found = answer_format(HERMES, None, self.SPECIAL)
+        found = answer_format(HERMES, None, SPECIAL)
         assert found.hidden == frozenset()
         assert found.hidden_with_tools == {2, 3, 4}
 
     @pytest.mark.parametrize("special", [{}, {4: "<|end|>"}])
     def test_without_such_marks_nobody_has_to_look(self, special):
-        found = answer_format(HERMES, self.QWEN, special)
+        found = answer_format(HERMES, QWEN, special)
         assert not found.hidden
         assert not found.hidden_with_tools
 
