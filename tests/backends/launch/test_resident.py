@@ -6,7 +6,13 @@ import sys
 from backends.launch.resident import resident_bytes
 from backends.process import ChildProcess
 
-HOLD = "import os, time; held = b'x' * {size}; pid = os.fork(); os.write(1, b'held\n'); time.sleep(600)"
+HOLD = """
+import os, time
+held = b"x" * {size}
+os.fork()
+os.write(1, b"held\\n")
+time.sleep(600)
+"""
 
 
 async def test_all_of_the_group_counts():
