@@ -171,6 +171,8 @@ class InProcessBackend(Backend):
     def _prompts(self, params: Chat | Completion) -> list[list[int]]:
         """Token ids of each prompt, of a length that leaves room for an answer."""
         runtime = self._loaded()
+        if not runtime.generates:
+            refuse("model", "this model makes embeddings, and no text: use /v1/embeddings")
         if isinstance(params, Chat):
             param, prompts = "messages", [runtime.prompts.chat(params)]
         else:

@@ -114,6 +114,8 @@ class Runtime(Protocol):
     defaults: Sampling
     """What the model's makers recommend, for what a request does not say."""
 
+    generates: bool = True
+    """Whether it writes text at all; there are models that only make embeddings."""
     answers: AnswerFormat = AnswerFormat()
     """How the model writes tool calls and thinking."""
 

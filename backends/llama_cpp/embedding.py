@@ -52,7 +52,8 @@ class Embedder:
         params.n_batch = params.n_ubatch = self._piece
         params.n_threads = params.n_threads_batch = threads
         params.embeddings = True
-        params.pooling_type = library.LLAMA_POOLING_TYPE_NONE
+        if model.header.of_model("pooling_type") is not None:  # else it is none already
+            params.pooling_type = library.LLAMA_POOLING_TYPE_NONE
         params.no_perf = True
         self._context = library.llama_init_from_model(model.pointer, params)
         if not self._context:

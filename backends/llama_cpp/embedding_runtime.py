@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from backends.base import RequestRefused
 from backends.inprocess.params import Sampling
 from backends.inprocess.runtime import Prompts, Runtime, SequenceSpec, Token
 from backends.llama_cpp.embedding import RANK, Embedder, pooling_of
@@ -16,6 +15,8 @@ from backends.llama_cpp.vocabulary import Vocabulary
 
 class EmbeddingRuntime(Runtime):
     """A model that looks at a whole text, and writes none. No sequence gets into its batch."""
+
+    generates = False
 
     def __init__(self, model: Model, settings: Settings) -> None:
         """Raises `ValueError` for a model that makes no vectors."""
@@ -42,7 +43,7 @@ class EmbeddingRuntime(Runtime):
 
     def insert(self, spec: SequenceSpec, on_fault: Callable[[Exception], None]) -> int:  # noqa: ARG002
         """There is nothing to generate."""
-        raise RequestRefused(400, "this model makes embeddings, and no text")
+        raise ValueError("this model makes embeddings, and no text")
 
     def step(self) -> list[Token]:
         """Nothing."""

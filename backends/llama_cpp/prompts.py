@@ -27,14 +27,12 @@ class GgufPrompts:
     def __init__(self, model: Model, vocabulary: Vocabulary) -> None:
         """Raises `BackendError` for a template that is none."""
         self._vocabulary = vocabulary
-        self._generates = model.generates
         self._template = self._compiled(model.template())
         self._tool_template = self._compiled(model.template(_WITH_TOOLS)) or self._template
         self._takes_parts = self._template is not None and takes_parts(self._template.render)
 
     def chat(self, params: Chat) -> list[int]:
         """The prompt for a conversation; raises `RequestRefused`."""
-        self._check_generates()
         template = self._tool_template if params.tools else self._template
         if template is None:
             refuse("messages", "this model has no chat template; use /v1/completions")
@@ -57,10 +55,8 @@ class GgufPrompts:
         return self._encode(text, "messages")
 
     def text(self, text: str, *, param: str = "prompt") -> list[int]:
-        """The prompt for a text to complete, with the token a model wants in front."""
-        if param == "prompt":
-            self._check_generates()
-        return self._encode(text, param)
+        """The prompt for a text to complete; as `input`, the tokens of a whole one, its end too."""
+        return self._encode(text, param, as_input=param == "input")
 
     def decode(self, tokens: Sequence[int]) -> str:
         """Token ids to text, without special tokens."""
@@ -74,14 +70,9 @@ class GgufPrompts:
         """What one token stands for, also where that is a special token or half a character."""
         return self._vocabulary.piece(token)
 
-    def _check_generates(self) -> None:
-        if not self._generates:
-            message = "this model makes embeddings, and no text: use /v1/embeddings"
-            raise RequestRefused(400, message, param="model")
-
-    def _encode(self, text: str, param: str) -> list[int]:
+    def _encode(self, text: str, param: str, *, as_input: bool = False) -> list[int]:
         try:
-            return self._vocabulary.encode(text)
+            return self._vocabulary.encode(text, whole=as_input)
         except UnicodeEncodeError as error:
             # Half of a surrogate pair is valid JSON, and no text.
             raise RequestRefused(400, f"{param} is not valid text: {error}", param=param) from None

@@ -35,13 +35,16 @@ class Vocabulary:
         self.bos_text, self.eos_text = map(self.spelled, (bos, library.llama_vocab_eos(vocab)))
         self._first = bos if library.llama_vocab_get_add_bos(vocab) and bos >= 0 else None
 
-    def encode(self, text: str) -> list[int]:
+    def encode(self, text: str, *, whole: bool = False) -> list[int]:
         """Token ids; special tokens are recognised in the text.
 
-        The token that the model wants in front stands there once, also where the text has it.
-        Raises `UnicodeEncodeError` for half of a surrogate pair.
+        The token that the model wants in front stands there once, also where the text has it. A
+        `whole` text gets the tokens at its end, too. Raises `UnicodeEncodeError` for half of a
+        surrogate pair.
         """
-        tokens = self._tokenize(text.encode())
+        tokens = self._tokenize(text.encode(), whole=whole)
+        if whole:
+            return tokens
         if self._first is not None and (not tokens or tokens[0] != self._first):
             tokens.insert(0, self._first)
         return tokens
@@ -85,12 +88,12 @@ class Vocabulary:
             if kind_of(self._vocab, token) & kinds
         }
 
-    def _tokenize(self, raw: bytes) -> list[int]:
+    def _tokenize(self, raw: bytes, *, whole: bool) -> list[int]:
         room = len(raw) + 2  # a token is at least a byte, but for a space put in front
         while True:
             tokens = (ctypes.c_int32 * room)()
             count = self._library.llama_tokenize(
-                self._vocab, raw, len(raw), tokens, room, False, True
+                self._vocab, raw, len(raw), tokens, room, whole, True
             )
             if count >= 0:
                 return tokens[:count]
