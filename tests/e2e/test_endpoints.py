@@ -126,7 +126,6 @@ async def test_embeddings(sdk, start_gateway, start_llama_server):
 @pytest.mark.parametrize(
     ("path", "body"),
     [
-        ("embeddings", {"input": "a red ball"}),
         ("rerank", {"query": "a ball", "documents": ["red", "blue"]}),
     ],
 )

@@ -14,8 +14,6 @@ import openai
 import pytest
 from pydantic import BaseModel
 
-from backends.capabilities import Capability
-from backends.mlx.backend import MlxBackend
 from tests.e2e.test_endpoints import ANSWER, GREEDY, prompt_tokens
 from tests.e2e.test_sdk import CAPITAL, COUNT, WEATHER
 from tests.support.engines import MODEL, MODEL_DIR
@@ -183,19 +181,14 @@ class TestResponses:
 
     def test_structured_output(self, responses, model):
         asked = {"input": ASK_TOM, "temperature": 0, "text_format": Person}
-        if model == "mlx" and Capability.JSON_SCHEMA not in MlxBackend.capabilities:
-            with pytest.raises(openai.BadRequestError) as refused:
-                responses.parse(model=model, **asked)
-            assert refused.value.code == "unsupported"
-            return
         said = responses.parse(model=model, **asked)
         assert said.output_parsed == Person(name="Tom", age=7)
         with responses.stream(model=model, **asked) as stream:
             assert stream.get_final_response().output_parsed == Person(name="Tom", age=7)
 
-    def test_log_probabilities(self, responses):
+    def test_log_probabilities(self, responses, model):
         said = responses.create(
-            model="plain",
+            model=model,
             input=ASK,
             temperature=0,
             top_logprobs=2,
@@ -278,6 +271,32 @@ class TestMessages:
         # llama-server does not tell, in a chat, whether it was a stop sequence.
         told = {"mlx": ("stop_sequence", ", 5"), "plain": ("end_turn", None)}
         assert (said.stop_reason, said.stop_sequence) == told[model]
+
+    def test_a_schema(self, messages, model):
+        turns = [{"role": "user", "content": ASK_TOM}]
+        schema = Person.model_json_schema()
+        said = messages.create(
+            model=model,
+            max_tokens=50,
+            messages=turns,
+            output_config={"format": {"type": "json_schema", "schema": schema}},
+            extra_body=GREEDY,
+        )
+        assert json.loads(said.content[0].text) == {"name": "Tom", "age": 7}
+
+    @pytest.mark.parametrize(
+        ("choice", "called"), [({"type": "any"}, True), ({"type": "none"}, False)]
+    )
+    def test_tool_choice(self, messages, choice, called):
+        said = messages.create(
+            model="mlx",
+            max_tokens=100,
+            messages=CAPITAL if called else [{"role": "user", "content": ASK_WEATHER}],
+            tools=[TOOL],
+            tool_choice=choice,
+            extra_body=GREEDY,
+        )
+        assert (said.stop_reason == "tool_use") is called
 
     @pytest.mark.parametrize("streamed", [True, False])
     def test_a_tool_round_trip(self, messages, model, streamed):
