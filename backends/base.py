@@ -311,7 +311,7 @@ class Backend(ABC):
             f"{address}: this kind of engine cannot load the adapter {adapter.name!r}",
         )
 
-    async def unload_adapter(self, address: str, adapter: Adapter) -> None:
+    async def unload_adapter(self, address: str, adapter: Adapter) -> None:  # noqa: B027 — no duty
         """Have the replica drop `adapter`, which no request uses. Raises `BackendError`."""
 
     @abstractmethod

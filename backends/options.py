@@ -114,7 +114,7 @@ class LaunchableOptions(HttpOptions, frozen=True, kw_only=True):
     """Base URLs, one per replica; with `launch`, how many to start."""
     launch: Launch | None = None
     """How to start it, where the gateway is to do that."""
-    adapters: dict[AdapterName, AdapterPath] = {}
+    adapters: dict[AdapterName, AdapterPath] = {}  # noqa: RUF012 — a struct makes its own of it
     """LoRA adapters: what they are called here, and where the engine finds each of them."""
 
     @property
@@ -155,8 +155,10 @@ class LlamaServerOptions(LaunchableOptions, frozen=True, kw_only=True, tag="llam
     """llama.cpp's llama-server."""
 
     def engine(self) -> Options:
-        """See `Options.engine`. It loads adapters at its start only."""
-        return super().engine() if self.launch is None else self
+        """See `Options.engine`. It loads adapters at its start only, and serves less with them."""
+        if self.launch is not None:
+            return self
+        return msgspec.structs.replace(self, adapters={"any": "-"} if self.adapters else {})
 
     def connect(self, name: str) -> OpenAIHttpBackend:
         """See `LaunchableOptions.connect`."""

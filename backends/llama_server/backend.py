@@ -45,6 +45,8 @@ class LlamaServerBackend(OpenAIHttpBackend):
         self._adapters: dict[str, dict[Adapter, int]] = {one: {} for one in self.addresses}
         """Under which id each replica has the adapters that it has."""
         self._has_files = bool(options.adapters)
+        if self._has_files:
+            self.capabilities = self.capabilities - {Capability.MESSAGES}
         """Whether a replica may have adapters, so that each request must say which."""
         launch = options.launch
         self._keeps_apart = launch is not None and not puts_prompts_by_at_will(launch.args)

@@ -6,6 +6,9 @@ holds for the base too: `lora: []` means "as the server was started", and every 
 applied unless it was started at scale 0 (`--lora-init-without-apply` makes no difference there).
 Ids that it does not know, and adapters that are not listed, count as scale 0.
 
+Messages lose the field on their way into the server: with adapters that dialect is not asked for,
+and the gateway asks for a chat instead.
+
 A slot that changes adapters forgets its prompt. Not so the prompts that it has put by in memory
 (`--cache-ram`): what one adapter computed is taken for another's. Therefore a server that may
 have some is asked not to use what it has cached, unless it is known to run without.
@@ -13,6 +16,7 @@ have some is asked not to use what it has cached, unless it is known to run with
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Sequence
 from pathlib import PurePosixPath
 
@@ -52,24 +56,31 @@ def read_files(body: bytes) -> tuple[File, ...]:
 def ids_of(known: Collection[Adapter], files: Sequence[File]) -> dict[Adapter, int]:
     """Those of `known` that are among `files`, each with its id.
 
-    By the whole path, or one as the end of the other; else by the file's name, if only one has it.
+    By the whole path; else by one as the end of the other, as of a server that was given a
+    relative path, if no other file and no other adapter fits as well. A wrong one would answer
+    in silence, so nothing is guessed.
     """
-    found = ((adapter, _find(adapter.path, files)) for adapter in known)
-    return {adapter: file.id for adapter, file in found if file is not None}
+    exact = {file.path: file.id for file in files}
+    found = {adapter: exact[adapter.path] for adapter in known if adapter.path in exact}
+    taken = set(found.values())
+    rest = [adapter for adapter in known if adapter not in found]
+    pairs = [
+        (adapter, file.id)
+        for adapter in rest
+        for file in files
+        if file.id not in taken and _is_end(_parts(adapter.path), _parts(file.path))
+    ]
+    paths = {(adapter.path, file) for adapter, file in pairs}
+    by_path = Counter(path for path, _ in paths)
+    by_file = Counter(file for _, file in paths)
+    found |= {
+        adapter: file for adapter, file in pairs if by_path[adapter.path] == by_file[file] == 1
+    }
+    return found
 
 
-def _find(path: str, files: Sequence[File]) -> File | None:
-    wanted = PurePosixPath(path).parts
-    same = [file for file in files if PurePosixPath(file.path).parts == wanted]
-    if same:
-        return same[-1]
-    for candidates in (
-        [file for file in files if _is_end(PurePosixPath(file.path).parts, wanted)],
-        [file for file in files if PurePosixPath(file.path).name == wanted[-1]],
-    ):
-        if len(candidates) == 1:
-            return candidates[0]
-    return None
+def _parts(path: str) -> tuple[str, ...]:
+    return PurePosixPath(path).parts
 
 
 def _is_end(one: tuple[str, ...], other: tuple[str, ...]) -> bool:
