@@ -109,6 +109,11 @@ class LaunchedBackend(Backend):
         life = self._supervisors[address].life
         return None if life is None else life.adapter.load(life.address)
 
+    async def get(self, address: str, path: str) -> tuple[int, bytes]:
+        """See `OpenAIHttpBackend.get`; raises `BackendError`, also where the engine is down."""
+        life = self._alive(address)
+        return await life.adapter.get(life.address, path)
+
     def supervised(self, address: str) -> Supervised:
         """See `Backend.supervised`."""
         return self._supervisors[address].supervised

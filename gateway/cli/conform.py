@@ -17,6 +17,7 @@ from pathlib import Path
 
 import msgspec
 
+from backends.base import Adapter
 from gateway import config
 from gateway.config.structs import Config
 from gateway.conform.agreement import Agreement, compare, say_all
@@ -24,7 +25,9 @@ from gateway.conform.asking import Target
 from gateway.conform.examine import examine, until_ready
 from gateway.conform.finding import Finding, Outcome
 from gateway.conform.report import Report, table
+from gateway.control.adapters import Adapters
 from gateway.control.engines import Engines, StartError
+from gateway.control.state import State
 from gateway.errors import ModelNotFound
 from gateway.routing.table import Route, Table
 
@@ -94,7 +97,8 @@ def _resolve(checked: Config, models: Iterable[str]) -> list[Route]:
 
 def _only(checked: Config, routes: Iterable[Route]) -> Config:
     """The part of `checked` that leads to `routes`: no other engine is started."""
-    models = {route.name: checked.models[route.name] for route in routes}
+    names = [route.parent or route.name for route in routes]
+    models = {name: checked.models[name] for name in names}
     needed = {arm.backend for model in models.values() for arm in model.arms().values()}
     backends = {name: options for name, options in checked.backends.items() if name in needed}
     return msgspec.structs.replace(checked, models=models, backends=backends)
@@ -104,10 +108,11 @@ async def _conform(checked: Config, args: argparse.Namespace) -> Report:
     engines = Engines()
     try:
         plan = engines.plan(checked)
+        snapshot = engines.commit(plan)
         _tell(f"starting {', '.join(checked.backends)}")
         await engines.start(plan)
-        targets = _targets(engines.commit(plan).table, args.models)
-        return await _examine_all(targets, args)
+        await Adapters(State(snapshot)).prepare(plan)
+        return await _examine_all(_targets(snapshot.table, args.models), args)
     finally:
         await engines.stop()
 
@@ -142,21 +147,26 @@ async def _agreements(targets: list[Target]) -> tuple[Agreement, ...]:
 def _targets(routing: Table, models: Iterable[str]) -> list[Target]:
     """Every replica behind `models`, once for each name that it is asked by."""
     found = {
-        (replica.id, variant.upstream_model(model)): replica
+        (replica.id, variant.upstream_model(model), variant.adapter): replica
         for model in models
         for variant in routing.resolve(model).variants
         for replica in variant.replicas
     }
-    seen = Counter(replica for replica, _ in found)
+    seen = Counter(replica for replica, _, _ in found)
     return [
         Target(
-            name=name if seen[name] == 1 else f"{name} as {upstream}",
+            name=name if seen[name] == 1 else f"{name} as {_as(upstream, adapter)}",
             backend=replica.backend,
             address=replica.address,
             model=upstream,
+            adapter=adapter,
         )
-        for (name, upstream), replica in found.items()
+        for (name, upstream, adapter), replica in found.items()
     ]
+
+
+def _as(upstream: str, adapter: Adapter | None) -> str:
+    return upstream if adapter is None else f"{upstream}:{adapter.name}"
 
 
 def _progress(finding: Finding) -> None:

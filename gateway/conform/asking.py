@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from backends.base import Backend, BackendError, Endpoint, Reply, Request, RequestRefused
+from backends.base import Adapter, Backend, BackendError, Endpoint, Reply, Request, RequestRefused
 from backends.engine_error import EngineError, parse_error
 from backends.malformed import MALFORMED
 from backends.sse import is_event_stream
@@ -28,6 +28,8 @@ class Target(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     backend: Backend
     address: str
     model: str
+    adapter: Adapter | None = None
+    """The LoRA adapter that shall answer."""
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
@@ -72,11 +74,14 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
 
 def request(target: Target, endpoint: Endpoint, fields: Fields, *, stream: bool = False) -> Request:
     """The request for `fields`, in which the model's name need not stand."""
-    asked = {"model": target.model, **fields}
+    model = target.model
+    if target.adapter is not None:
+        model = target.backend.model_of(target.address, target.adapter) or model
+    asked = {"model": model, **fields}
     if stream:
         asked["stream"] = True
     body = msgspec.json.encode(asked)
-    return Request(endpoint=endpoint, body=body, stream=stream)
+    return Request(endpoint=endpoint, body=body, stream=stream, adapter=target.adapter)
 
 
 async def ask(

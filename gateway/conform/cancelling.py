@@ -13,6 +13,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 
 from backends.base import Backend, BackendError, Endpoint, Request
+from backends.launch.backend import LaunchedBackend
 from backends.openai_http import OpenAIHttpBackend
 from gateway.conform.asking import Target, request
 from gateway.conform.finding import (
@@ -46,7 +47,7 @@ async def busy(backend: Backend, address: str) -> float | None:
         await backend.probe(address)  # one in a process of its own tells it when it is looked at
         load = backend.load(address)
         return None if load is None else load.running + load.waiting
-    if not isinstance(backend, OpenAIHttpBackend):
+    if not isinstance(backend, OpenAIHttpBackend | LaunchedBackend):
         return None
     try:
         async with asyncio.timeout(FREE_WITHIN):

@@ -22,6 +22,9 @@ async def until_ready(target: Target, within: float) -> Finding:
         if asyncio.get_running_loop().time() >= deadline:
             return Finding(target.name, "ready", Outcome.BROKEN, said.reason)
         await asyncio.sleep(_LOOK_EVERY)
+    adapter = target.adapter
+    if adapter is not None and not target.backend.has_adapter(target.address, adapter):
+        return Finding(target.name, "ready", Outcome.BROKEN, f"it lacks adapter {adapter.name}")
     return Finding(target.name, "ready", Outcome.KEPT)
 
 

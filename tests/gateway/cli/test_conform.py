@@ -7,7 +7,8 @@ import json
 import pytest
 
 from gateway.__main__ import main
-from tests.support.engines import MODEL_DIR
+from tests.support.engines import MODEL, MODEL_DIR
+from tests.support.voices import A
 
 
 @pytest.fixture
@@ -81,3 +82,22 @@ def test_a_share_is_between_nothing_and_all(conform):
     with pytest.raises(SystemExit) as left:
         conform(TALE, "tiny", "--agree", "1.5")
     assert left.value.code == 2
+
+
+@pytest.mark.slow
+def test_an_adapter_is_asked_for_as_such(conform, start_llama_server):
+    server = start_llama_server("--lora-scaled", f"{A}/adapter.gguf:0")
+    text = f"""
+backends:
+  gpu: {{use: llama_server, replicas: ["{server.url}"], model: {MODEL}, adapters: {{a: "{A}"}}}}
+models:
+  base: {{backend: gpu}}
+"""
+    code, out, err = conform(text, "base", "base:a", "--json")
+    assert code == 0, err
+    report = json.loads(out)
+    replica = f"gpu@127.0.0.1:{server.port}"
+    names = [f"{replica} as {MODEL}", f"{replica} as {MODEL}:a"]
+    assert list(dict.fromkeys(one["target"] for one in report["findings"])) == names
+    (agreement,) = report["agreements"]
+    assert agreement["share"] < 1, "the adapter says the same as the model"
