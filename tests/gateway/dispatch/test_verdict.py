@@ -11,6 +11,7 @@ from gateway.dispatch.verdict import (
     IDLE_TIMEOUT,
     TOTAL_TIMEOUT,
     judge_exception,
+    judge_not_ready,
     judge_protocol,
     judge_status,
     judge_stream,
@@ -78,6 +79,16 @@ def test_what_engines_in_process_refuse(status, retry, fall_back):
     assert (failure.retry, failure.fall_back, failure.blame) == (retry, fall_back, False)
     assert failure.error.status == status
     assert failure.error.message == "no"
+
+
+def test_an_engine_that_is_not_started_in_time():
+    failure = judge_not_ready(BackendError(Stage.CONNECT, Cause.REFUSED, "no room"), "e@0")
+    assert (failure.error.status, failure.error.message) == (503, "replica e@0: no room")
+    assert failure.error.retry_after == 10
+    assert (failure.retry, failure.fall_back, failure.blame, failure.silent) == (
+        *(True, True),
+        *(False, True),
+    )
 
 
 @pytest.mark.parametrize(
