@@ -52,9 +52,10 @@ def refusal(footprints: Mapping[str, Footprint], memory: int) -> str | None:
         return None
     parts = [f"{name}: {_told(one)}" for name, one in footprints.items()]
     largest = max(footprints, key=lambda name: footprints[name].total)
+    weights = sum(one.weights for one in footprints.values())
     return (
         f"loading this needs {written(needed)} of memory, and there are {written(memory)}. "
-        f"{'; '.join(parts)}. {_advice(largest, footprints[largest], needed - memory)}"
+        f"{'; '.join(parts)}. {_advice(largest, needed - memory, weights_fit=weights < memory)}"
     )
 
 
@@ -79,9 +80,9 @@ def _told(one: Footprint) -> str:
     return " + ".join([*parts, f"{written(one.overhead)} margin"])
 
 
-def _advice(name: str, one: Footprint, excess: int) -> str:
+def _advice(name: str, excess: int, *, weights_fit: bool) -> str:
     """What to change, at the largest of them."""
-    if one.kv_cache + one.prompt_cache > excess:
+    if weights_fit:
         return (
             f"Lower `context` or `max_batch` of {name}, or give it a smaller `kv_cache` or "
             f"`prompt_cache`: {written(excess)} are too much"

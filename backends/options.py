@@ -186,8 +186,9 @@ class InProcessOptions(Options, frozen=True, kw_only=True):
     """Sequences generated together; further requests wait."""
     max_waiting: Annotated[int, Meta(ge=0)] = 256
     """Sequences that may wait for a place in the batch; beyond it 429."""
-    queue_timeout: Timeout = Timeout(60)
-    """How long a request may wait for a place; then 429."""
+    queue_timeout: Timeout = Timeout(45)
+    """How long a request may wait for a place; then 429. Below `first_token`, after which nobody
+    waits for a stream any more."""
     isolation: Literal["thread", "process"] = "thread"
     """Where the engine runs: in a thread of the gateway, or in a supervised process of its own, so
     that a crash of the engine is no crash of the gateway."""

@@ -48,7 +48,7 @@ class Engine:
         *,
         max_batch: int,
         max_waiting: int,
-        queue_timeout: float = 60.0,
+        queue_timeout: float = 45.0,
         clock: Callable[[], float] = monotonic,
         threads: OwnerThreads | None = None,
     ) -> None:

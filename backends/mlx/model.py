@@ -37,6 +37,13 @@ _GPU_STEP, _CPU_STEP = 512, 64
 HUB_TIMEOUT = 10.0
 """Seconds until the hub must have said that it knows a model."""
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+_PARTS = {
+    "config.json": ("config.json",),
+    "weights": ("model*.safetensors",),
+    "tokenizer": ("tokenizer.json", "tokenizer.model", "*.tiktoken", "vocab.*"),
+}
+"""What a model cannot do without, and the files it may be in."""
+_LONGEST_REASON = 300
 _FILES = ["*.json", "model*.safetensors", "tokenizer.model", "*.tiktoken", "*.txt", "*.jinja"]
 
 
@@ -79,7 +86,9 @@ def load(
     except BackendError:
         raise
     except Exception as error:  # from MLX, mlx-lm, tokenizers or the model's own files
-        raise failed(f"the MLX model in {directory} cannot be loaded: {said(error)}") from error
+        raise failed(
+            f"the MLX model in {directory} cannot be loaded: {_in_short(error)}"
+        ) from error
     logger.info("%s is ready after %.1f s", model, monotonic() - began)
     return runtime
 
@@ -133,8 +142,14 @@ def _check_fits(model: str, footprint: Footprint) -> None:
     import mlx.core as mx  # noqa: PLC0415 — imported when a model is loaded
 
     others = mx.get_active_memory()
-    if (said := refusal({model: footprint}, memory_limit() - others)) is not None:
-        raise failed(f"{said} (MLX holds {written(others)} already)" if others else said)
+    if (why := refusal({model: footprint}, memory_limit() - others)) is not None:
+        raise failed(f"{why}. MLX holds {written(others)} already" if others > 1 << 20 else why)
+
+
+def _in_short(error: Exception) -> str:
+    """What an error says, in one line: libraries list every tensor that they miss."""
+    line = " ".join(said(error).split())
+    return line if len(line) <= _LONGEST_REASON else line[:_LONGEST_REASON] + " …"
 
 
 def _at_hand(model: str) -> Path | None:
@@ -201,9 +216,9 @@ def _checked(path: Path) -> Path:
         )
     if not path.is_dir():
         raise failed(f"{path} is a file; name the directory that holds config.json")
-    for pattern, what in (("config.json", "config.json"), ("model*.safetensors", "weights")):
-        if not any(path.glob(pattern)):
-            raise failed(f"{path} is no MLX model: it has no {what} ({pattern})")
+    for what, patterns in _PARTS.items():
+        if not any(any(path.glob(pattern)) for pattern in patterns):
+            raise failed(f"{path} is no MLX model: it has no {what} ({', '.join(patterns)})")
     return path
 
 

@@ -1,7 +1,12 @@
 import asyncio
+import gc
+import os
+import sys
 import threading
+import time
 from functools import partial
 
+import mlx.core as mx
 import msgspec
 import pytest
 
@@ -13,6 +18,7 @@ from backends.inprocess.job import Job, Row
 from backends.inprocess.params import Sampling
 from backends.inprocess.runtime import SequenceSpec
 from backends.inprocess.text import SequenceText
+from backends.inprocess.threads import OwnerThreads
 from backends.mlx import model
 
 LONG = 3000
@@ -411,3 +417,130 @@ async def test_other_work_that_waits_when_the_engine_stops_is_told(started):
     gate.open.set()
     with pytest.raises(BackendError, match="thread died"):
         await task
+
+
+def start(model_dir, *, clock=time.monotonic, **options):
+    """An engine for one sequence, with what waits in front of it."""
+    load = {key: options.pop(key) for key in ("context", "kv_cache") if key in options}
+    width = options.setdefault("max_batch", 1)
+    engine = Engine(
+        "MLX",
+        lambda: Gate(model.load(str(model_dir), max_batch=width, **load)),
+        **{"max_waiting": 8, "clock": clock, **options},
+    )
+    return engine, engine.start()
+
+
+async def test_the_more_urgent_one_goes_first(model_dir):
+    engine, starting = start(model_dir)
+    gate = await starting
+    gate.open.clear()
+    engine.submit(make_job(gate, max_tokens=2)[0])
+    await until(lambda: engine.load().running == 1)
+    order, answers = [], []
+    for name, priority in (("late", 5), ("normal", 0), ("urgent", -3)):
+        job, answer = make_job(gate, max_tokens=2)
+        job.priority = priority
+        job.sink = partial(lambda n, a, piece: (order.append(n), a.sink(piece)), name, answer)
+        engine.submit(job)
+        answers.append(answer)
+    gate.open.set()
+    for answer in answers:
+        await finish(answer)
+    assert list(dict.fromkeys(order)) == ["urgent", "normal", "late"]
+    await engine.stop()
+
+
+async def test_who_waits_for_too_long_gets_429_and_others_go_on(model_dir):
+    now = [0.0]
+    engine, starting = start(model_dir, clock=lambda: now[0], queue_timeout=10)
+    gate = await starting
+    gate.open.clear()
+    running, answer = make_job(gate, max_tokens=5)
+    waiting, waits = make_job(gate)
+    engine.submit(running)
+    await until(lambda: engine.load().running == 1)
+    engine.submit(waiting)
+    now[0] = 9.0
+    assert engine.load().longest_wait == 9
+    now[0] = 30.0
+    gate.open.set()
+    with pytest.raises(RequestRefused, match="no place became free in 10 s") as caught:
+        await asyncio.wait_for(waits.all(), 10)
+    assert (caught.value.status, caught.value.code) == (429, "engine_overloaded")
+    assert caught.value.retry_after == 6, "a fifth of the newest wait"
+    assert (await finish(answer))[-1].tokens == 5
+    await engine.stop()
+
+
+async def test_a_full_engine_says_when_to_come_back(started):
+    engine, gate = started
+    gate.open.clear()
+    for _ in range(4):
+        engine.submit(make_job(gate)[0])
+    with pytest.raises(RequestRefused) as caught:
+        engine.submit(make_job(gate)[0])
+    assert caught.value.retry_after == 1
+
+
+@pytest.mark.slow
+async def test_the_kv_cache_never_passes_the_plan_and_the_big_one_is_not_passed(model_dir):
+    slack, per_token = 256 + 64, 2048
+    # Room for two sequences of 400 tokens side by side, or for one of up to 1120.
+    plan = 2 * (400 + slack)
+    engine, starting = start(model_dir, max_batch=4, kv_cache=plan * per_token)
+    gate = await starting
+    assert gate.context == plan - slack
+    most = []
+    step = gate.step
+    gate.step = lambda: (most.append(engine.load().kv_tokens), step())[1]
+    gate.open.clear()
+    order = []
+
+    def submit(name, max_tokens):
+        job, answer = make_job(gate, max_tokens=max_tokens)
+        job.sink = partial(lambda n, a, piece: (order.append(n), a.sink(piece)), name, answer)
+        engine.submit(job)
+        return answer
+
+    answers = [submit("first", 397), submit("second", 97)]
+    await until(lambda: engine.load().running == 2)
+    answers += [submit("big", 900), submit("small", 5)]
+    gate.open.set()
+    for answer in answers:
+        await finish(answer)
+    assert max(most) == plan == engine.load().kv_planned
+    begun = list(dict.fromkeys(order))
+    assert begun.index("big") < begun.index("small")
+    assert engine.load().kv_tokens == 0
+    assert engine.load().waits == 4
+    await engine.stop()
+
+
+def native_threads():
+    return len(os.listdir("/proc/self/task"))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="threads are counted in /proc")
+async def test_starting_and_stopping_many_times_leaves_neither_threads_nor_memory(model_dir):
+    threads = OwnerThreads()
+
+    async def once():
+        engine, starting = start(model_dir, threads=threads)
+        gate = await starting
+        job, answer = make_job(gate, max_tokens=3)
+        engine.submit(job)
+        await finish(answer)
+        await engine.stop()
+
+    for _ in range(3):
+        await once()
+    gc.collect()
+    before, memory = native_threads(), mx.get_active_memory()
+    for _ in range(20):
+        await once()
+    gc.collect()
+    assert native_threads() <= before
+    assert mx.get_active_memory() <= memory
+    assert mx.get_cache_memory() < 1 << 20

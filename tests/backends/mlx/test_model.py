@@ -1,3 +1,4 @@
+import json
 import resource
 import shutil
 import socket
@@ -18,9 +19,14 @@ def copy(model_dir, tmp_path):
     )
 
 
-def refused(directory):
+def edit_config(directory, **changed):
+    path = directory / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changed}))
+
+
+def refused(directory, **options):
     with pytest.raises(BackendError) as caught:
-        model.load(str(directory), max_batch=2)
+        model.load(str(directory), max_batch=2, **options)
     assert (caught.value.stage, caught.value.cause) == (Stage.CONNECT, Cause.ENGINE)
     return caught.value.message
 
@@ -74,12 +80,64 @@ def test_a_config_that_does_not_fit_the_weights(copy):
     assert "cannot be loaded" in refused(copy)
 
 
-@pytest.mark.parametrize("content", [None, "{"])
-def test_a_tokenizer_that_is_missing_or_broken(copy, content):
+def test_a_tokenizer_that_is_missing(copy):
     (copy / "tokenizer.json").unlink()
-    if content is not None:
-        (copy / "tokenizer.json").write_text(content)
+    assert "has no tokenizer (tokenizer.json, " in refused(copy)
+
+
+def test_a_tokenizer_that_is_broken(copy):
+    (copy / "tokenizer.json").write_text("{")
     assert "cannot be loaded" in refused(copy)
+
+
+def test_what_a_library_complains_of_at_length_is_cut(copy):
+    edit_config(copy, num_hidden_layers=40)
+    message = refused(copy)
+    assert "Missing" in message
+    assert len(message) < 500
+    assert "\n" not in message
+
+
+def test_an_architecture_that_nobody_knows(copy):
+    edit_config(copy, model_type="no-such-model")
+    assert "no-such-model not supported" in refused(copy)
+
+
+def test_weights_that_were_cut_off_say_how_much_is_missing(copy):
+    whole = (copy / "model.safetensors").read_bytes()
+    (copy / "model.safetensors").write_bytes(whole[:-1000])
+    assert "was cut off: 1000 bytes are missing" in refused(copy)
+
+
+def test_more_memory_than_there_is(copy):
+    message = refused(copy, kv_cache=1 << 50)
+    assert "loading this needs" in message
+    assert "Lower `context` or `max_batch`" in message
+
+
+def test_less_memory_than_one_sequence_takes(copy):
+    assert "too little for one sequence" in refused(copy, kv_cache=1000)
+
+
+def test_the_footprint_is_told_before_anything_is_loaded(model_dir):
+    told = model.footprint(str(model_dir), max_batch=2, context=100)
+    assert told is not None
+    assert (told.context, told.concurrency) == (100, 2)
+    assert model.footprint("nobody/no-such-model", max_batch=2) is None
+    assert model.footprint(str(model_dir / "nowhere"), max_batch=2) is None
+
+
+def test_the_footprint_of_broken_files_is_an_error(copy):
+    (copy / "model.safetensors").write_bytes(b"nothing")
+    with pytest.raises(ValueError, match="no safetensors"):
+        model.footprint(str(copy), max_batch=2)
+
+
+def test_loading_says_what_how_much_and_how_long(model_dir, caplog):
+    caplog.set_level("INFO")
+    model.load(str(model_dir), max_batch=1).close()
+    assert f"loading {model_dir}: 5.0 MiB" in caplog.text
+    assert f"{model_dir} is ready after " in caplog.text
 
 
 def test_a_name_that_is_neither_a_directory_nor_a_hub_id():
