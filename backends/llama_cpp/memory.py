@@ -42,7 +42,13 @@ def kv_bytes_per_token(header: GgufHeader) -> int:
 
 def footprint(path: Path, *, context: int | None, max_batch: int) -> Footprint:
     """What the model at `path` will take; raises `GgufError` or `OSError`."""
-    header = read_header(path)
+    return footprint_of(path, read_header(path), context=context, max_batch=max_batch)
+
+
+def footprint_of(
+    path: Path, header: GgufHeader, *, context: int | None, max_batch: int
+) -> Footprint:
+    """The same, where the header is at hand."""
     tokens = context_of(header, context)
     per_token = kv_bytes_per_token(header)
     rounded = -(-tokens // _STEP) * _STEP

@@ -19,7 +19,8 @@ from backends.base import BackendError
 from backends.inprocess.failures import failed, said
 from backends.llama_cpp.gguf_header import GgufError, GgufHeader, parts, read_header
 from backends.llama_cpp.library import import_llama_cpp, lines_kept
-from backends.llama_cpp.memory import context_of
+from backends.llama_cpp.memory import context_of, footprint_of
+from backends.memory import machine_memory, refusal
 
 if TYPE_CHECKING:
     from backends.inprocess.runtime import Runtime
@@ -67,6 +68,10 @@ def load(options: LlamaCppOptions) -> Runtime:
     """
     path = locate(options.model)
     header = header_of(path)
+    needed = footprint_of(path, header, context=options.context, max_batch=options.max_batch)
+    # llama.cpp ends the process where it gets no memory.
+    if (said_why := refusal({path.name: needed}, machine_memory())) is not None:
+        raise failed(said_why)
     library = import_llama_cpp()
     from backends.llama_cpp.embedding_runtime import EmbeddingRuntime  # noqa: PLC0415 — as above
     from backends.llama_cpp.runtime import LlamaCppRuntime, Settings  # noqa: PLC0415 — as above

@@ -72,7 +72,15 @@ def tiny_bert(path: Path) -> Path:
         return (random.standard_normal(shape) * 0.2).astype(np.float32)
 
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-    words += ["\u2581" + word for word in "the a cat dog sat ran on mat red blue".split()]
+    words += [
+        "\u2581the",
+        "\u2581a",
+        "\u2581cat",
+        "\u2581dog",
+        "\u2581sat",
+        "\u2581on",
+        "\u2581mat",
+    ]
     tensors = {
         "token_embd.weight": weights(len(words), width),
         "token_types.weight": weights(2, width),
