@@ -80,9 +80,7 @@ class InProcessBackend(Backend):
         """End the engine's thread; replies still open are cut."""
         await self._engine.stop()
         self._runtime = None
-        if self._compiler is not None:
-            self._compiler.close()
-            self._compiler = None
+        self._compiler = None
 
     async def probe(self, address: str) -> Readiness:  # noqa: ARG002 — there is one replica
         """Whether the thread lives and its steps end."""

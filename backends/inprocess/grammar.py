@@ -18,6 +18,7 @@ from typing import Any
 from llguidance import LLMatcher, LLParserLimits, LLTokenizer
 
 from backends.inprocess.constraint import Constraint, Value, uncompilable
+from backends.inprocess.schema_limits import too_costly
 
 OnFault = Callable[[Exception], None]
 
@@ -85,6 +86,9 @@ class Grammars:
     def compile(self, constraint: Constraint) -> Grammar:
         """The grammar of `constraint`; raises `RequestRefused` that names the schema."""
         values = [value for value in (constraint.answer, *constraint.calls) if value is not None]
+        for value in values:
+            if (reason := too_costly(json.loads(value.schema))) is not None:
+                raise uncompilable(value.param, reason)
         matcher = self._matcher(_grammar(constraint, self._literal))
         if not matcher.is_error():
             # The first mask takes longest, and shows what cannot be begun at all.
@@ -172,5 +176,10 @@ def _until(rule: str, mark: str) -> str:
 
 def _schema(value: Value) -> Any:
     schema = json.loads(value.schema)
-    options = {"whitespace_pattern": _WHITE_SPACE, "lenient": value.lenient}
+    # A grammar cannot tell that exactly one of several fits; that at least one does, it can.
+    options = {
+        "whitespace_pattern": _WHITE_SPACE,
+        "lenient": value.lenient,
+        "coerce_one_of": True,
+    }
     return {**schema, "x-guidance": options} if isinstance(schema, dict) else schema

@@ -1,0 +1,96 @@
+import asyncio
+import threading
+
+import pytest
+
+from backends.base import RequestRefused
+from backends.inprocess.compiler import KEPT, Compiler
+from backends.inprocess.constraint import one_value, uncompilable
+
+
+def constraint(number=0):
+    return one_value(f'{{"const":{number}}}', "response_format")
+
+
+class Slow:
+    """Compiles when it is let."""
+
+    def __init__(self):
+        self.gate = threading.Event()
+        self.asked = []
+
+    def __call__(self, wanted):
+        self.asked.append(wanted)
+        assert self.gate.wait(10)
+        return len(self.asked)
+
+
+@pytest.fixture
+def slow():
+    compile_ = Slow()
+    yield compile_
+    compile_.gate.set()
+
+
+async def test_the_same_is_compiled_once():
+    asked = []
+    compiler = Compiler(lambda wanted: asked.append(wanted) or object())
+    first, again = await asyncio.gather(*(compiler.grammar(constraint()) for _ in range(2)))
+    assert first is again is await compiler.grammar(constraint())
+    assert first is not await compiler.grammar(constraint(1))
+    assert len(asked) == 2
+
+
+async def test_a_failure_is_remembered_too():
+    asked = []
+
+    def compile_(wanted):
+        asked.append(wanted)
+        raise uncompilable("response_format", "bad")
+
+    compiler = Compiler(compile_)
+    for _ in range(3):
+        with pytest.raises(RequestRefused, match="bad"):
+            await compiler.grammar(constraint())
+    assert len(asked) == 1
+
+
+async def test_what_takes_too_long_is_refused_and_others_get_their_turn(slow):
+    compiler = Compiler(slow, timeout=0.05)
+    with pytest.raises(RequestRefused, match="longer than") as caught:
+        await compiler.grammar(constraint())
+    assert caught.value.param == "response_format"
+    slow.gate.set()
+    assert await Compiler(slow).grammar(constraint(1))
+
+
+async def test_a_client_that_leaves_spoils_nothing_for_the_next(slow):
+    compiler = Compiler(slow)
+    leaving = asyncio.create_task(compiler.grammar(constraint()))
+    await asyncio.sleep(0.01)
+    leaving.cancel()
+    slow.gate.set()
+    assert await compiler.grammar(constraint()) == 1
+
+
+async def test_no_more_wait_than_there_is_room_for(slow):
+    compiler = Compiler(slow)
+    waiting = [asyncio.create_task(compiler.grammar(constraint(at))) for at in range(40)]
+    await asyncio.sleep(0.05)
+    with pytest.raises(RequestRefused) as caught:
+        await compiler.grammar(constraint(99))
+    assert caught.value.status == 429
+    assert len(slow.asked) <= 2
+    slow.gate.set()
+    results = await asyncio.gather(*waiting, return_exceptions=True)
+    assert sum(not isinstance(result, Exception) for result in results) == 34
+
+
+async def test_what_is_kept_is_bounded():
+    asked = []
+    compiler = Compiler(asked.append)
+    for at in range(KEPT + 1):
+        await compiler.grammar(constraint(at))
+    await compiler.grammar(constraint(KEPT))
+    await compiler.grammar(constraint(0))
+    assert len(asked) == KEPT + 2
