@@ -31,7 +31,7 @@ from backends.launch.argv import secrets_of
 from backends.launch.engine_log import EngineLog, log_file
 from backends.launch.life import Life
 from backends.launch.restarts import Restarts
-from backends.launch.run_folder import RunFolder, reap
+from backends.launch.run_folder import RunFolder
 from backends.launch.supervisor import Phase, Residency, Supervisor
 from backends.options import Launch, LaunchableOptions
 
@@ -62,8 +62,10 @@ class LaunchedBackend(Backend):
             residency.join(supervisor)
 
     async def start(self) -> None:
-        """Start what is to be preloaded and has room, until it is ready. Raises `BackendError`."""
-        await asyncio.to_thread(reap)
+        """Start what is to be preloaded and has room, until it is ready. Raises `BackendError`.
+
+        Room is taken before anything is waited for: the backends of a file come in its order.
+        """
         self._folder = RunFolder()
         for address, supervisor in self._supervisors.items():
             file = log_file(supervisor.id, os.environ)

@@ -18,6 +18,7 @@ import msgspec
 
 from backends.base import Backend, BackendError, Footprint, Options, Readiness
 from backends.launch.backend import LaunchedBackend
+from backends.launch.run_folder import reap
 from backends.memory import machine_memory, refusal
 from gateway.config.structs import Config
 from gateway.control.residency import MemoryResidency
@@ -87,6 +88,8 @@ class Engines:
 
         Raises `StartError`; then all of it is stopped.
         """
+        if any(isinstance(opened.backend, LaunchedBackend) for opened in plan.fresh):
+            await asyncio.to_thread(reap)
         try:
             async with asyncio.TaskGroup() as starting:
                 starting.create_task(_start_in_turn(_loaded_here(plan.fresh)))
