@@ -62,7 +62,7 @@ def answer_format(
     tools: ToolFormat | None, reasoning: ReasoningFormat | None, special: Mapping[int, str]
 ) -> AnswerFormat:
     """For a model whose `special` tokens, by their ids, are left out when answers are decoded."""
-    thinking = _in_marks(special, (reasoning.start, reasoning.end) if reasoning else ())
+    thinking = _in_marks(special, reasoning.marks if reasoning else ())
     calling = _in_marks(special, (tools.start, tools.end) if tools else ())
     everything = frozenset(special)
     return AnswerFormat(

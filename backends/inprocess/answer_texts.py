@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from backends.inprocess import harmony
 from backends.inprocess.constraint import Thinking
+from backends.inprocess.harmony import HarmonyParser
 from backends.inprocess.params import Chat, Completion
 from backends.inprocess.reasoning import ReasoningFormat, ReasoningParser
 from backends.inprocess.runtime import Runtime
@@ -48,6 +50,8 @@ class AnswerTexts:
         parser = self._reasoning(prompt)
         if reasoning is None or parser is None:
             return None
+        if isinstance(parser, HarmonyParser):
+            return Thinking(harmony.THOUGHT, harmony.ANSWER, opened=False)
         return Thinking(reasoning.start, reasoning.end, parser.thinking)
 
     def _tool_calls(self) -> ToolCallParser | None:
@@ -55,7 +59,7 @@ class AnswerTexts:
             return None
         return ToolCallParser(self._format.tools, self._chat.tools or (), eager=self._stream)
 
-    def _reasoning(self, prompt: Sequence[int]) -> ReasoningParser | None:
+    def _reasoning(self, prompt: Sequence[int]) -> ReasoningParser | HarmonyParser | None:
         reasoning = self._format.reasoning
         if self._chat is None or reasoning is None:
             return None
@@ -64,6 +68,8 @@ class AnswerTexts:
             return _continued(reasoning, self._chat)
         if end.endswith(reasoning.end):  # the template has closed it: nothing is thought
             return None
+        if reasoning.channels:
+            return HarmonyParser()
         return ReasoningParser(reasoning, opened=reasoning.opened_by(end))
 
 

@@ -15,6 +15,7 @@ from types import MappingProxyType
 
 import msgspec
 
+from backends.inprocess import harmony
 from backends.inprocess.marks import unfinished
 
 
@@ -25,6 +26,13 @@ class ReasoningFormat(msgspec.Struct, frozen=True):
     end: str
     assumed: bool = False
     """An answer begins with thinking even where neither prompt nor answer has the start mark."""
+    channels: bool = False
+    """The marks are those of Harmony, see `harmony.py`: there is more than one piece of each."""
+
+    @property
+    def marks(self) -> tuple[str, ...]:
+        """All marks, as they are spelled."""
+        return harmony.MARKS if self.channels else (self.start, self.end)
 
     def opened_by(self, prompt: str) -> bool:
         """Whether `prompt`, or its end, leaves the model thinking: templates may open the block.
@@ -52,6 +60,7 @@ REASONING_FORMATS: Mapping[str, ReasoningFormat] = MappingProxyType(
         "longcat": ReasoningFormat("<longcat_think>", "</longcat_think>"),
         "minimax_m2": _ASSUMED,
         "mistral": ReasoningFormat("[THINK]", "[/THINK]"),
+        "openai_gptoss": ReasoningFormat(harmony.CHANNEL, harmony.MESSAGE, channels=True),
         "qwen3": _THINK,
         "seed_oss": ReasoningFormat("<seed:think>", "</seed:think>", assumed=True),
     }

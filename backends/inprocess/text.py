@@ -17,6 +17,7 @@ from enum import StrEnum
 
 import msgspec
 
+from backends.inprocess.harmony import HarmonyParser
 from backends.inprocess.logprobs import LogprobLine, TokenLogprobs
 from backends.inprocess.marks import unfinished
 from backends.inprocess.reasoning import ReasoningParser
@@ -147,7 +148,7 @@ class SequenceText:
         *,
         stops: Sequence[str] = (),
         tool_calls: ToolCallParser | None = None,
-        reasoning: ReasoningParser | None = None,
+        reasoning: ReasoningParser | HarmonyParser | None = None,
         show_reasoning: bool = True,
         hidden: frozenset[int] = frozenset(),
     ) -> None:
@@ -224,7 +225,9 @@ class SequenceText:
         """Whether a tool call is being written: there special tokens mean something."""
         return self._tool_calls is not None and self._tool_calls.inside
 
-    def _think(self, parser: ReasoningParser, piece: str, *, last: bool) -> tuple[str, str]:
+    def _think(
+        self, parser: ReasoningParser | HarmonyParser, piece: str, *, last: bool
+    ) -> tuple[str, str]:
         """Thinking and answer in what has come."""
         thought, said = parser.add(piece)
         if last:

@@ -99,6 +99,25 @@ class TestThinking:
         got = answer(Runtime(reasoning=QWEN), asked, "Hm</think>Hi", prompt=begun)
         assert got == (thought, said, [], Finish.STOP)
 
+    @pytest.mark.parametrize("stream", [False, True])
+    def test_on_channels_with_a_call(self, stream):
+        written = (
+            "<|channel|>analysis<|message|>Hm<|end|><|start|>assistant<|channel|>commentary "
+            'to=functions.f <|constrain|>json<|message|>{"x": 1}'
+        )
+        runtime = Runtime(reasoning=REASONING_FORMATS["openai_gptoss"])
+        got = answer(runtime, chat(tools=TOOLS), written, stream=stream)
+        assert got == ("Hm", "", ["f"], Finish.TOOL_CALLS)
+
+    def test_what_may_come_before_an_answer_that_is_held_to_a_schema(self):
+        """A model that was held to it, and so wrote no header, is read all the same."""
+        runtime = Runtime(reasoning=REASONING_FORMATS["openai_gptoss"])
+        thinking = AnswerTexts(runtime, chat(), stream=False).thinking([1])
+        written = f"{thinking.start}Hm{thinking.end}{{}}"
+        assert answer(runtime, chat(), written) == ("Hm", "{}", [], Finish.STOP)
+        assert answer(runtime, chat(), "{}") == ("", "{}", [], Finish.STOP)
+        assert answer(runtime, chat(tools=TOOLS), CALL)[2] == ["f"]
+
     def test_it_can_be_left_out(self):
         got = answer(Runtime(reasoning=QWEN), chat(include_reasoning=False), "<think>Hm</think>Hi")
         assert got == ("", "Hi", [], Finish.STOP)

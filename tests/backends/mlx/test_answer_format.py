@@ -200,6 +200,14 @@ class TestSpecialTokens:
         assert not {begin, end} & found.hidden
         assert found.hidden_with_tools == found.hidden - {tool}
 
+    def test_the_marks_of_channels_are_not_hidden(self, tokenizer):
+        marks = ["<|start|>", "<|channel|>", "<|message|>", "<|constrain|>", "<|end|>", "<|call|>"]
+        made = tokenizer(special=[*marks, "<|reserved|>"])
+        found = find(made)
+        assert found.reasoning.channels
+        assert found.hidden >= {made.eos_token_id, made.convert_tokens_to_ids("<|reserved|>")}
+        assert not {made.convert_tokens_to_ids(mark) for mark in marks} & found.hidden
+
     def test_without_such_marks_nobody_has_to_look(self, tokenizer):
         found = find(tokenizer(special=["[OTHER]"]))
         assert not found.hidden
@@ -277,7 +285,8 @@ class TestThinking:
         assert "".join(thought) == whole["choices"][0]["message"]["reasoning_content"]
         assert len(thought) > 5
         assert not pieces(events, "content")
-        assert events[-1]["usage"] == whole["usage"]
+        for field in ("completion_tokens", "completion_tokens_details"):
+            assert events[-1]["usage"][field] == whole["usage"][field]
 
     async def test_a_stop_string_does_not_end_thinking(self, thinker):
         answer = await thinker.ask(**WEATHER, stop="name")
