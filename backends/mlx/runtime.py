@@ -19,7 +19,7 @@ from mlx_lm.utils import load_tokenizer as _load_tokenizer
 from backends.inprocess.constraint import Constraint
 from backends.inprocess.grammar import Grammar, Grammars
 from backends.inprocess.params import Sampling
-from backends.inprocess.runtime import CacheCounts, Prompts, Runtime, SequenceSpec, Token
+from backends.inprocess.runtime import Prompts, Runtime, SequenceSpec, Token
 from backends.mlx.answer_format import find_format
 from backends.mlx.batch import SampledBatch
 from backends.mlx.caches import LayerCaches, measure
@@ -85,11 +85,6 @@ class MlxRuntime(Runtime):
         plan = plan.measured(self.warm_up(), wishes)
         self.kv, self.context = plan.kv, plan.context
 
-    @property
-    def cache_counts(self) -> CacheCounts:
-        """What the prompt cache has done."""
-        return self._states.counts
-
     def cached_tokens(self, uid: int) -> int:
         """How many tokens of a sequence's prompt need not be computed; asked after `insert`."""
         return self._sequences[uid].cached
@@ -125,6 +120,7 @@ class MlxRuntime(Runtime):
             stop_sequences=[self._never_stop if goes_on else self._stop],
         )
         self._sequences[uid] = _Sequence(spec.cache_salt, len(beginning.tokens))
+        self.cache_counts = self._states.counts
         return int(uid)
 
     def step(self) -> list[Token]:
@@ -153,12 +149,14 @@ class MlxRuntime(Runtime):
         sequence = self._sequences.pop(uid, None)
         if sequence is not None and len(tokens) > sequence.cached:
             self._states.keep(sequence.scope, tokens, caches)
+            self.cache_counts = self._states.counts
 
     def reset(self) -> None:
         """Drop all sequences, and check that the model still generates."""
         self._generator.close()
         self._sequences.clear()
         self._states.clear()  # it may have been the memory
+        self.cache_counts = self._states.counts
         self._generator = self._new_generator()
         self.warm_up()
 

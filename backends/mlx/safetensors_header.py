@@ -46,7 +46,9 @@ def _read(path: Path) -> dict[str, Tensor]:
             raise BrokenWeights(f"{path} is no safetensors file, or was cut off")
         header = file.read(length)
     try:
-        fields: dict[str, dict[str, Any]] = msgspec.json.decode(header, type=dict[str, dict])
+        fields: dict[str, dict[str, Any]] = msgspec.json.decode(
+            header, type=dict[str, dict[str, Any]]
+        )
         tensors = {name: entry for name, entry in fields.items() if name != "__metadata__"}
         ends = [int(entry["data_offsets"][1]) for entry in tensors.values()]
         found = {

@@ -24,7 +24,8 @@ _AT_ONCE = 256 << 20
 
 def load_weights(parameters: Any, *, name: str) -> int:
     """Have all arrays of the tree `parameters` in memory; gives their bytes."""
-    arrays: list[mx.array] = [array for _, array in tree_flatten(parameters)]
+    flat: list[tuple[str, mx.array]] = tree_flatten(parameters)  # type: ignore[assignment]
+    arrays = [array for _, array in flat]
     total = sum(array.nbytes for array in arrays)
     done, pending, said = 0, 0, monotonic()
     batch: list[mx.array] = []

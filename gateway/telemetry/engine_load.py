@@ -47,8 +47,10 @@ class LoadFamilies:
 
     def add(self, where: tuple[str, str], load: Load) -> None:
         """Tell one replica."""
-        for field, family in (*self._gauges.items(), *self._counters.items()):
-            family.add_metric(where, getattr(load, field))
+        for field, gauge in self._gauges.items():
+            gauge.add_metric(where, getattr(load, field))
+        for field, counter in self._counters.items():
+            counter.add_metric(where, getattr(load, field))
         self._waits.add_metric(where, count_value=load.waits, sum_value=load.waited)
 
     def __iter__(self) -> Iterator[Metric]:
