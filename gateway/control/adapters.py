@@ -213,11 +213,12 @@ class Adapters:
         if not replica.readiness.ready or not self._concerns(replica):
             return False
         place = self._places.get(replica.id)
-        if place is None or now - place.asked >= INTERVAL:
-            return place is None or now >= place.again
+        wanted = self._wanted(replica.backend_name)
+        if place is None or place.ours - wanted - self._kept():
+            return True
         if now < place.again:
             return False
-        return not all(map(replica.serves, self._wanted(replica.backend_name)))
+        return now - place.asked >= INTERVAL or not all(map(replica.serves, wanted))
 
     def _concerns(self, replica: Replica) -> bool:
         place = self._places.get(replica.id)

@@ -43,7 +43,9 @@ VLLM_ARGUMENTS = (
     "--generation-config", "vllm", "--enable-auto-tool-choice", "--tool-call-parser", "hermes",
     "--enable-prompt-tokens-details",
 )  # fmt: skip
-VLLM_LORA_ARGUMENTS = ("--enable-lora", "--max-loras", "2", "--max-lora-rank", "8")
+# On a CPU, a request without an adapter gets what is in the last place where it shares a batch
+# with one that has one: places enough, and the last one stays empty.
+VLLM_LORA_ARGUMENTS = ("--enable-lora", "--max-loras", "8", "--max-lora-rank", "8")
 VLLM_LORA_ENVIRONMENT = {"VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1"}
 VLLM_ENVIRONMENT = {
     "HF_HUB_OFFLINE": "1",
