@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
+from backends.options import Launch
 from gateway import config
 from gateway.config.structs import Drain, Server
 from tests.docs.conftest import ROOT, read
@@ -63,7 +64,10 @@ def test_systemd_waits_for_the_drain() -> None:
     unit.optionxform = str  # type: ignore[assignment, method-assign]
     unit.read_string(read("deploy/llm-gateway.service"))
     service = unit["Service"]
-    assert int(service["TimeoutStopSec"]) >= _needed(Drain())
+    longest = Launch(model="any").stop_timeout
+    assert int(service["TimeoutStopSec"]) >= _needed(Drain()) + longest
+    assert service["KillMode"] == "mixed", "SIGTERM would end engines before their streams"
+    assert service["StateDirectory"]
     assert service["ExecStart"].split()[1] == "serve"
     assert service["ExecReload"].startswith("/bin/kill -HUP")
 
