@@ -17,6 +17,8 @@ ELSEWHERE = {
     "backends/inprocess/backend.py": "tests/backends/mlx/test_backend.py, as an engine uses it",
     "backends/inprocess/embedder.py": "tests/backends/mlx/test_embedding.py, by what it answers",
     "backends/inprocess/failures.py": "tests/backends/inprocess/test_engine.py",
+    "backends/inprocess/job.py": "tests/backends/inprocess/test_engine.py",
+    "backends/mlx/caches.py": "tests/backends/mlx/test_prompt_states.py and test_kv_shape.py",
     "backends/inprocess/runtime.py": "an interface: tests/backends/mlx",
     "backends/mlx/runtime.py": "tests/backends/inprocess/test_engine.py, which starts it",
     "backends/launch/backend.py": "tests/e2e/test_launch.py, on real engines",

@@ -8,7 +8,9 @@ import pytest
 PURE = (
     "backends.options",
     "backends.assemble",
-    "backends.mlx.batch",
+    "backends.inprocess.prompt_cache",
+    "backends.inprocess.queue",
+    "backends.mlx.memory",
     "backends.sse",
     "gateway.policies",
     "gateway.wire.json_answer",
