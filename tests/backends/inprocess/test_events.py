@@ -1,9 +1,11 @@
 import json
 
+import msgspec
 from openai.types import Completion
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
-from backends.inprocess.events import ChatWriter, CompletionWriter, Usage
+from backends.assemble.choices import ChoicesAssembler
+from backends.inprocess.events import DONE, ChatWriter, CompletionWriter, Usage
 from backends.inprocess.logprobs import TokenLogprobs
 from backends.inprocess.text import Delta, Finish
 from backends.inprocess.tool_calls import ToolCall
@@ -55,6 +57,46 @@ class TestChat:
         (call,) = chunk.choices[0].delta.tool_calls
         assert (call.index, call.id, call.type) == (1, "call_1", "function")
         assert (call.function.name, call.function.arguments) == ("f", '{"x": 1}')
+
+    def test_a_tool_call_in_pieces_has_its_name_and_id_once(self):
+        pieces = (ToolCall(0, "f", ""), ToolCall(0, "", '{"x"'), ToolCall(0, "", ": 1}"))
+        first, *more = (
+            chunk.choices[0].delta.tool_calls[0]
+            for chunk in chunks(chat().delta(Delta(0, "", pieces)))
+        )
+        assert (first.id, first.type, first.function.name) == ("call_1", "function", "f")
+        assert first.function.arguments == ""
+        assert [call.function.arguments for call in more] == ['{"x"', ": 1}"]
+        assert all(call.id is None and call.function.name is None for call in more)
+
+    def test_thinking_comes_before_text(self):
+        thought, text = chunks(chat().delta(Delta(0, "Hi", reasoning="Hm")))
+        assert thought.choices[0].delta.reasoning_content == "Hm"
+        assert text.choices[0].delta.content == "Hi"
+
+    def test_a_stream_put_together_is_the_whole_answer(self):
+        pieces = (ToolCall(0, "f", ""), ToolCall(0, "", "{"), ToolCall(0, "", "}"))
+        streamed = [
+            Delta(0, reasoning="Hm, "),
+            Delta(0, "Hi", reasoning="so."),
+            *(Delta(0, "", (piece,)) for piece in pieces),
+            Delta(0, "", (), Finish.TOOL_CALLS, 9, reasoning_tokens=2),
+        ]
+        whole = [
+            Delta(0, "Hi", (ToolCall(0, "f", "{}"),), reasoning="Hm, so."),
+            streamed[-1],
+        ]
+        usage = Usage(3, 9, 2)
+        stream = ChoicesAssembler()
+        stream.feed(chat().opening(1) + b"".join(map(chat().delta, streamed)))
+        stream.feed(chat().usage(usage) + DONE)
+        together = json.loads(msgspec.json.encode(stream.answer()))
+        assert together == json.loads(chat().whole([whole], usage))
+
+    def test_tokens_of_thinking_are_told_where_thinking_is_known(self):
+        (chunk,) = chunks(chat().usage(Usage(3, 4, 0)))
+        assert chunk.usage.completion_tokens_details.reasoning_tokens == 0
+        assert "completion_tokens_details" not in Usage(3, 4).body()
 
     def test_usage_has_no_choices(self):
         (chunk,) = chunks(chat().usage(Usage(3, 4)))
