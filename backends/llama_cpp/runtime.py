@@ -22,7 +22,7 @@ import numpy.typing as npt
 from backends.inprocess.constraint import Constraint
 from backends.inprocess.grammar import Grammar, Matcher
 from backends.inprocess.params import Sampling
-from backends.inprocess.runtime import CacheCounts, Prompts, Runtime, SequenceSpec, Token
+from backends.inprocess.runtime import CacheCounts, KvPlan, Prompts, Runtime, SequenceSpec, Token
 from backends.llama_cpp.answer_format import find_format
 from backends.llama_cpp.batch import Batch
 from backends.llama_cpp.embedding import Embedder, pooling_of
@@ -126,6 +126,8 @@ class LlamaCppRuntime(Runtime):
             reasoning_parser=settings.reasoning_parser,
         )
         self.context = min(settings.context, int(library.llama_n_ctx_seq(self._context)))
+        # Admission holds nobody back: a place in the batch has room for a whole context.
+        self.kv = KvPlan(tokens=self.context * settings.max_batch)
         self.defaults = _sampling_defaults(model.header.metadata)
         self.warm_up()
 
