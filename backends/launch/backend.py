@@ -30,9 +30,10 @@ from backends.base import (
 from backends.launch.argv import secrets_of
 from backends.launch.engine_log import EngineLog, log_file
 from backends.launch.life import Life
+from backends.launch.residency import Residency
 from backends.launch.restarts import Restarts
 from backends.launch.run_folder import RunFolder
-from backends.launch.supervisor import Phase, Residency, Supervisor
+from backends.launch.supervisor import Phase, Supervisor
 from backends.options import Launch, LaunchableOptions
 
 

@@ -21,28 +21,21 @@ import contextlib
 import logging
 from collections.abc import Callable
 from enum import StrEnum
-from typing import Protocol
-
-import msgspec
 
 from backends.base import BackendError, Cause, Readiness, Stage, Supervised
-from backends.launch.activity import Activity, Look
+from backends.launch.activity import Activity
 from backends.launch.life import EngineFailedError, Life, LifeMaker
-from backends.launch.resident import resident_bytes
+from backends.launch.residency import Residency
 from backends.launch.restarts import Restarts
+from backends.launch.watch import Verdict, Watch
 from backends.options import Launch
 
 logger = logging.getLogger(__name__)
 
 MAX_PENDING = 256
 """Requests that may wait for one replica to be ready."""
-_TICK = 1.0
-"""Seconds between two looks at an engine that serves."""
-_MEASURE_EVERY = 15.0
 _PROGRESS_EVERY = 10.0
 """Seconds between two lines about an engine that is being started."""
-_PROBE_TIME = (1.0, 30.0)
-"""Seconds that a suspected engine has for one token, at least and at most."""
 _END_TIME = 30.0
 """Seconds beyond `stop_timeout` until an engine must be gone."""
 
@@ -57,74 +50,6 @@ class Phase(StrEnum):
     CRASH_LOOP = "crash_loop"
     STOPPING = "stopping"
     STOPPED = "stopped"
-
-
-class Tenant(Protocol):
-    """An engine that holds memory, as the owner of the memory sees it."""
-
-    id: str
-
-    @property
-    def resident(self) -> bool:
-        """Whether it holds its memory, or is about to."""
-        ...
-
-    @property
-    def busy(self) -> bool:
-        """Whether it has a request running or pending: then it stays."""
-        ...
-
-    @property
-    def last_used(self) -> float:
-        """When it was last asked, in the event loop's time."""
-        ...
-
-    @property
-    def memory(self) -> int:
-        """Bytes it holds or will hold; 0 where nobody knows yet."""
-        ...
-
-    def wake(self) -> None:
-        """Have it start: from now on it is resident."""
-        ...
-
-    async def sleep(self) -> None:
-        """Have it stop; returns when its memory is free."""
-        ...
-
-
-class Residency(Protocol):
-    """Decides which engines may be in memory."""
-
-    def join(self, tenant: Tenant) -> None:
-        """Know an engine, asleep or not."""
-        ...
-
-    def leave(self, tenant: Tenant) -> None:
-        """Forget one that is gone for good."""
-        ...
-
-    def admit_at_once(self, tenant: Tenant) -> bool:
-        """Wake it if there is room without sending anybody away."""
-        ...
-
-    async def admit(self, tenant: Tenant) -> None:
-        """Make room and wake it. Raises `BackendError` where there is none in time."""
-        ...
-
-    def changed(self) -> None:
-        """Somebody has become idle, or has gone."""
-        ...
-
-
-class _Verdict(msgspec.Struct, frozen=True):
-    """Why a life is over."""
-
-    why: str
-    wanted: bool = False
-    """It ends because it was told to."""
-    kill: bool = False
-    """It would not listen."""
 
 
 class Supervisor:
@@ -307,7 +232,7 @@ class Supervisor:
         started, served_from = loop.time(), None
         life = self._make_life(self._lives)
         life.adapter.on_event = self._progress
-        verdict = _Verdict("its supervisor was ended", wanted=True, kill=True)
+        verdict = Verdict("its supervisor was ended", wanted=True, kill=True)
         try:
             logger.info("%s: starting %s", self.id, self._launch.model)
             if await self._unless_told(life):
@@ -316,22 +241,21 @@ class Supervisor:
                 self.life = life
                 self._progress()
                 self._enter(Phase.READY, "")
-                verdict = await self._watch(life)
+                verdict = await self._watched(life)
             else:
-                verdict = _Verdict("told to stop while it started", wanted=True)
+                verdict = Verdict("told to stop while it started", wanted=True)
         except EngineFailedError as error:
-            verdict = _Verdict(str(error), kill=True)
+            verdict = Verdict(str(error), kill=True)
         except Exception:
             logger.exception("%s: the supervisor hit a bug", self.id)
-            verdict = _Verdict("the gateway failed to watch it", kill=True)
+            verdict = Verdict("the gateway failed to watch it", kill=True)
         finally:
-            self.life = None
             wait = self._after(verdict, served_from)
             await life.end(kill=verdict.kill)
         if wait:
             await self._rest(wait)
 
-    def _after(self, verdict: _Verdict, served_from: float | None) -> float:
+    def _after(self, verdict: Verdict, served_from: float | None) -> float:
         """Say what follows the end of a life; the seconds until the next one."""
         if verdict.wanted:
             self._enter(Phase.STOPPING, verdict.why)
@@ -365,47 +289,26 @@ class Supervisor:
             starting.cancel()
             await asyncio.gather(starting, return_exceptions=True)
 
-    async def _watch(self, life: Life) -> _Verdict:
+    async def _watched(self, life: Life) -> Verdict:
         """Until the life is over, or should be."""
-        loop = asyncio.get_running_loop()
-        launch = self._launch
-        tick = min(_TICK, launch.stall_timeout / 4, (launch.idle_unload or _TICK) / 4)
-        measure_at = loop.time()
-        ended = asyncio.create_task(life.process.wait())
-        ended.add_done_callback(lambda _: self._told.set())
-        probe: asyncio.Task[Readiness] | None = None
-        try:
-            while True:
-                if ended.done():
-                    return _Verdict(life.obituary(ended.result()))
-                if self._closing or not self._wanted:
-                    return _Verdict("told to stop", wanted=True)
-                if probe is not None and probe.done():
-                    if not probe.result().ready:
-                        return _Verdict(f"hangs: {probe.result().reason}", kill=True)
-                    self._progress()
-                    probe = None
-                look = self._activity.look(
-                    loop.time(), stall_timeout=launch.stall_timeout, idle_unload=launch.idle_unload
-                )
-                if look is Look.UNLOAD:
-                    logger.info("%s: idle for %s", self.id, launch.idle_unload)
-                    self._wanted = False
-                    return _Verdict("stopping: nobody asked for it", wanted=True)
-                if look is Look.PROBE and probe is None:
-                    probe = asyncio.create_task(life.make_token(self._probe_time()))
-                    probe.add_done_callback(lambda _: self._told.set())
-                if loop.time() >= measure_at:
-                    measure_at = loop.time() + _MEASURE_EVERY
-                    await self._measure(life)
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._told.wait(), tick)
-                self._told.clear()
-        finally:
-            for task in (ended, probe):
-                if task is not None:
-                    task.cancel()
-                    await asyncio.gather(task, return_exceptions=True)
+        watch = Watch(
+            self.id,
+            life,
+            self._launch,
+            self._activity,
+            told=self._told,
+            wanted=lambda: self._wanted and not self._closing,
+            unload=self._unload,
+            measured=self._take_measure,
+        )
+        return await watch.run()
+
+    def _unload(self) -> None:
+        self._wanted = False
+        self._enter(Phase.STOPPING, "stopping: nobody asked for it")
+
+    def _take_measure(self, memory: int) -> None:
+        self._measured = memory
 
     async def _rest(self, seconds: float) -> None:
         """Wait before the next try, unless something else is wanted."""
@@ -416,19 +319,13 @@ class Supervisor:
                 await asyncio.wait_for(self._told.wait(), until - loop.time())
             self._told.clear()
 
-    async def _measure(self, life: Life) -> None:
-        if life.process.pid is not None:
-            self._measured = await asyncio.to_thread(resident_bytes, life.process.pid)
-
-    def _probe_time(self) -> float:
-        shortest, longest = _PROBE_TIME
-        return max(shortest, min(longest, self._launch.stall_timeout / 2))
-
     def _progress(self) -> None:
         self._activity.progress_at = asyncio.get_running_loop().time()
 
     def _enter(self, phase: Phase, reason: str) -> None:
         self.phase, self._reason = phase, reason
+        if phase is not Phase.READY:
+            self.life = None  # from this moment on, no request is sent to it
         self._on_change(self.readiness)
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()

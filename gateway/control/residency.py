@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 
 from backends.base import BackendError, Cause, Stage
-from backends.launch.supervisor import Tenant
+from backends.launch.residency import Tenant
 from backends.memory import written
 
 logger = logging.getLogger(__name__)

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from backends.base import BackendError, Readiness
-from backends.launch import supervisor as module
+from backends.launch import watch
 from backends.launch.life import EngineFailedError
 from backends.launch.restarts import Restarts
 from backends.launch.supervisor import MAX_PENDING, Phase, Supervisor
@@ -249,7 +249,7 @@ async def test_one_whose_replies_move_is_not_asked():
 
 async def test_at_rest_it_is_asked_for_a_token_now_and_then(monkeypatch):
     monkeypatch.setattr("backends.launch.activity.PROBE_WHEN_IDLE", 0.01)
-    monkeypatch.setattr(module, "_TICK", 0.01)
+    monkeypatch.setattr(watch, "_TICK", 0.01)
     async with supervised(at_once) as stage:
         await stage.until(Phase.READY)
         while stage.lives[0].tokens_asked < 3:
