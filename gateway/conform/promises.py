@@ -6,7 +6,8 @@ not as it should be.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+import math
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -27,6 +28,9 @@ from gateway.conform.stream import complaints
 
 _LONG = "Tell me a long story about a fox and a bear."
 _WITH_USAGE: Fields = {"stream_options": {"include_usage": True}}
+_TEXTS = ["The capital of Spain is Madrid.", "Five minus two is three.", "A fox and a bear."]
+_SAME_VECTOR = 0.99
+"""Cosine: batches round otherwise, in half precision by some thousandths."""
 _CUT = 5
 """Characters of a stop string that is cut out of an answer's middle: it crosses tokens."""
 
@@ -156,6 +160,30 @@ async def _refuses_a_wrong_type(target: Target) -> None:
     require(answer.refused, f"a temperature of 'hot' is answered with {answer.told()}")
 
 
+async def _embeds_each_text_by_itself(target: Target) -> None:
+    if Capability.EMBEDDINGS not in target.backend.capabilities:
+        raise UnclearError("it does not claim embeddings")
+    first = await ask(target, Endpoint.EMBEDDINGS, {"input": _TEXTS[:1]})
+    if first.refused:
+        raise UnclearError("it makes no embeddings")
+    together = _vectors(await whole(target, Endpoint.EMBEDDINGS, {"input": _TEXTS}))
+    for text, vector in zip(_TEXTS, together, strict=True):
+        (alone,) = _vectors(await whole(target, Endpoint.EMBEDDINGS, {"input": [text]}))
+        same = cosine(vector, alone)
+        require(same > _SAME_VECTOR, f"in a list, a text's vector is another: cosine {same:.3f}")
+
+
+def _vectors(said: Any) -> list[list[float]]:
+    ordered = sorted(said["data"], key=lambda one: one["index"])
+    return [one["embedding"] for one in ordered]
+
+
+def cosine(one: Sequence[float], other: Sequence[float]) -> float:
+    """How alike two vectors point, at most 1."""
+    product = math.fsum(a * b for a, b in zip(one, other, strict=True))
+    return product / (math.hypot(*one) * math.hypot(*other))
+
+
 PROMISES: Mapping[str, Promise] = {
     "stream: chat": _streams_what_it_says,
     "stream: completions": _streams_completions,
@@ -165,5 +193,6 @@ PROMISES: Mapping[str, Promise] = {
     "stop": _stops_at_a_string,
     "seed": _repeats_a_seed,
     "wrong type": _refuses_a_wrong_type,
+    "embeddings: a list": _embeds_each_text_by_itself,
 }
 """By the name in the report."""
