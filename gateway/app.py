@@ -149,6 +149,7 @@ class Gateway:
 
     def _replica_states(self) -> list[ReplicaState]:
         now = time.monotonic()
+        backends = self._state.snapshot.config.backends
         return [
             ReplicaState(
                 backend=replica.backend_name,
@@ -157,6 +158,9 @@ class Gateway:
                 outstanding=replica.outstanding,
                 load=replica.backend.load(replica.address),
                 supervised=replica.backend.supervised(replica.address),
+                adapters=[
+                    (one.name, replica.serves(one)) for one in backends[replica.backend_name].loras
+                ],
             )
             for replica in self._state.snapshot.replicas
         ]

@@ -10,7 +10,7 @@ Rules of this file:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from types import TracebackType
 
 import msgspec
@@ -52,6 +52,8 @@ class ReplicaState(msgspec.Struct, frozen=True):
     """What its engine has to do, where that is in this process."""
     supervised: Supervised | None = None
     """How its engine is doing, where the gateway runs it in a process of its own."""
+    adapters: Sequence[tuple[str, bool]] = ()
+    """The LoRA adapters that it should have, and whether it has each."""
 
 
 class InFlight:
@@ -300,16 +302,23 @@ class _LiveCollector(Collector):
         outstanding = GaugeMetricFamily(
             names.REPLICA_OUTSTANDING, "Tries running on a replica.", labels=names.REPLICA_LABELS
         )
+        adapters = GaugeMetricFamily(
+            names.ADAPTER_READY,
+            "Whether a replica has an adapter that it should have.",
+            labels=names.ADAPTER_LABELS,
+        )
         loads, engines = LoadFamilies(), _EngineFamilies()
         for state in self.replicas():
             where = (state.backend, state.replica)
             ready.add_metric(where, float(state.ready))
             outstanding.add_metric(where, state.outstanding)
+            for adapter, is_there in state.adapters:
+                adapters.add_metric((*where, adapter), float(is_there))
             if state.load is not None:
                 loads.add(where, state.load)
             if state.supervised is not None:
                 engines.add(where, state.supervised)
-        yield from (ready, outstanding, *loads, *engines.families)
+        yield from (ready, outstanding, adapters, *loads, *engines.families)
 
 
 class _EngineFamilies:

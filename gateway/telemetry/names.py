@@ -40,6 +40,7 @@ ROUTE: Final = "gateway.route"
 VARIANT: Final = "gateway.variant"
 REPLICA: Final = "gateway.replica"
 BACKEND: Final = "gateway.backend"
+ADAPTER: Final = "gateway.adapter"
 PRINCIPAL: Final = "gateway.principal"
 ATTEMPT: Final = "gateway.attempt"
 ATTEMPTS: Final = "gateway.attempts"
@@ -80,6 +81,7 @@ ATTEMPTS_TOTAL: Final = "gateway_attempts"
 ATTEMPTS_ACTIVE: Final = "gateway_attempts_active"
 REPLICA_READY: Final = "gateway_replica_ready"
 REPLICA_OUTSTANDING: Final = "gateway_replica_outstanding"
+ADAPTER_READY: Final = "gateway_adapter_ready"
 ENGINE_RUNNING: Final = "gateway_engine_running"
 ENGINE_WAITING: Final = "gateway_engine_waiting"
 ENGINE_LONGEST_WAIT: Final = "gateway_engine_longest_wait_seconds"
@@ -126,6 +128,7 @@ DURATION_LABELS: Final = (*OPERATION_LABELS, label(ERROR_TYPE))
 TOKEN_LABELS: Final = (*OPERATION_LABELS, label(TOKEN_TYPE))
 ATTEMPT_LABELS: Final = (*MODEL_LABELS, label(ATTEMPT_CAUSE))
 REPLICA_LABELS: Final = (label(BACKEND), label(REPLICA))
+ADAPTER_LABELS: Final = (*REPLICA_LABELS, label(ADAPTER))
 
 
 def span_name(operation: str, model: str | None) -> str:
