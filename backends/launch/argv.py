@@ -127,7 +127,7 @@ def _llama_server(options: LaunchableOptions, name: str, socket: str) -> tuple[s
         argv.append("--metrics")
     if _unless(given, "--threads-http"):
         # A thread a connection: with fewer, streams block health checks and hide who has left.
-        argv += ["--threads-http", "128"]
+        argv += ["--threads-http", "256"]
     return (*argv, *lora.arguments(options.loras, given))
 
 

@@ -26,6 +26,8 @@ _PREFIX = "llm-gateway-"
 _LOCK = "lock"
 _NOTE = ".pid"
 _PS_TIME = 5.0
+_LONGEST_PARENT = 64
+"""Bytes: the path of a Unix socket has 104 on macOS, 108 on Linux."""
 
 
 class RunFolder:
@@ -33,7 +35,7 @@ class RunFolder:
 
     def __init__(self, parent: Path | None = None) -> None:
         """`parent` is the system's folder for what does not last, by default."""
-        self.path = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
+        self.path = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent or _temporary()))
         # Locked before it has its name, so that nobody finds it unlocked.
         draft = self.path / "draft"
         self._lock = os.open(draft, os.O_CREAT | os.O_RDWR, 0o600)
@@ -61,7 +63,7 @@ class RunFolder:
 def reap(parent: Path | None = None) -> list[int]:
     """End what gateways of this user that are no more have left; the engines that were killed."""
     reaped: list[int] = []
-    for folder in Path(parent or tempfile.gettempdir()).glob(f"{_PREFIX}*"):
+    for folder in (parent or _temporary()).glob(f"{_PREFIX}*"):
         with contextlib.suppress(OSError):
             if folder.stat().st_uid != os.getuid():
                 continue
@@ -75,6 +77,12 @@ def reap(parent: Path | None = None) -> list[int]:
     for pid in reaped:
         logger.warning("killed the engine with pid %d, left by a gateway that was killed", pid)
     return reaped
+
+
+def _temporary() -> Path:
+    """The system's folder for what does not last, unless no socket could be bound in it."""
+    folder = tempfile.gettempdir()
+    return Path(folder if len(os.fsencode(folder)) <= _LONGEST_PARENT else "/tmp")  # noqa: S108
 
 
 def identity(pid: int) -> str:

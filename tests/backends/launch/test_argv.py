@@ -21,7 +21,7 @@ def vllm(*args: str, model: str = "/models/a", **more: Any) -> VllmOptions:
 def test_llama_server():
     assert command_line(llama("--ctx-size", "4096"), "/run/0.sock") == (
         *("llama-server", "--host", "/run/0.sock", "--model", "/models/a.gguf"),
-        *("--alias", "tale", "--jinja", "--metrics", "--threads-http", "128"),
+        *("--alias", "tale", "--jinja", "--metrics", "--threads-http", "256"),
         *("--ctx-size", "4096"),
     )
 
@@ -43,7 +43,7 @@ def test_vllm():
 @pytest.mark.parametrize("given", [("--threads-http", "8"), ("--threads-http=8",)])
 def test_the_users_arguments_win(given):
     argv = command_line(llama(*given, "--no-jinja", "--metrics"), "s")
-    assert "128" not in argv
+    assert "256" not in argv
     assert "--jinja" not in argv
     assert argv.count("--metrics") == 1
 

@@ -74,6 +74,15 @@ def test_one_that_was_forgotten_is_not(tmp_path, sleeper):
     assert sleeper.poll() is None
 
 
+def test_a_path_too_long_for_a_socket_is_not_used(tmp_path, monkeypatch):
+    long = tmp_path / ("x" * 64)
+    long.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(long))
+    folder = RunFolder()
+    assert len(str(folder.path / "63-1000.sock")) < 104
+    folder.close()
+
+
 def test_a_folder_that_is_just_being_made_is_left_alone(tmp_path):
     (tmp_path / "llm-gateway-abc").mkdir()
     assert reap(tmp_path) == []
