@@ -249,9 +249,11 @@ class LlamaCppRuntime(Runtime):
         asked = []
         reading = []
         for uid, sequence in self._sequences.items():
+            if sequence.ended:
+                continue
             if sequence.next is None:
                 reading.append((uid, sequence))
-            elif not sequence.ended:
+            else:
                 slot = sequence.slot
                 position = len(slot.tokens)
                 sequence.place = batch.add(sequence.next, position, slot.number, wanted=True)
