@@ -128,6 +128,9 @@ def _llama_server(options: LaunchableOptions, name: str, socket: str) -> tuple[s
     if _unless(given, "--threads-http"):
         # A thread a connection: with fewer, streams block health checks and hide who has left.
         argv += ["--threads-http", "256"]
+    embeds = not _unless(given, "--embeddings", "--embedding")
+    if embeds and _unless(given, "--kv-unified", "-kvu", "--no-kv-unified", "-no-kvu"):
+        argv.append("--kv-unified")  # with a cache for each slot it mixes up what it pools
     return (*argv, *lora.arguments(options.loras, given))
 
 

@@ -40,6 +40,12 @@ def test_vllm():
     )
 
 
+def test_llama_server_that_embeds_has_one_cache_for_all_slots():
+    assert "--kv-unified" in command_line(llama("--embeddings"), "s")
+    assert "--kv-unified" not in command_line(llama("--embeddings", "--no-kv-unified"), "s")
+    assert "--kv-unified" not in command_line(llama(), "s")
+
+
 @pytest.mark.parametrize("given", [("--threads-http", "8"), ("--threads-http=8",)])
 def test_the_users_arguments_win(given):
     argv = command_line(llama(*given, "--no-jinja", "--metrics"), "s")
@@ -101,3 +107,19 @@ def test_what_must_not_stand_in_a_log():
         "token-with-equals",
         "long-enough-to-be-one",
     }
+
+
+def test_adapters_are_there_from_the_start_of_llama_server():
+    argv = command_line(
+        LlamaServerOptions(launch=Launch(model="/m.gguf"), adapters={"a": "/a.gguf"}), "s"
+    )
+    assert argv[-4:] == ("--lora-scaled", "/a.gguf:0", "--cache-ram", "0")
+
+
+def test_vllm_is_started_so_that_it_can_load_adapters():
+    allowed = "VLLM_ALLOW_RUNTIME_LORA_UPDATING"
+    options = VllmOptions(launch=Launch(model="/m"), adapters={"a": "/a"})
+    assert "--enable-lora" in command_line(options, "s")
+    assert environment(options, {})[allowed] == "1"
+    assert "--enable-lora" not in command_line(vllm(), "s")
+    assert allowed not in environment(vllm(), {})
