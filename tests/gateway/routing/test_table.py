@@ -5,7 +5,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from backends.options import MlxOptions, OpenAIOptions
+from backends.base import Adapter
+from backends.options import MlxOptions, OpenAIOptions, VllmOptions
 from backends.units import Timeout
 from gateway.config.structs import Config, Model, Retry, Rule, Timeouts, Variant, When
 from gateway.errors import ModelNotFound
@@ -16,6 +17,7 @@ BACKENDS = {
     "named": OpenAIOptions(replicas=("http://n",), model="Engine/Name"),
     "plain": OpenAIOptions(replicas=("http://p",)),
     "inside": MlxOptions(model="/models/tale"),
+    "tuned": VllmOptions(replicas=("http://t",), adapters={"v1": "/m/v1", "v2": "/m/v2"}),
 }
 
 
@@ -140,3 +142,30 @@ def test_routes_cannot_be_changed() -> None:
     with pytest.raises(AttributeError):
         route.name = "b"  # type: ignore[misc]
     assert isinstance(route, msgspec.Struct)
+
+
+def test_a_model_is_there_with_each_adapter_of_its_engine() -> None:
+    routes = table(base=Model(backend="tuned", aliases=("b",)), sql=Model(backend="plain"))
+    assert [route.name for route in routes.routes] == ["base", "base:v1", "base:v2", "sql"]
+    (variant,) = routes.resolve("b:v2").variants
+    assert variant.adapter == Adapter("v2", "/m/v2")
+    assert routes.resolve("b:v2").parent == "base"
+    assert routes.resolve("base").parent is None
+    assert variant.upstream_model("b:v2") == "base"
+
+
+def test_a_variant_with_an_adapter_keeps_to_replicas_that_have_it() -> None:
+    class Fake:
+        def __init__(self, *has: str) -> None:
+            self.has = has
+
+        def serves(self, adapter: Adapter | None) -> bool:
+            return adapter is None or adapter.name in self.has
+
+    one, other = Fake("v1"), Fake("v1", "v2")
+    replicas: Any = {name: (one, other) for name in BACKENDS}
+    models = {"m": Model(backend="tuned"), "n": Model(backend="tuned", adapter="v2")}
+    routes = Table.build(Config(backends=BACKENDS, models=models), replicas)
+    assert routes.resolve("m").variants[0].able() == (one, other)
+    assert routes.resolve("n").variants[0].able() == (other,)
+    assert routes.resolve("m:v1").variants[0].able() == (one, other)
