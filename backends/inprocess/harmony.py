@@ -86,11 +86,12 @@ class HarmonyParser:
     def _header(self) -> bool:
         """Read a header, once it is all there."""
         at = self._held.find(MESSAGE)
-        if at < 0:
-            if len(self._held) <= _MAX_HEADER and _is_header(self._held.lstrip()):
-                return False
+        read = len(self._held) if at < 0 else at + len(MESSAGE) - 1
+        if read > _MAX_HEADER or not _is_header(self._held.lstrip()):
             self._state = _State.ANSWER  # no message: the model writes as it likes
             return True
+        if at < 0:
+            return False
         header, self._held = self._held[:at], self._held[at + len(MESSAGE) :]
         to, channel = _TO.search(header), _ON_CHANNEL.search(header)
         if to is not None and to.group(1).startswith(_FUNCTIONS):

@@ -14,7 +14,7 @@ from backends.malformed import MALFORMED
 
 HEAD = re.compile(r'\s*\{\s*"name"\s*:\s*"([^"\\]+)"\s*,\s*"(?:arguments|parameters)"\s*:\s*(?=\{)')
 """A call up to its arguments, in the order in which models are taught to write it."""
-TAIL = re.compile(r"\s*\}\s*")
+TAIL = re.compile(r"\s*\}")
 """What closes a call after its arguments."""
 _OUTSIDE_STRING = re.compile(r'["{}\[\]]')
 _INSIDE_STRING = re.compile(r'["\\]')

@@ -238,7 +238,9 @@ class ToolCallParser:
         """Move behind what closes a call; a model may forget the brace, or the end mark."""
         end = self._format.end
         closing = TAIL.match(self._held)
-        rest = self._held[closing.end() :] if closing else self._held.lstrip()
+        rest = self._held[closing.end() :] if closing else self._held
+        if end or not closing:
+            rest = rest.lstrip()
         if rest.startswith(end) and (rest or closing):
             rest = rest[len(end) :]
         elif end.startswith(rest):

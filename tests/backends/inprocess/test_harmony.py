@@ -1,3 +1,5 @@
+import random
+
 import pytest
 
 from backends.inprocess.harmony import HarmonyParser
@@ -56,7 +58,9 @@ class TestMessages:
         written = "<|channel|>analysis to=python code<|message|>print(1)"
         assert read(written, size) == ("print(1)", "")
 
-    @pytest.mark.parametrize("text", ["Hi", "a < b", "", "t", "assistant", "to be", "x" * 999])
+    @pytest.mark.parametrize(
+        "text", ["Hi", "a < b", "", "t", "assistant", "to be", "x" * 999, "a<|message|>b"]
+    )
     def test_a_model_that_writes_otherwise(self, size, text):
         assert read(text, size) == ("", text)
 
@@ -96,3 +100,13 @@ def test_a_call_is_streamed():
     assert "".join(delta.reasoning for delta in deltas) == "Letmesee,1<2."
     assert not any(delta.text for delta in deltas)
     assert deltas[-1].finish is Finish.TOOL_CALLS
+
+
+def test_where_pieces_end_makes_no_difference():
+    """Whatever a model writes, and however it is cut into tokens."""
+    fragments = ["<|channel|>", "analysis", "final", " to=functions.f ", "<|message|>", "<|end|>"]
+    fragments += ["<|start|>", "assistant", "<|call|>", '{"x": 1}', "hi", "<", "<|", " "]
+    dice = random.Random(1)
+    for _ in range(500):
+        text = "".join(dice.choices(fragments, k=dice.randint(1, 12)))
+        assert read(text, 1) == read(text, 3) == read(text, 10_000), text

@@ -1,4 +1,5 @@
 import json
+import random
 
 import pytest
 
@@ -246,3 +247,34 @@ def test_the_effort_does_not_grow_with_what_is_held():
         pieces += len(parser.add("word ")[1])
     assert pieces == 20_000
     assert len(json.dumps(parser._held)) == 2
+
+
+FRAGMENTS = {
+    HERMES: [
+        *("<tool_call>", "</tool_call>", "\n", " ", '"', "\\", "hi", "<", "<tool", ",", "}"),
+        '{"name": "f", "arguments": {"x": 1}}',
+        '{"name": "f", "arguments": {"x": "</tool_call>"}}',
+        '{"name": "unknown", "arguments": {}}',
+        '{"name": "g", "arg',
+        '{"x": [1',
+    ],
+    LLAMA3_JSON: [
+        *("<|python_tag|>", "; ", "\n", "{", "}", '"', "hi", "<", "name", '{"age": 7}'),
+        '{"name": "f", "parameters": {"x": 1}}',
+        '{"type": "function", "name": "g", "parameters": {}}',
+        '{"name": "unknown", "parameters": {}}',
+    ],
+    DEEPSEEK_V3: [DEEPSEEK_V3.start, DEEPSEEK_V3.end, "hi", " ", "<", TestDeepSeek.V31],
+}
+
+
+@pytest.mark.parametrize("eager", [False, True], ids=["whole", "eager"])
+@pytest.mark.parametrize("tool_format", FRAGMENTS, ids=lambda known: known.name)
+def test_where_pieces_end_makes_no_difference(tool_format, eager):
+    """Whatever a model writes, and however it is cut into tokens."""
+    dice = random.Random(1)
+    for _ in range(300):
+        text = "".join(dice.choices(FRAGMENTS[tool_format], k=dice.randint(1, 9)))
+        results = [read(text, size, tool_format, eager=eager) for size in (1, 2, 5, 10_000)]
+        first, *others = [(said, joined(calls)) for said, calls in results]
+        assert all(other == first for other in others), text
