@@ -107,6 +107,6 @@ def test_where_pieces_end_makes_no_difference():
     fragments = ["<|channel|>", "analysis", "final", " to=functions.f ", "<|message|>", "<|end|>"]
     fragments += ["<|start|>", "assistant", "<|call|>", '{"x": 1}', "hi", "<", "<|", " "]
     dice = random.Random(1)
-    for _ in range(500):
+    for _ in range(200):
         text = "".join(dice.choices(fragments, k=dice.randint(1, 12)))
         assert read(text, 1) == read(text, 3) == read(text, 10_000), text
