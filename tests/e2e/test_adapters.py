@@ -148,6 +148,36 @@ def test_an_adapter_that_no_server_has_is_said_to_be_missing(start_llama_server,
     assert [one["replicas"][0]["state"] for one in shown["adapters"]] == ["loaded", "missing"]
 
 
+def launched(adapter, **adapters):
+    """A routing.yaml whose llama-server the gateway starts, and `sql` with `adapter` on it."""
+    document = json.loads(routing("llama_server", [], adapter, adapters))
+    document["backends"]["gpu"]["replicas"] = 2
+    document["backends"]["gpu"]["launch"] = {
+        "model": str(engines.MODEL_DIR / "tiny-tale-f32.gguf"),
+        "command": str(engines.require(engines.LLAMA_SERVER)),
+        "args": ["--ctx-size", "8192", "--parallel", "4", "--threads", "1"],
+    }
+    return json.dumps(document)
+
+
+@pytest.mark.slow
+@pytest.mark.engine
+async def test_llama_servers_that_the_gateway_starts_are_replaced(tmp_path, start_gateway):
+    gateway = start_gateway(launched("v1", v1=str(A)), env={"XDG_STATE_HOME": str(tmp_path)})
+    async with Traffic(gateway, ("sql", "base"), clients=8) as traffic:
+        await traffic.until("sql", "a")
+        gateway.rewrite(launched("v2", v1=str(A), v2=str(B)))
+        await traffic.until("sql", "b")
+        status, told = await asyncio.to_thread(
+            admin, gateway, "POST", "", {"name": "v2", "path": str(A)}
+        )
+        assert status == 200, told
+        assert [one["outcome"] for one in told["replicas"]] == ["present", "present"]
+        await traffic.until("sql", "a")
+    assert not traffic.failures
+    assert {heard for model, heard in traffic.heard if model == "base"} == {"base"}
+
+
 @pytest.mark.slow
 @pytest.mark.engine
 @pytest.mark.timeout(420)
