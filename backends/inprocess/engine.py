@@ -218,23 +218,25 @@ class Engine:
                 over = [uid for uid, row in self._rows.items() if row.job.over]
         self._leave(runtime, over)
         with self._changed:
-            late = self._waiting.expire(self._clock())
+            now = self._clock()
+            late = self._waiting.expire(now)
             for job in late:
                 job.over = True
-            arrived = self._admit()
-        self._deliver([(job, self._waited_too_long()) for job in late])
+            arrived = self._admit(now)
+        if late:
+            self._deliver([(job, self._waited_too_long()) for job in late])
         for row in arrived:
             self._insert(runtime, row)
         return True
 
-    def _admit(self) -> list[Row]:
+    def _admit(self, now: float) -> list[Row]:
         """Give places to those that wait, with `_changed` held, as long as the next one fits."""
         arrived: list[Row] = []
         while self._running < self._max_batch:
             head = self._waiting.head()
             if head is None or not self._admission.fits(head.spec.most_tokens):
                 break
-            arrived.append(self._waiting.pop(self._clock()))
+            arrived.append(self._waiting.pop(now))
             self._admission.reserve(head.spec.most_tokens)
             self._running += 1
         return arrived

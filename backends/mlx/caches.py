@@ -41,8 +41,11 @@ def nbytes(caches: LayerCaches) -> int:
 
 
 def compute(caches: LayerCaches) -> None:
-    """Have their arrays in memory: MLX is lazy, and would keep the whole batch they come from."""
-    mx.eval([cache.state for cache in caches])
+    """Begin to compute their arrays: MLX is lazy, and would keep the batch that they come from.
+
+    Nobody waits for it: the next step of the batch is on its way already.
+    """
+    mx.async_eval([cache.state for cache in caches])
 
 
 def measure(caches: LayerCaches, tokens: int) -> KvShape:
