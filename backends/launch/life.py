@@ -48,9 +48,11 @@ class Life:
     ) -> None:
         """`name` is the backend's; `options` has `launch`; `socket` is a name in `folder`."""
         self._launch = launch
+        self._loras = options.loras
         self._folder = folder
         self._socket = folder.path / socket
         self._model = options.model or name
+        self._loras = options.loras
         self._env = environment(options, os.environ)
         self.address = f"unix:{self._socket}"
         self.adapter = msgspec.structs.replace(options, replicas=(self.address,)).connect(name)
@@ -125,6 +127,14 @@ class Life:
             wait = min(wait * 1.5, _SLOWEST_LOOK)
         while not (await self.make_token(self._launch.start_timeout)).ready:
             await asyncio.sleep(_SLOWEST_LOOK)
+        await self._take_adapters()
+
+    async def _take_adapters(self) -> None:
+        """Have its adapters before it takes traffic; what fails is tried again, and told, later."""
+        with contextlib.suppress(BackendError):
+            has = await self.adapter.find_adapters(self.address, self._loras)
+            for one in self._loras - has:
+                await self.adapter.load_adapter(self.address, one)
 
     async def _make_token(self) -> Readiness:
         """A completion, or, of an engine that has none, an embedding.
