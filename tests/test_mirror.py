@@ -42,7 +42,6 @@ ELSEWHERE = {
     "gateway/config/scalars.py": "tests/gateway/config/test_build.py, by what it reads",
     "gateway/config/structs.py": "tests/gateway/config/test_json_schema.py, by what it tells",
     "gateway/conform/asking.py": "tests/contract, by every question that is asked there",
-    "gateway/conform/examine.py": "tests/gateway/cli/test_conform.py",
     "gateway/conform/finding.py": "structs without behaviour",
     "gateway/conform/promises.py": "tests/contract, over every engine",
     "gateway/control/engines.py": "tests/gateway/control/test_reload.py",

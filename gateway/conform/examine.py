@@ -9,8 +9,8 @@ from backends.capabilities import Capability
 from gateway.conform.asking import Target
 from gateway.conform.cancelling import DEPARTURES, leave
 from gateway.conform.finding import Finding, Outcome
-from gateway.conform.probes import try_capability
-from gateway.conform.promises import PROMISES, hold
+from gateway.conform.probes import makes_text, try_capability
+from gateway.conform.promises import EMBEDS, PROMISES, hold
 
 _LOOK_EVERY = 0.25
 
@@ -30,11 +30,10 @@ async def until_ready(target: Target, within: float) -> Finding:
 
 async def examine(target: Target) -> AsyncIterator[Finding]:
     """Each finding as it is made."""
+    answers = await makes_text(target)
     for capability in Capability:
-        yield await try_capability(target, capability)
-    if Capability.CHAT not in target.backend.capabilities:
-        return
-    for promise in PROMISES:
+        yield await try_capability(target, capability, answers=answers)
+    for promise in PROMISES if answers else (EMBEDS,):
         yield await hold(target, promise)
-    for departure in DEPARTURES:
+    for departure in DEPARTURES if answers else ():
         yield await leave(target, departure)

@@ -63,12 +63,26 @@ class Probe(msgspec.Struct, frozen=True):
     judge: Callable[[Any], None]
 
 
-async def try_capability(target: Target, capability: Capability) -> Finding:
-    """Ask for it, and compare what came with what the backend claims."""
+async def makes_text(target: Target) -> bool:
+    """Whether its model is one that answers; one that embeds or ranks refuses all the rest."""
+    for capability in (Capability.CHAT, Capability.COMPLETIONS):
+        probe = PROBES[capability]
+        if not (await ask(target, probe.endpoint, probe.fields)).refused:
+            return True
+    return False
+
+
+async def try_capability(
+    target: Target, capability: Capability, *, answers: bool = True
+) -> Finding:
+    """Ask for it, and compare what came with what the backend claims.
+
+    `answers`: its model makes text, as the claims have it.
+    """
     probe = PROBES[capability]
     answer = await ask(target, probe.endpoint, probe.fields)
     claimed = capability in target.backend.capabilities
-    certain = claimed and capability not in target.backend.conditional
+    certain = claimed and answers and capability not in target.backend.conditional
     outcome, detail = judge(probe, answer)
     if not claimed and outcome is not Outcome.KEPT:
         outcome = Outcome.ABSENT

@@ -184,6 +184,9 @@ def cosine(one: Sequence[float], other: Sequence[float]) -> float:
     return product / (math.hypot(*one) * math.hypot(*other))
 
 
+EMBEDS = "embeddings: a list"
+"""The one that a model keeps which makes no text."""
+
 PROMISES: Mapping[str, Promise] = {
     "stream: chat": _streams_what_it_says,
     "stream: completions": _streams_completions,
@@ -193,6 +196,6 @@ PROMISES: Mapping[str, Promise] = {
     "stop": _stops_at_a_string,
     "seed": _repeats_a_seed,
     "wrong type": _refuses_a_wrong_type,
-    "embeddings: a list": _embeds_each_text_by_itself,
+    EMBEDS: _embeds_each_text_by_itself,
 }
 """By the name in the report."""

@@ -11,7 +11,7 @@ from backends.capabilities import Capability
 from backends.options import LlamaServerOptions
 from gateway.conform.finding import Outcome
 from gateway.conform.probes import try_capability
-from gateway.conform.promises import cosine, hold, whole
+from gateway.conform.promises import EMBEDS, cosine, hold, whole
 from tests.contract.conftest import ENGINES, MLX, opened
 from tests.support.engines import LLAMA_CPP, LLAMA_SERVER, has_llama_cpp
 
@@ -33,7 +33,7 @@ async def test_vectors_are_close_across_engines(start_llama_server):
             target = await stack.enter_async_context(opened(name, options(lambda _: server.url)))
             found = await try_capability(target, Capability.EMBEDDINGS)
             assert found.outcome is Outcome.KEPT, found
-            found = await hold(target, "embeddings: a list")
+            found = await hold(target, EMBEDS)
             assert found.outcome is Outcome.KEPT, found
             said = await whole(target, Endpoint.EMBEDDINGS, {"input": TEXTS})
             vectors[name] = [one["embedding"] for one in said["data"]]
@@ -52,6 +52,6 @@ async def test_an_engine_that_mixes_texts_up_is_found_out(start_llama_server):
     server = start_llama_server("--embeddings", "--pooling", "mean", "--no-kv-unified")
     options = LlamaServerOptions(replicas=(server.url,))
     async with opened(LLAMA_SERVER, options) as target:
-        found = await hold(target, "embeddings: a list")
+        found = await hold(target, EMBEDS)
     assert found.outcome is Outcome.BROKEN
     assert "in a list" in found.detail

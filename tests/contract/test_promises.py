@@ -7,7 +7,7 @@ import pytest
 from backends.capabilities import Capability
 from gateway.conform.cancelling import DEPARTURES, leave
 from gateway.conform.finding import Outcome
-from gateway.conform.promises import PROMISES, hold
+from gateway.conform.promises import EMBEDS, PROMISES, hold
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 @pytest.mark.parametrize("promise", PROMISES)
 async def test_it_is_kept(target, promise):
     found = await hold(target, promise)
-    if promise == "embeddings: a list" and Capability.EMBEDDINGS in target.backend.conditional:
+    if promise == EMBEDS and Capability.EMBEDDINGS in target.backend.conditional:
         assert found.outcome is Outcome.UNCLEAR, found  # these servers are started without them
     else:
         assert found.outcome is Outcome.KEPT, found
