@@ -12,6 +12,7 @@ import msgspec
 
 from backends.options import BackendOptions, HttpOptions, LaunchableOptions
 from gateway import config
+from gateway.config.adapters import adapter_models
 from gateway.config.structs import Config, Model
 
 WRONG = 2
@@ -69,7 +70,8 @@ def _rows(name: str, model: Model, checked: Config) -> Iterator[list[str]]:
         engine = f"{_kind(options)} {_replicas(options)}"
         yield [first, arm, share, variant.backend, engine]
         first = ""
-    for noun, names in (("also", model.aliases), ("falls back to", model.fallback)):
+    tuned = [alias for alias, one in adapter_models(checked).items() if one.parent == name]
+    for noun, names in (("also", [*model.aliases, *tuned]), ("falls back to", model.fallback)):
         if names:
             yield [f"  {noun} {', '.join(names)}"]
 

@@ -58,16 +58,21 @@ def joined(model: str, adapter: str) -> str:
 
 def adapters_of(options: BackendOptions | None) -> Mapping[str, str]:
     """The adapters of a backend: name to path."""
-    return {} if options is None else {one.name: one.path for one in options.loras}
+    loras = () if options is None else sorted(options.loras, key=lambda one: one.name)
+    return {one.name: one.path for one in loras}
+
+
+def takes_adapters(options: BackendOptions) -> bool:
+    """Whether this kind of engine can have adapters at all."""
+    return "adapters" in options.__struct_fields__
 
 
 def _offered(model: Model, config: Config) -> list[str]:
     """The adapters that `model` can be asked for with."""
     names: dict[str, None] = {}
     for variant in model.arms().values():
-        options = config.backends.get(variant.backend)
-        if variant.adapter is None and isinstance(options, LaunchableOptions):
-            names.update(dict.fromkeys(options.adapters))
+        if variant.adapter is None:
+            names.update(dict.fromkeys(adapters_of(config.backends.get(variant.backend))))
     return list(names)
 
 
@@ -96,16 +101,15 @@ def resolve_adapters(config: Config, base: Path, env: Mapping[str, str], report:
     """
     backends = dict(config.backends)
     for name, options in config.backends.items():
-        if not isinstance(options, LaunchableOptions) or not options.adapters:
-            continue
         found = {}
-        for adapter, path in options.adapters.items():
+        for adapter, path in adapters_of(options).items():
             try:
                 found[adapter] = locate(options, path, base, env)
             except ValueError as error:
                 report.add(("backends", name, "adapters", adapter), str(error))
                 found[adapter] = path
-        backends[name] = msgspec.structs.replace(options, adapters=found)
+        if found:
+            backends[name] = msgspec.structs.replace(options, adapters=found)
     return msgspec.structs.replace(config, backends=backends)
 
 
@@ -114,7 +118,7 @@ def locate(options: BackendOptions, path: str, base: Path, env: Mapping[str, str
     if "\0" in path:
         raise ValueError("holds a NUL character")
     is_llama = isinstance(options, LlamaServerOptions)
-    launched = isinstance(options, LaunchableOptions) and options.launch is not None
+    here = not isinstance(options, LaunchableOptions) or options.launch is not None
     home = env.get("HOME")
     place = base / (home + path[1:] if home and path.startswith("~/") else path)
     try:
@@ -125,11 +129,11 @@ def locate(options: BackendOptions, path: str, base: Path, env: Mapping[str, str
         found = str(_gguf_in(place) if is_llama and is_dir else place.resolve())
         if not is_llama and is_file:
             raise ValueError(f"expected the directory of an adapter, found the file {place}")
-    elif launched or not path.startswith("/"):
+    elif here or not path.startswith("/"):
         raise ValueError(f"there is no {'file' if is_llama else 'directory'} {place}{_near(place)}")
     else:
         found = path
-    if is_llama and launched and ("," in found or ":" in found):
+    if is_llama and here and ("," in found or ":" in found):
         raise ValueError("llama-server takes no `,` or `:` in the path of an adapter")
     return found
 

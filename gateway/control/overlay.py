@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 import msgspec
 
-from backends.options import LaunchableOptions
+from gateway.config.adapters import adapters_of, takes_adapters
 from gateway.config.structs import Config
 
 
@@ -45,14 +45,14 @@ def apply(config: Config, overlay: Overlay) -> Config:
     backends = dict(config.backends)
     for backend, changes in overlay.adapters.items():
         options = backends.get(backend)
-        if not isinstance(options, LaunchableOptions):
+        if options is None or not takes_adapters(options):
             continue
         allowed = {
             adapter: path
             for adapter, path in changes.items()
             if path is not None or not users_of(config, backend, adapter)
         }
-        adapters = {**options.adapters, **allowed}
+        adapters = {**adapters_of(options), **allowed}
         kept = {adapter: path for adapter, path in adapters.items() if path is not None}
         backends[backend] = msgspec.structs.replace(options, adapters=kept)
     return msgspec.structs.replace(config, backends=backends)

@@ -12,9 +12,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from backends.base import Adapter
-from backends.options import LaunchableOptions
 from gateway.config import Config, ConfigErrors, load
-from gateway.config.adapters import clash, locate
+from gateway.config.adapters import clash, locate, takes_adapters
 from gateway.config.checks import is_open_to_others
 from gateway.control.adapters import Adapters, Result, refusal
 from gateway.control.engines import Engines, Plan, StartError
@@ -130,7 +129,7 @@ class Reloader:
                     f"the model {users[0]!r} needs the adapter {name!r}: change it in the file"
                 )
             return None
-        if not isinstance(options, LaunchableOptions):
+        if not takes_adapters(options):
             raise Conflict(f"the engine of the backend {backend!r} has no adapters")
         try:
             return locate(options, path, self._path.parent.resolve(), self._env)

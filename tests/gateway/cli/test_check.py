@@ -85,3 +85,15 @@ def test_a_gateway_without_keys_is_said_to_be_open(
     file.write_text(FILE.split("keys:", maxsplit=1)[0] + "server: {host: '::1', port: 1}\n")
     assert gateway() == 0
     assert "no keys; http://[::1]:1, open to all who reach it" in capsys.readouterr().out
+
+
+def test_a_model_is_shown_with_the_adapters_it_can_be_asked_for_with(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "routing.yaml"
+    path.write_text(
+        "backends: {gpu: {use: vllm, replicas: [http://h], adapters: {v1: /m/1, v2: /m/2}}}\n"
+        "models: {base: {backend: gpu, aliases: [b]}}\n"
+    )
+    assert gateway(str(path)) == 0
+    assert "  also b, base:v1, base:v2\n" in capsys.readouterr().out
