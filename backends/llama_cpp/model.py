@@ -13,6 +13,7 @@ import subprocess
 import sys
 import weakref
 from pathlib import Path
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from backends.base import BackendError
@@ -20,7 +21,7 @@ from backends.inprocess.failures import failed, said
 from backends.llama_cpp.gguf_header import GgufError, GgufHeader, parts, read_header
 from backends.llama_cpp.library import import_llama_cpp, lines_kept
 from backends.llama_cpp.memory import context_of, footprint_of
-from backends.memory import machine_memory, refusal
+from backends.memory import machine_memory, refusal, written
 
 if TYPE_CHECKING:
     from backends.inprocess.runtime import Runtime
@@ -86,15 +87,18 @@ def load(options: LlamaCppOptions) -> Runtime:
         reasoning_parser=options.reasoning_parser,
         pooling=options.pooling,
     )
+    logger.info("loading %s: %s", path, written(header.nbytes))
+    began = monotonic()
     try:
         model = _open(library, path, header, layers)
-        if not model.generates:
-            return EmbeddingRuntime(model, settings)
-        return LlamaCppRuntime(model, settings)
+        made = LlamaCppRuntime if model.generates else EmbeddingRuntime
+        runtime = made(model, settings)
     except BackendError:
         raise
     except Exception as error:  # from the binding, or the model's own template
         raise failed(f"the GGUF model {path} cannot be loaded: {said(error)}") from error
+    logger.info("loaded %s in %.1f s", path, monotonic() - began)
+    return runtime
 
 
 def locate(model: str) -> Path:
