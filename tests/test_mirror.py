@@ -41,7 +41,6 @@ ELSEWHERE = {
     "gateway/app.py": "tests/faults, which run all of it, and tests/e2e",
     "gateway/config/scalars.py": "tests/gateway/config/test_build.py, by what it reads",
     "gateway/config/structs.py": "tests/gateway/config/test_json_schema.py, by what it tells",
-    "gateway/conform/asking.py": "tests/contract, by every question that is asked there",
     "gateway/conform/finding.py": "structs without behaviour",
     "gateway/conform/promises.py": "tests/contract, over every engine",
     "gateway/control/engines.py": "tests/gateway/control/test_reload.py",

@@ -8,7 +8,17 @@ from typing import Any
 
 import msgspec
 
-from backends.base import Adapter, Backend, BackendError, Endpoint, Reply, Request, RequestRefused
+from backends.base import (
+    Adapter,
+    Backend,
+    BackendError,
+    Cause,
+    Endpoint,
+    Reply,
+    Request,
+    RequestRefused,
+    Stage,
+)
 from backends.engine_error import EngineError, parse_error
 from backends.malformed import MALFORMED
 from backends.sse import is_event_stream
@@ -18,6 +28,8 @@ Fields = Mapping[str, Any]
 ANSWER_TIMEOUT = 120.0
 """Seconds for one answer: a large model on a slow machine, and a short answer."""
 _LONGEST_ANSWER = 16 << 20
+_CLOSED = ((Stage.SENT, Cause.RESET), (Stage.SENT, Cause.PROTOCOL))
+"""How a connection looks that the other side has closed before it could answer."""
 
 
 class Target(msgspec.Struct, frozen=True, kw_only=True, eq=False):
@@ -95,9 +107,9 @@ async def ask(
     """Ask, and take all that comes, within `timeout` seconds. Raises nothing but cancellation."""
     try:
         async with asyncio.timeout(timeout):
-            asked = request(target, endpoint, fields, stream=stream)
-            reply = await target.backend.send(target.address, asked)
-            return await _take(reply)
+            return await _take(
+                await _send(target, request(target, endpoint, fields, stream=stream))
+            )
     except TimeoutError:
         return Answer(status=0, failure=f"no whole answer within {timeout:g} s")
     except RequestRefused as error:
@@ -105,6 +117,16 @@ async def ask(
         return Answer(status=error.status, body=msgspec.json.encode({"error": said}))
     except BackendError as error:
         return Answer(status=0, failure=f"{error.stage}: {error.message}")
+
+
+async def _send(target: Target, asked: Request) -> Reply:
+    """Ask, and once more where an idle connection was closed just then: as any client does."""
+    try:
+        return await target.backend.send(target.address, asked)
+    except BackendError as error:
+        if (error.stage, error.cause) not in _CLOSED:
+            raise
+    return await target.backend.send(target.address, asked)
 
 
 async def _take(reply: Reply) -> Answer:
