@@ -6,6 +6,7 @@ Replicas are told apart by a number, so that a restart on another socket is no o
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine
@@ -95,8 +96,9 @@ class LaunchedBackend(Backend):
 
     def readying(self, address: str) -> Awaitable[None] | None:
         """See `Backend.readying`."""
-        supervisor = self._supervisors[address]
-        return None if supervisor.phase is Phase.READY else supervisor.until_ready()
+        if self._supervisors[address].phase is Phase.READY:
+            return None
+        return self._until_ready(address)
 
     async def probe(self, address: str) -> Readiness:
         """Its phase, and, of one that serves, what the engine itself says."""
@@ -122,9 +124,11 @@ class LaunchedBackend(Backend):
         return self._supervisors[address].supervised
 
     def has_adapter(self, address: str, adapter: Adapter) -> bool:
-        """See `Backend.has_adapter`. Each life begins with those it was started with."""
+        """See `Backend.has_adapter`. One that does not run will have what it is started with."""
         life = self._supervisors[address].life
-        return life is not None and life.adapter.has_adapter(life.address, adapter)
+        if life is None:
+            return adapter in self._options.loras
+        return life.adapter.has_adapter(life.address, adapter)
 
     def model_of(self, address: str, adapter: Adapter) -> str | None:
         """See `Backend.model_of`."""
@@ -145,6 +149,21 @@ class LaunchedBackend(Backend):
         """See `Backend.unload_adapter`."""
         life = self._alive(address)
         await life.adapter.unload_adapter(life.address, adapter)
+
+    async def _until_ready(self, address: str) -> None:
+        """Until a request can be sent, also one for an adapter.
+
+        Whoever owns the adapters tries again what fails here, and sees to engines that nobody
+        waits for.
+        """
+        await self._supervisors[address].until_ready()
+        wanted = self._options.loras
+        if all(self.has_adapter(address, one) for one in wanted):
+            return
+        with contextlib.suppress(BackendError):
+            has = await self.find_adapters(address, wanted)
+            for one in wanted - has:
+                await self.load_adapter(address, one)
 
     def _alive(self, address: str) -> Life:
         supervisor = self._supervisors[address]

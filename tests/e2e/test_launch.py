@@ -18,6 +18,7 @@ import pytest
 from tests.support import engines
 from tests.support.children import wait_until
 from tests.support.gateway import GatewayProcess
+from tests.support.voices import QUESTIONS, A, voice_of
 
 pytestmark = [pytest.mark.engine, pytest.mark.slow]
 
@@ -329,6 +330,20 @@ def test_idle_unload_and_the_next_request_starts_it_again(start):
     assert gateway.ready()[0] == 200
     assert text_of(ask(gateway)) == ANSWER
     assert status(gateway, "local@0") == "ready"
+
+
+def test_the_request_that_wakes_an_engine_may_be_for_an_adapter(start):
+    launch = launched("preload: false")
+    gateway = start(
+        f"backends: {{local: {{use: llama_server, adapters: {{v1: {A}}}, launch: {launch}}}}}\n"
+        "models: {sql: {variants: {stable: {backend: local, adapter: v1}}}}\n"
+    )
+    assert status(gateway, "local@0") == "asleep"
+    with gateway.openai() as client:
+        answer = client.chat.completions.create(
+            model="sql", messages=[{"role": "user", "content": QUESTIONS[0]}], temperature=0
+        )
+    assert voice_of(text_of(answer)) == "a"
 
 
 def test_a_reload_that_changes_the_arguments_lets_the_old_engine_finish(start, stream_of):
