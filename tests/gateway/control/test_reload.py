@@ -2,9 +2,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+from pathlib import Path
 
 import pytest
 
+from backends.base import Options
+from gateway.control.engines import Engines, Opened, Plan
 from tests.support.inprocess import ask, post, routing, serving
 from tests.support.upstream import CHAT, STORY, Pause, Silence, scripted, stream
 
@@ -159,4 +162,46 @@ async def test_a_bug_in_a_reload_does_not_end_the_gateway(tmp_path, monkeypatch,
         gateway.gateway._reloader.request()
         while "nobody thought of this one" not in caplog.text:
             await asyncio.sleep(0.01)
+        assert (await gateway.chat()).status_code == 200
+
+
+class Loading:
+    """A backend whose start takes a few turns of the loop; tells how many start at a time."""
+
+    def __init__(self, starting, *, loads_here):
+        self.loads_here = loads_here
+        self._starting = starting
+        self.most = 0
+
+    async def start(self):
+        self._starting.append(self)
+        for _ in range(5):
+            self.most = max(self.most, sum(one.loads_here for one in self._starting))
+            await asyncio.sleep(0)
+        self._starting.remove(self)
+
+    async def stop(self):
+        pass
+
+
+async def test_models_are_loaded_into_this_process_one_by_one_beside_other_starts():
+    starting = []
+    backends = [Loading(starting, loads_here=here) for here in (True, False, True, True)]
+    fresh = tuple(Opened(str(at), Options(), one) for at, one in enumerate(backends))
+    plan = Plan(config=None, opened={}, fresh=fresh, retired=())
+    await Engines().start(plan)
+    assert [one.most for one in backends] == [1, 1, 1, 1]
+
+
+async def test_models_that_do_not_fit_together_are_refused_and_what_was_in_force_stays(
+    tmp_path, caplog
+):
+    model = str(Path(__file__).parents[3] / "models" / "tiny-tale")
+    async with scripted(CHAT) as engine, serving(tmp_path, routing(engine)) as gateway:
+        document = routing(engine)
+        document["backends"]["one"] = {"use": "mlx", "model": model, "kv_cache": "900GiB"}
+        document["models"]["one"] = {"backend": "one"}
+        write(gateway, document)
+        assert not await reload(gateway)
+        assert "900.0 GiB KV cache" in caplog.text
         assert (await gateway.chat()).status_code == 200

@@ -71,6 +71,15 @@ def test_what_adapters_raise(stage, cause, status):
     assert "e@r" in failure.error.message
 
 
+@pytest.mark.parametrize(("told", "said"), [(None, 1.0), (7.0, 7.0)])
+def test_an_engine_in_this_process_says_when_there_may_be_room(
+    told: float | None, said: float
+) -> None:
+    failure = judge_exception(RequestRefused(429, "full", retry_after=told), "e@r")
+    assert failure.error.retry_after == said
+    assert not failure.blame
+
+
 @pytest.mark.parametrize(
     ("status", "retry", "fall_back"), [(400, False, False), (429, True, True), (501, False, True)]
 )
