@@ -164,11 +164,15 @@ class TestAnswers:
         body = {"messages": user("What is the weather in Paris?"), "tools": TOOLS, "temperature": 0}
         if stream:
             events = await client.events(**body)
-            calls = [
+            first, *more = [
                 call
                 for event in events
                 for call in event["choices"][0]["delta"].get("tool_calls", ())
             ]
+            assert {call["index"] for call in (first, *more)} == {0}
+            for call in more:
+                first["function"]["arguments"] += call["function"]["arguments"]
+            calls = [first]
             reason = events[-1]["choices"][0]["finish_reason"]
             assert content(events) == ""
         else:
