@@ -24,7 +24,6 @@ ELSEWHERE = {
     "backends/llama_cpp/batch.py": "tests/backends/llama_cpp/test_runtime.py, by every step",
     "backends/llama_cpp/embedding_runtime.py": "tests/backends/llama_cpp/test_embedding.py",
     "backends/llama_cpp/matrix.py": "tests/backends/llama_cpp/test_runtime.py, by every step",
-    "backends/mlx/runtime.py": "tests/backends/inprocess/test_engine.py, which starts it",
     "backends/launch/backend.py": "tests/e2e/test_launch.py, on real engines",
     "backends/launch/life.py": "tests/e2e/test_launch.py, on real engines",
     "backends/launch/residency.py": "an interface: tests/gateway/control/test_residency.py",

@@ -15,12 +15,12 @@ from mlx_lm.generate import BatchGenerator, GenerationBatch, PromptProcessingBat
 
 from backends.inprocess.params import Sampling
 from backends.mlx.logprobs import RowLogprobs
-from backends.mlx.sampling import BatchSampler, Row
+from backends.mlx.sampling import BatchSampler, Row, begin, whole_numbers
 
-_GREEDY = Row(Sampling(temperature=0.0))
+_GREEDY: Any = Row(Sampling(temperature=0.0))
 
 
-class SampledBatch(BatchGenerator):  # type: ignore[misc] — mlx-lm has no types
+class SampledBatch(BatchGenerator):
     """A `BatchGenerator` whose `samplers` are `Row`s; greedy where none is given.
 
     A response's `logprobs` is a `RowLogprobs` where the row wants them, else None.
@@ -32,36 +32,37 @@ class SampledBatch(BatchGenerator):  # type: ignore[misc] — mlx-lm has no type
         self._generation_batch = _Generation.empty(model, _GREEDY)
 
 
-class _Generation(GenerationBatch):  # type: ignore[misc]
+class _Generation(GenerationBatch):
     """The rows that generate."""
 
     _sampler: BatchSampler | None = None
     """For the rows that there are now; made at the next step."""
 
     def extend(self, batch: GenerationBatch) -> None:
-        super().extend(batch)
+        super().extend(batch)  # type: ignore[no-untyped-call]
         self._sampler = None
 
     def filter(self, keep: list[int]) -> None:
         super().filter(keep)
         self._sampler = None
 
-    def _step(self) -> tuple[list[int], list[RowLogprobs | None]]:
+    def _step(self) -> Any:  # mlx-lm says that log-probabilities are arrays
         """Begin to compute the next tokens, and give those that were begun the last time."""
-        inputs, logprobs = self._next_tokens, self._next_logprobs
-        self._current_tokens, self._current_logprobs = inputs, logprobs
+        state: Any = self  # whose attributes mlx-lm has typed by their first values
+        inputs, logprobs = state._next_tokens, state._next_logprobs
+        state._current_tokens, state._current_logprobs = inputs, logprobs
         logits = self.model(inputs[:, None], cache=self.prompt_cache)[:, -1, :]
         if self._sampler is None:
-            self._sampler = BatchSampler(self.samplers, self.tokens, logits.shape[-1])
-        self._next_tokens, self._next_logprobs = self._sampler(logits, inputs)
-        mx.async_eval(self._next_tokens, *_arrays(self._next_logprobs))
-        tokens = inputs.tolist()
+            self._sampler = BatchSampler(state.samplers, self.tokens, logits.shape[-1])
+        state._next_tokens, state._next_logprobs = self._sampler(logits, inputs)
+        begin(state._next_tokens, *_arrays(state._next_logprobs))
+        tokens = whole_numbers(inputs)
         for read, token in zip(self.tokens, tokens, strict=True):
             read.append(token)
         return tokens, logprobs
 
 
-class _Prompts(PromptProcessingBatch):  # type: ignore[misc]
+class _Prompts(PromptProcessingBatch):
     """The rows whose prompts are being read."""
 
     def generate(self, tokens: list[list[int]]) -> _Generation:

@@ -6,6 +6,7 @@ They are computed with the step, and become Python numbers once, when the first 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import mlx.core as mx
 
@@ -18,20 +19,18 @@ class StepLogprobs:
     def __init__(self, tokens: mx.array, chosen: mx.array, ids: mx.array, values: mx.array) -> None:
         """`tokens` and `chosen` are [rows, 1]; `ids` and `values` [rows, most], likeliest first."""
         self.arrays = (tokens, chosen, ids, values)
-        self._read: list[tuple[int, float, list[int], list[float]]] | None = None
+        self._read: list[tuple[int, float, list[tuple[int, float]]]] | None = None
 
     def row(self, at: int, top: int) -> TokenLogprobs:
         """Of one row, with its `top` likeliest tokens."""
         if self._read is None:
-            tokens, chosen, ids, values = (array.tolist() for array in self.arrays)
+            columns: list[Any] = [array.tolist() for array in self.arrays]
             self._read = [
-                (token, logprob, top_ids, top_values)
-                for (token,), (logprob,), top_ids, top_values in zip(
-                    tokens, chosen, ids, values, strict=True
-                )
+                (token, logprob, list(zip(ids, values, strict=True)))
+                for (token,), (logprob,), ids, values in zip(*columns, strict=True)
             ]
-        token, logprob, ids, values = self._read[at]
-        return TokenLogprobs(token, logprob, tuple(zip(ids[:top], values[:top], strict=True)))
+        token, logprob, likeliest = self._read[at]
+        return TokenLogprobs(token, logprob, tuple(likeliest[:top]))
 
 
 class RowLogprobs:

@@ -18,6 +18,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from operator import index
+from typing import Any
 
 import mlx.core as mx
 import numpy as np
@@ -25,7 +26,7 @@ import numpy as np
 from backends.inprocess.grammar import Matcher
 from backends.inprocess.params import Sampling
 from backends.mlx.grammar import GrammarMask
-from backends.mlx.logprobs import TopLogprobs
+from backends.mlx.logprobs import RowLogprobs, TopLogprobs
 
 _NARROW = 128
 """Cuts to so few tokens are found without sorting the vocabulary, which on a CPU takes 12 ms."""
@@ -94,7 +95,9 @@ class BatchSampler:
         wanted = {at: n for at, row in enumerate(rows) if (n := row.top_logprobs) is not None}
         self._logprobs = TopLogprobs(wanted, len(rows)) if wanted else None
 
-    def __call__(self, logits: mx.array, inputs: mx.array) -> tuple[mx.array, list[object]]:
+    def __call__(
+        self, logits: mx.array, inputs: mx.array
+    ) -> tuple[mx.array, list[RowLogprobs | None]]:
         """The next tokens, [rows], and for each row what tells its log-probabilities, or None.
 
         `logits` is [rows, vocabulary]; `inputs`, [rows], are the tokens that they follow.
@@ -105,13 +108,22 @@ class BatchSampler:
         if self._bias is not None:
             logits = logits + self._bias
         if self._mask is not None:
-            mx.async_eval(logits)  # the model computes while the grammars are asked
-            allowed = self._mask(inputs.tolist())
-            logits = mx.where(allowed, logits, -math.inf)
+            begin(logits)  # the model computes while the grammars are asked
+            logits = mx.where(self._mask(whole_numbers(inputs)), logits, -math.inf)
         tokens = self._drawer(logits)
         if self._logprobs is None:
             return tokens, [None] * tokens.shape[0]
         return tokens, self._logprobs(raw, tokens)
+
+
+def whole_numbers(array: mx.array) -> list[int]:
+    """A list of integers, [rows]; waits until they are computed."""
+    numbers: Any = array.tolist()
+    return list(numbers)
+
+
+begin: Callable[..., None] = mx.async_eval
+"""Begins to compute arrays, and does not wait. MLX has no types for it."""
 
 
 class _Drawer:
@@ -194,7 +206,7 @@ class _TopCut:
     ) -> None:
         self._width = width
         self._all = len(at) == rows
-        self._at = mx.array(at)
+        self._at = mx.array(list(at))
         back = np.full(rows, len(at), dtype=np.int32)
         back[list(at)] = np.arange(len(at))
         self._back = mx.array(back)
@@ -279,4 +291,4 @@ def _bias(rows: Sequence[Row], vocabulary: int) -> mx.array | None:
 
 
 def _column(values: Sequence[float]) -> mx.array:
-    return mx.array(values, dtype=mx.float32)[:, None]
+    return mx.array(list(values), dtype=mx.float32)[:, None]

@@ -1,4 +1,4 @@
-"""What constrained answers promise, asked of the model that ships."""
+"""What the runtime promises of answers that are held to something, on the model that ships."""
 
 import asyncio
 import json
