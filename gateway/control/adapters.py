@@ -132,8 +132,8 @@ class Adapters:
         looks = [
             self._prepare(opened, address)
             for opened in plan.opened.values()
+            if opened.options.loras
             for address in opened.backend.addresses
-            if not all(opened.backend.has_adapter(address, one) for one in opened.options.loras)
         ]
         return [result for results in await asyncio.gather(*looks) for result in results]
 
@@ -143,8 +143,10 @@ class Adapters:
 
     async def _prepare(self, opened: Opened, address: str) -> list[Result]:
         replica = Replica(opened.name, opened.backend, address)
-        said = await opened.backend.probe(address)
         wanted = opened.options.loras
+        if all(opened.backend.has_adapter(address, one) for one in wanted):
+            return [Result(replica.id, one, Outcome.PRESENT) for one in _in_order(wanted)]
+        said = await opened.backend.probe(address)
         if not said.ready:
             waiting = Outcome.WAITING
             return [Result(replica.id, one, waiting, said.reason) for one in _in_order(wanted)]
