@@ -1,4 +1,4 @@
-"""How many tokens of the KV cache the running sequences may come to. Pure.
+"""How many sequences may run, and how many tokens of KV cache they may come to. Pure.
 
 A sequence reserves what it can come to at most: prompt and `max_tokens`. Less would let more run
 at once, but then a batch that grows past the plan would have to stop somebody in the middle of
@@ -12,12 +12,21 @@ from backends.inprocess.runtime import KvPlan
 
 
 class Admission:
-    """Counts what is reserved. Without a plan everything fits."""
+    """Counts who runs, at most `max_batch`, and what is reserved for them.
 
-    def __init__(self, plan: KvPlan | None = None) -> None:
+    Without a plan any number of tokens fits.
+    """
+
+    def __init__(self, max_batch: int, plan: KvPlan | None = None) -> None:
+        self._max_batch = max_batch
         self._plan = plan
         self._reserved: list[int] = []
         """Tokens of each running sequence."""
+
+    @property
+    def running(self) -> int:
+        """Sequences that have a place."""
+        return len(self._reserved)
 
     @property
     def planned(self) -> int:
@@ -31,6 +40,8 @@ class Admission:
 
     def fits(self, tokens: int) -> bool:
         """Whether a sequence of `tokens` may run beside the others; alone it always may."""
+        if len(self._reserved) >= self._max_batch:
+            return False
         if self._plan is None or not self._reserved:
             return True
         return self._needed([*self._reserved, tokens]) <= self._plan.tokens

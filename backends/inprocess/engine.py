@@ -66,10 +66,9 @@ class Engine:
         self._changed = threading.Condition()
         # Guarded by `_changed`:
         self._waiting = WaitQueue(queue_timeout)
-        self._admission = Admission()
+        self._admission = Admission(max_batch)
         self._cache = CacheCounts()
         self._works: deque[Work[Any]] = deque()
-        self._running = 0
         self._stopping = False
         self._sweep = False
         """Some job in the batch is over: its rows must leave."""
@@ -89,7 +88,7 @@ class Engine:
         with self._changed:
             queue, cache = self._waiting, self._cache
             return Load(
-                running=self._running,
+                running=self._admission.running,
                 waiting=len(queue),
                 longest_wait=queue.longest_wait(self._clock()),
                 waits=queue.waits,
@@ -163,7 +162,7 @@ class Engine:
         """Refuse what would be too much, with `_changed` held."""
         if self._down:
             raise BackendError(Stage.CONNECT, Cause.ENGINE, f"{self._library}: {self._down}")
-        here = self._running + len(self._waiting) + len(self._works)
+        here = self._admission.running + len(self._waiting) + len(self._works)
         if here + count > self.capacity:
             raise RequestRefused(
                 429,
@@ -191,7 +190,7 @@ class Engine:
             self._call(_settle, loaded, self._not_started(error))
             return
         with self._changed:
-            self._admission = Admission(runtime.kv)
+            self._admission = Admission(self._max_batch, runtime.kv)
             self._down = ""
         self._call(_settle, loaded, runtime)
         del loaded  # which holds the runtime
@@ -232,20 +231,17 @@ class Engine:
     def _admit(self, now: float) -> list[Row]:
         """Give places to those that wait, with `_changed` held, as long as the next one fits."""
         arrived: list[Row] = []
-        while self._running < self._max_batch:
-            head = self._waiting.head()
-            if head is None or not self._admission.fits(head.spec.most_tokens):
+        while (head := self._waiting.head()) is not None:
+            if not self._admission.fits(head.spec.most_tokens):
                 break
-            arrived.append(self._waiting.pop(now))
             self._admission.reserve(head.spec.most_tokens)
-            self._running += 1
+            arrived.append(self._waiting.pop(now))
         return arrived
 
     def _free(self, rows: Iterable[Row]) -> None:
         """Give the places of `rows` back, with `_changed` held."""
         for row in rows:
             self._admission.release(row.spec.most_tokens)
-            self._running -= 1
 
     def _waited_too_long(self) -> RequestRefused:
         return RequestRefused(
@@ -386,7 +382,6 @@ class Engine:
             self._waiting.clear()
             works = list(self._works)
             self._works.clear()
-            self._running = 0
             self._admission.clear()
         self._rows.clear()
         error = BackendError(Stage.SENT, Cause.ENGINE, f"{self._library}: {reason}")
