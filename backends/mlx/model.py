@@ -167,9 +167,12 @@ def import_mlx() -> None:
     """Import MLX and mlx-lm, without what they do to the process; raises `BackendError`."""
     try:
         with _open_files_limit_kept():
+            import llguidance  # noqa: F401, PLC0415
             import mlx_lm  # noqa: F401, PLC0415
     except ImportError as error:
-        packages = "mlx-lm" if sys.platform == "darwin" else "mlx-lm 'mlx[cpu]'"
+        packages = "mlx-lm llguidance"
+        if sys.platform != "darwin":
+            packages += " 'mlx[cpu]'"
         raise failed(
             f"MLX is not installed ({error}); install it with: pip install {packages} "
             "(which is what the gateway's extra `mlx` does)"

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import openai
+import pydantic
 import pytest
 
 from tests.e2e.conftest import MLX
@@ -195,31 +196,64 @@ STRUCTURED = {"type": "json_schema", "json_schema": {"name": "person", "schema":
 ASK_JSON = [{"role": "user", "content": "Give me a JSON object with name and age for Tom, 7."}]
 
 
-async def test_structured_output(sdk, http_engine):
+async def test_structured_output(sdk, engine):
     answer = await sdk(
         lambda c: c.chat.completions.create(
-            model=http_engine, messages=ASK_JSON, temperature=0, response_format=STRUCTURED
+            model=engine, messages=ASK_JSON, temperature=0, response_format=STRUCTURED
         )
     )
     assert answer.choices[0].message.content.replace(" ", "") == '{"name":"Tom","age":7}'
 
 
-@pytest.mark.parametrize("wanted", [STRUCTURED, {"type": "json_object"}])
-async def test_structured_output_is_refused_where_it_cannot_be_had(sdk, wanted):
+class Person(pydantic.BaseModel):
+    """What the SDK makes a strict schema of, and reads the answer with."""
+
+    name: str
+    age: Annotated[int, pydantic.Field(ge=0, le=120)]
+    mood: Literal["happy", "sad"] | None
+
+
+async def test_an_answer_is_parsed_into_the_clients_own_type(sdk):
+    answer = await sdk(
+        lambda c: c.chat.completions.parse(
+            model=MLX, messages=CAPITAL, temperature=0, max_tokens=200, response_format=Person
+        )
+    )
+    assert isinstance(answer.choices[0].message.parsed, Person)
+
+
+async def test_a_forced_call_is_parsed_into_the_clients_own_type(sdk):
+    tool = openai.pydantic_function_tool(Person, name="introduce")
+    answer = await sdk(
+        lambda c: c.chat.completions.parse(
+            model=MLX,
+            messages=CAPITAL,
+            temperature=0,
+            tools=[tool],
+            tool_choice="required",
+            parallel_tool_calls=False,
+            max_tokens=200,
+        )
+    )
+    (call,) = answer.choices[0].message.tool_calls
+    assert isinstance(call.function.parsed_arguments, Person)
+
+
+async def test_a_schema_that_cannot_be_compiled_names_the_field(sdk):
+    broken = {"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "nope"}}}
     with pytest.raises(openai.BadRequestError) as refused:
         await sdk(
             lambda c: c.chat.completions.create(
-                model=MLX, messages=ASK_JSON, response_format=wanted
+                model=MLX, messages=ASK_JSON, response_format=broken
             )
         )
-    assert refused.value.param == "response_format"
-    assert "constrained decoding" in refused.value.message
+    assert refused.value.param == "response_format.json_schema.schema"
 
 
-async def test_logprobs(sdk, http_engine):
+async def test_logprobs(sdk, engine):
     answer = await sdk(
         lambda c: c.chat.completions.create(
-            model=http_engine, messages=CAPITAL, temperature=0, logprobs=True, top_logprobs=2
+            model=engine, messages=CAPITAL, temperature=0, logprobs=True, top_logprobs=2
         )
     )
     told = answer.choices[0].logprobs.content
@@ -227,10 +261,20 @@ async def test_logprobs(sdk, http_engine):
     assert all(token.logprob <= 0 and len(token.top_logprobs) == 2 for token in told)
 
 
-async def test_logprobs_are_refused_where_they_cannot_be_had(sdk):
-    with pytest.raises(openai.BadRequestError) as refused:
-        await sdk(lambda c: c.chat.completions.create(model=MLX, messages=CAPITAL, logprobs=True))
-    assert refused.value.param == "logprobs"
+async def test_the_bytes_of_logprobs_are_those_of_the_answer(sdk):
+    chunks = await sdk.stream(
+        lambda c: c.chat.completions.create(
+            model=MLX, messages=COUNT, temperature=0, logprobs=True, stream=True
+        )
+    )
+    told = [
+        entry
+        for chunk in chunks
+        for choice in chunk.choices
+        if choice.logprobs is not None
+        for entry in choice.logprobs.content
+    ]
+    assert b"".join(bytes(entry.bytes) for entry in told).decode() == text_of(chunks)
 
 
 async def test_fields_that_the_gateway_does_not_know_reach_the_engine(sdk, engine):
