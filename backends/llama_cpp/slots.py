@@ -46,9 +46,10 @@ class Slots:
         prompts begin with are no reason to give up a long conversation. Raises `IndexError` when
         none is free.
         """
+        tokens = list(prompt)
         best, shared = self._free[0], 0
         for slot in self._free:
-            common = _common(slot.tokens, prompt) if slot.salt == salt else 0
+            common = _common(slot.tokens, tokens) if slot.salt == salt else 0
             if common > shared and 2 * common >= len(slot.tokens):
                 best, shared = slot, common
         self._free.remove(best)
@@ -60,9 +61,13 @@ class Slots:
         self._free.append(slot)
 
 
-def _common(ours: Sequence[int], theirs: Sequence[int]) -> int:
-    """How many tokens both begin with."""
-    for at, (our, their) in enumerate(zip(ours, theirs, strict=False)):
-        if our != their:
-            return at
-    return min(len(ours), len(theirs))
+def _common(ours: list[int], theirs: list[int]) -> int:
+    """How many tokens both begin with: by halves, so that lists compare themselves, in C."""
+    low, high = 0, min(len(ours), len(theirs))
+    while low < high:
+        middle = (low + high + 1) // 2
+        if ours[low:middle] == theirs[low:middle]:
+            low = middle
+        else:
+            high = middle - 1
+    return low

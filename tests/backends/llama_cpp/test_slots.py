@@ -60,3 +60,12 @@ def test_there_are_no_more_than_there_are():
     slots.take([1], None)
     with pytest.raises(IndexError):
         slots.take([1], None)
+
+
+@pytest.mark.parametrize("shared", [0, 1, 2, 3, 7, 8, 99, 100])
+def test_the_shared_beginning_is_exact(shared):
+    ours = list(range(100))
+    theirs = [*range(shared), *[-1] * 50]
+    slots = Slots(1)
+    fill(slots, ours)
+    assert fill(slots, theirs)[1] == (shared if 2 * shared >= 100 else 0)
