@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from backends.base import BackendError, Footprint
 from backends.inprocess.failures import failed, said
 from backends.memory import machine_memory, refusal, written
+from backends.mlx.adapter_files import BadAdapter
 from backends.mlx.memory import Wishes, plan
 
 try:
@@ -54,21 +55,26 @@ def load(
     context: int | None = None,
     kv_cache: int | None = None,
     prompt_cache: int | None = None,
+    adapters: tuple[str, ...] = (),
     tool_parser: str = "auto",
     reasoning_parser: str = "auto",
     pooling: str = "auto",
 ) -> Runtime:
     """The model called `model`, ready to generate; blocks for as long as that takes.
 
-    Call it in the thread that shall generate: MLX's streams belong to threads. Raises
-    `BackendError`.
+    Call it in the thread that shall generate: MLX's streams belong to threads. `adapters` are not
+    loaded yet, but there is room for them. Raises `BackendError`.
     """
     import_mlx()
     from backends.mlx.runtime import MlxRuntime  # noqa: PLC0415 — imports MLX
 
     directory = locate(model)
     wishes = Wishes(
-        max_batch=max_batch, context=context, kv_cache=kv_cache, prompt_cache=prompt_cache
+        max_batch=max_batch,
+        context=context,
+        kv_cache=kv_cache,
+        prompt_cache=prompt_cache,
+        adapters=adapters,
     )
     try:
         planned = plan(directory, wishes, memory=memory_limit(), step=prefill_step())
@@ -79,12 +85,15 @@ def load(
             directory,
             plan=planned,
             wishes=wishes,
+            memory=memory_limit(),
             tool_parser=tool_parser,
             reasoning_parser=reasoning_parser,
             pooling=pooling,
         )
     except BackendError:
         raise
+    except BadAdapter as error:
+        raise failed(f"an adapter cannot be used: {error}") from error
     except Exception as error:  # from MLX, mlx-lm, tokenizers or the model's own files
         raise failed(
             f"the MLX model in {directory} cannot be loaded: {_in_short(error)}"
@@ -100,6 +109,7 @@ def footprint(
     context: int | None = None,
     kv_cache: int | None = None,
     prompt_cache: int | None = None,
+    adapters: tuple[str, ...] = (),
 ) -> Footprint | None:
     """What `model` will take of the memory, from its files; None where they are not here.
 
@@ -109,7 +119,11 @@ def footprint(
     if directory is None:
         return None
     wishes = Wishes(
-        max_batch=max_batch, context=context, kv_cache=kv_cache, prompt_cache=prompt_cache
+        max_batch=max_batch,
+        context=context,
+        kv_cache=kv_cache,
+        prompt_cache=prompt_cache,
+        adapters=adapters,
     )
     step = _GPU_STEP if sys.platform == "darwin" else _CPU_STEP
     return plan(directory, wishes, memory=memory_limit(), step=step).footprint
@@ -215,7 +229,8 @@ def _checked(path: Path) -> Path:
     if path.suffix == ".gguf" or (path.is_dir() and _only_gguf(path)):
         raise failed(
             f"{path} holds a GGUF model, and MLX reads safetensors; serve it with "
-            "`use: llama_server`, or name a directory with config.json and model*.safetensors"
+            "`use: llama_cpp` or `use: llama_server`, or name a directory with config.json and "
+            "model*.safetensors"
         )
     if not path.is_dir():
         raise failed(f"{path} is a file; name the directory that holds config.json")
