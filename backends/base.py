@@ -201,6 +201,8 @@ class Footprint(msgspec.Struct, frozen=True, kw_only=True):
     """For `concurrency` sequences of `context` tokens each."""
     overhead: int
     """A margin: activations, buffers, the engine itself."""
+    adapters: int = 0
+    """LoRA adapters that are loaded with it."""
     prompt_cache: int = 0
     """What is kept of prompts and answers that are over, at most."""
     estimated: bool = False
@@ -216,7 +218,8 @@ class Footprint(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def total(self) -> int:
         """All of it."""
-        return self.weights + self.kv_cache + self.prompt_cache + self.overhead
+        caches = self.kv_cache + self.prompt_cache
+        return self.weights + self.adapters + caches + self.overhead
 
 
 class Supervised(msgspec.Struct, frozen=True):

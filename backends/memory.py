@@ -71,6 +71,7 @@ def _told(one: Footprint) -> str:
     about = "about " if one.estimated else ""
     parts = [
         f"{written(one.weights)} weights",
+        *((f"{written(one.adapters)} adapters",) if one.adapters else ()),
         f"{written(one.kv_cache)} KV cache "
         f"({one.concurrency} sequences of {one.context} tokens, {about}"
         f"{written(one.bytes_per_token)} a token)",

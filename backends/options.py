@@ -75,6 +75,10 @@ AdapterName = Annotated[
 AdapterPath = Annotated[str, Meta(min_length=1, max_length=4096)]
 
 
+def _loras(adapters: dict[str, str]) -> frozenset[Adapter]:
+    return frozenset(Adapter(name, path) for name, path in adapters.items())
+
+
 class HttpOptions(Options, frozen=True, kw_only=True):
     """What every engine over HTTP needs."""
 
@@ -120,7 +124,7 @@ class LaunchableOptions(HttpOptions, frozen=True, kw_only=True):
     @property
     def loras(self) -> frozenset[Adapter]:
         """See `Options.loras`."""
-        return frozenset(Adapter(name, path) for name, path in self.adapters.items())
+        return _loras(self.adapters)
 
     def engine(self) -> Options:
         """See `Options.engine`. One that is started here is started for adapters, or without."""
@@ -229,6 +233,9 @@ class MlxOptions(InProcessOptions, frozen=True, kw_only=True, tag="mlx"):
     """How the model writes tool calls: `auto` finds out, `none` leaves them as text, or a name."""
     reasoning_parser: Annotated[str, Meta(min_length=1)] = "auto"
     """What the model puts around its thinking: `auto`, `none`, or a name such as `deepseek_r1`."""
+    adapters: dict[AdapterName, AdapterPath] = {}  # noqa: RUF012 — a struct makes its own of it
+    """LoRA adapters, in mlx-lm's format or PEFT's: what they are called here, and their
+    directories (relative to the file that names them)."""
     pooling: Pooling = "auto"
     """What of a text becomes its embedding: the `mean` of its tokens, the `last` or the first
     (`cls`). `auto` is what the model's `1_Pooling` says, else the mean."""
@@ -238,6 +245,26 @@ class MlxOptions(InProcessOptions, frozen=True, kw_only=True, tag="mlx"):
         from backends.mlx.backend import MlxBackend  # noqa: PLC0415
 
         return MlxBackend(name, self)
+
+    @property
+    def loras(self) -> frozenset[Adapter]:
+        """See `Options.loras`."""
+        return _loras(self.adapters)
+
+    def engine(self) -> Options:
+        """See `Options.engine`. It loads adapters while it runs."""
+        return msgspec.structs.replace(self, adapters={})
+
+    def check_adapter(self, directory: Path) -> None:
+        """Whether the adapter there is one of this model, as far as files tell.
+
+        Raises `ValueError` or `OSError`.
+        """
+        from backends.mlx import adapter_files  # noqa: PLC0415
+
+        adapter = adapter_files.look_at(directory)
+        if (model := Path(self.model)).is_dir():
+            adapter_files.check_base(adapter, model)
 
     def footprint(self) -> Footprint | None:
         """See `Options.footprint`."""
@@ -249,6 +276,7 @@ class MlxOptions(InProcessOptions, frozen=True, kw_only=True, tag="mlx"):
             context=self.context,
             kv_cache=self.kv_cache,
             prompt_cache=self.prompt_cache,
+            adapters=tuple(self.adapters.values()),
         )
 
 

@@ -8,13 +8,14 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
 from typing import ClassVar
 
 import msgspec
 
 from backends.base import (
+    Adapter,
     Backend,
     BackendError,
     Cause,
@@ -70,17 +71,23 @@ class InProcessBackend(Backend):
         )
         self._runtime: Runtime | None = None
         self._compiler: Compiler | None = None
+        self._wanted = options.loras
+        """What is loaded at the start."""
+        self._adapters: set[Adapter] = set()
 
     async def start(self) -> None:
         """Load the model and generate a token; raises `BackendError` that says what to do."""
         self._runtime = await self._engine.start()
         self._compiler = Compiler(self._runtime.compile)
+        for adapter in sorted(self._wanted, key=lambda one: one.name):
+            await self.load_adapter(ADDRESS, adapter)
 
     async def stop(self) -> None:
         """End the engine's thread; replies still open are cut."""
         await self._engine.stop()
         self._runtime = None
         self._compiler = None
+        self._adapters.clear()
 
     async def probe(self, address: str) -> Readiness:  # noqa: ARG002 — there is one replica
         """Whether the thread lives and its steps end."""
@@ -90,10 +97,38 @@ class InProcessBackend(Backend):
         """How many sequences are in the batch, and how many wait for a place in it."""
         return self._engine.load()
 
+    def has_adapter(self, address: str, adapter: Adapter) -> bool:  # noqa: ARG002 — as above
+        """See `Backend.has_adapter`."""
+        return adapter in self._adapters
+
+    async def find_adapters(
+        self,
+        address: str,  # noqa: ARG002 — as above
+        known: Collection[Adapter],
+    ) -> frozenset[Adapter]:
+        """See `Backend.find_adapters`."""
+        return frozenset(known) & self._adapters
+
+    async def load_adapter(self, address: str, adapter: Adapter) -> None:  # noqa: ARG002 — as above
+        """See `Backend.load_adapter`. Sequences that generate go on before and after it."""
+        content = await asyncio.to_thread(self._loaded().fetch_adapter, adapter)
+        await self._engine.run(lambda runtime: runtime.load_adapter(adapter, content))
+        self._adapters.add(adapter)
+
+    async def unload_adapter(self, address: str, adapter: Adapter) -> None:  # noqa: ARG002 — as above
+        """See `Backend.unload_adapter`."""
+        self._adapters.discard(adapter)  # no new request gets it from here on
+        try:
+            await self._engine.run(lambda runtime: runtime.unload_adapter(adapter))
+        except BaseException:
+            self._adapters.add(adapter)
+            raise
+
     async def send(self, address: str, request: Request) -> Reply:  # noqa: ARG002 — as above
         """Generate. Returns with the first piece of a stream, or with the whole answer."""
         if request.endpoint is Endpoint.COUNT_TOKENS:
             return await self._count(request)
+        self._check_adapter(request)
         if request.endpoint is Endpoint.EMBEDDINGS and Capability.EMBEDDINGS in self.capabilities:
             runtime = self._loaded()
             body = await embed(self._engine, runtime, request.body, model=self._model)
@@ -105,7 +140,9 @@ class InProcessBackend(Backend):
             prompts = await asyncio.to_thread(self._prompts, params)
         grammar = await self._grammar(params, prompts[0])
         answer = Answer(len(prompts) * params.choices)
-        job = self._job(params, prompts, answer, grammar, stream=request.stream)
+        job = self._job(
+            params, prompts, answer, grammar, stream=request.stream, adapter=request.adapter
+        )
         writer = _writer(params, params.model or self._model, self._loaded().prompts.piece)
         self._engine.submit(job)
         try:
@@ -150,6 +187,18 @@ class InProcessBackend(Backend):
         params = parse_chat(request.body)
         prompt = await asyncio.to_thread(self._loaded().prompts.chat, params)
         return _in_one_piece(msgspec.json.encode({"input_tokens": len(prompt)}))
+
+    def _check_adapter(self, request: Request) -> None:
+        """Never the model itself for one of its adapters."""
+        adapter = request.adapter
+        if adapter is None:
+            return
+        if request.endpoint is Endpoint.EMBEDDINGS:
+            message = f"{self.library} makes no embeddings with adapters: ask for the model itself"
+            raise RequestRefused(501, message, param="model")
+        if adapter not in self._adapters:
+            message = f"{self.library}: the adapter {adapter.name!r} is not loaded"
+            raise BackendError(Stage.CONNECT, Cause.ENGINE, message)
 
     def _parse(self, request: Request) -> Chat | Completion:
         if request.endpoint is Endpoint.CHAT:
@@ -202,6 +251,7 @@ class InProcessBackend(Backend):
         grammar: Grammar | None,
         *,
         stream: bool,
+        adapter: Adapter | None,
     ) -> Job:
         runtime = self._loaded()
         sampling = params.sampling(runtime.defaults, runtime.vocabulary)
@@ -220,6 +270,7 @@ class InProcessBackend(Backend):
                     grammar=grammar,
                     top_logprobs=params.wanted_logprobs,
                     cache_salt=params.cache_salt,
+                    adapter=adapter,
                 )
                 job.rows.append(Row(job, spec, text))
         return job

@@ -15,7 +15,7 @@ from typing import NamedTuple, Protocol
 
 import msgspec
 
-from backends.base import RequestRefused
+from backends.base import Adapter, BackendError, Cause, RequestRefused, Stage
 from backends.inprocess.answer_format import AnswerFormat
 from backends.inprocess.constraint import Constraint, Grammar, blamed
 from backends.inprocess.logprobs import TokenLogprobs
@@ -37,6 +37,8 @@ class SequenceSpec(msgspec.Struct, frozen=True, kw_only=True):
     """How many log-probabilities are wanted for each token besides its own; None for none."""
     cache_salt: str | None = None
     """Only what was computed under the same salt is taken from the prompt cache; vLLM's field."""
+    adapter: Adapter | None = None
+    """The LoRA adapter to answer with; `insert` raises where it is not loaded."""
 
     @property
     def most_tokens(self) -> int:
@@ -150,6 +152,25 @@ class Runtime(Protocol):
     def embed(self, prompts: Sequence[Sequence[int]]) -> list[list[float]]:  # noqa: ARG002 — as above
         """A vector of length one for each of `prompts`, token ids; raises `RequestRefused`."""
         raise RequestRefused(501, "this engine makes no embeddings")
+
+    def fetch_adapter(self, adapter: Adapter) -> object:
+        """Read what `load_adapter` needs, in any thread: a disk may be slow.
+
+        Raises `BackendError` that says what is wrong with the adapter.
+        """
+        message = f"this engine cannot load the adapter {adapter.name!r}"
+        raise BackendError(Stage.CONNECT, Cause.UNSUPPORTED, message)
+
+    def load_adapter(self, adapter: Adapter, content: object) -> None:  # noqa: ARG002 — see above
+        """Have `adapter` beside the others; `content` is from `fetch_adapter`.
+
+        Raises `BackendError`; then nothing has changed.
+        """
+        return
+
+    def unload_adapter(self, adapter: Adapter) -> None:  # noqa: ARG002 — as above
+        """Drop `adapter`, if it is there; raises `BackendError` while a sequence has it."""
+        return
 
     def step(self) -> list[Token]:
         """Read a piece of the waiting prompts, and generate one token of each other sequence."""

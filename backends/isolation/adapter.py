@@ -7,11 +7,13 @@ its health.
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from typing import NoReturn
 
 import msgspec
 
 from backends.base import (
+    Adapter,
     BackendError,
     Cause,
     Load,
@@ -22,13 +24,14 @@ from backends.base import (
     Stage,
 )
 from backends.isolation.options import IsolatedOptions
-from backends.isolation.server import ADAPTER_HEADER, Failed, Health
+from backends.isolation.server import ADAPTER_HEADER, ADAPTERS_PATH, Failed, Health
 from backends.malformed import MALFORMED
 from backends.openai_http import OpenAIHttpBackend
 
 _MAX_ERROR = 1 << 16
 """Bytes of an error that are read."""
 _decode_health = msgspec.json.Decoder(Health).decode
+_decode_adapters = msgspec.json.Decoder(tuple[Adapter, ...]).decode
 _decode_failed = msgspec.json.Decoder(Failed).decode
 
 
@@ -42,6 +45,7 @@ class IsolatedAdapter(OpenAIHttpBackend):
         self.capabilities, self.conditional = kind.capabilities, kind.conditional
         self.counts_chats = kind.counts_chats
         self._load: Load | None = None
+        self._adapters: frozenset[Adapter] = frozenset()
 
     async def send(self, address: str, request: Request) -> Reply:
         """Ask the child; raises what the engine raised there."""
@@ -55,6 +59,38 @@ class IsolatedAdapter(OpenAIHttpBackend):
             await _fail(address, reply)
         finally:
             await reply.body.aclose()
+
+    def has_adapter(self, address: str, adapter: Adapter) -> bool:  # noqa: ARG002 — there is one child
+        """See `Backend.has_adapter`."""
+        return adapter in self._adapters
+
+    async def find_adapters(self, address: str, known: Collection[Adapter]) -> frozenset[Adapter]:
+        """See `Backend.find_adapters`."""
+        self._adapters = await self._change(address, "find", known)
+        return self._adapters
+
+    async def load_adapter(self, address: str, adapter: Adapter) -> None:
+        """See `Backend.load_adapter`."""
+        self._adapters |= await self._change(address, "load", [adapter])
+
+    async def unload_adapter(self, address: str, adapter: Adapter) -> None:
+        """See `Backend.unload_adapter`."""
+        self._adapters -= {adapter}
+        self._adapters |= await self._change(address, "unload", [adapter])
+
+    async def _change(
+        self, address: str, verb: str, adapters: Collection[Adapter]
+    ) -> frozenset[Adapter]:
+        """Those of `adapters` that the engine has after it did that; raises what it raised."""
+        body = msgspec.json.encode(list(adapters))
+        status, answer = await self.post(address, ADAPTERS_PATH + verb, body)
+        if status != 200:
+            _raise(address, status, answer)
+        try:
+            return frozenset(_decode_adapters(answer))
+        except MALFORMED:
+            message = f"{address} answers {ADAPTERS_PATH}{verb} with something else"
+            raise BackendError(Stage.SENT, Cause.PROTOCOL, message) from None
 
     def load(self, address: str) -> Load | None:  # noqa: ARG002 — there is one child
         """How busy it was at the last look."""
@@ -76,15 +112,20 @@ async def _fail(address: str, reply: Reply) -> NoReturn:
         body += piece
         if len(body) > _MAX_ERROR:
             break
+    _raise(address, reply.status, body)
+
+
+def _raise(address: str, status: int, body: bytes | bytearray) -> NoReturn:
+    """Raise what the engine raised there."""
     try:
         failed = _decode_failed(body)
     except MALFORMED:
-        message = f"{address} answers HTTP {reply.status} with something else"
+        message = f"{address} answers HTTP {status} with something else"
         raise BackendError(Stage.SENT, Cause.PROTOCOL, message) from None
     error = failed.error
     if failed.refused:
         raise RequestRefused(
-            reply.status,
+            status,
             error.message,
             param=error.param,
             code=error.code,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from typing import cast
 
 import msgspec
 
@@ -22,7 +23,9 @@ class IsolatedOptions(LaunchableOptions, frozen=True, kw_only=True, tag="isolate
         launch = Launch(
             model=engine.model, command=sys.executable, stall_timeout=engine.stall_timeout
         )
-        here = msgspec.structs.replace(engine, isolation="thread")
+        # The gateway has it load adapters: those of today may be gone when it is started again.
+        here = cast(InProcessOptions, engine.engine())
+        here = msgspec.structs.replace(here, isolation="thread")
         return cls(inner=here, model=engine.model, launch=launch)
 
     def connect(self, name: str) -> OpenAIHttpBackend:

@@ -3,7 +3,8 @@
 Rules of this file:
 
 - It speaks the OpenAI API by the paths of `Endpoint`, so that the gateway's own HTTP adapter can
-  ask it; `/health` tells what only the owner of an engine knows.
+  ask it; `/health` tells what only the owner of an engine knows, and `/adapters/…` asks for what
+  only it can do.
 - A client that leaves is the only cancel: the reply is closed at once, the engine stops.
 - An engine that fails in the middle of a stream says so in an event, and there is no end mark.
 """
@@ -39,9 +40,12 @@ Send = Callable[[Message], Awaitable[None]]
 ADAPTER_HEADER = b"x-gateway-adapter"
 """Tells the LoRA adapter to answer with, as JSON; no client's header of that name comes here."""
 
+ADAPTERS_PATH = "/adapters/"
+
 _PREFIX = "/v1/"
 _JSON: Header = (b"content-type", b"application/json")
 _encode = msgspec.json.encode
+_decode_adapters = msgspec.json.Decoder(tuple[Adapter, ...]).decode
 _MAX_BODY = 256 << 20
 """Bytes of a request's body. The gateway has bounded what comes from clients long before."""
 
@@ -85,13 +89,16 @@ class EngineServer:
         if path == "/health":
             await _answer(send, 200, _encode(await self._health()))
             return
+        body = await _read(receive)
+        if body is None:
+            return
+        if path.startswith(ADAPTERS_PATH):
+            await self._change(path.removeprefix(ADAPTERS_PATH), body, send)
+            return
         try:
             endpoint = Endpoint(path.removeprefix(_PREFIX))
         except ValueError:
             await _answer(send, 404, _failed(RequestRefused(404, f"there is no {path} here")))
-            return
-        body = await _read(receive)
-        if body is None:
             return
         request = Request(
             endpoint=endpoint,
@@ -106,12 +113,32 @@ class EngineServer:
         readiness = await self._backend.probe(self._address)
         return Health(readiness, self._backend.load(self._address))
 
+    async def _change(self, verb: str, body: bytes, send: Send) -> None:
+        """Do what the gateway wants with adapters; the answer is those that there are then.
+
+        `find`, `load`, `unload`: of the adapters in `body`, a list. It is done also when nobody
+        waits for it any more: half of it would be worse.
+        """
+        try:
+            adapters = frozenset(_decode_adapters(body))
+            for adapter in adapters:
+                if verb == "load":
+                    await self._backend.load_adapter(self._address, adapter)
+                elif verb == "unload":
+                    await self._backend.unload_adapter(self._address, adapter)
+            found = await self._backend.find_adapters(self._address, adapters)
+        except msgspec.MsgspecError as error:
+            await _answer(send, 400, _failed(RequestRefused(400, str(error))))
+        except BackendError as error:
+            await _answer(send, _status(error), _failed(error))
+        else:
+            await _answer(send, 200, _encode(found))
+
     async def _serve(self, request: Request, send: Send) -> None:
         try:
             reply = await self._backend.send(self._address, request)
         except BackendError as error:
-            status = error.status if isinstance(error, RequestRefused) else 503
-            await _answer(send, status, _failed(error))
+            await _answer(send, _status(error), _failed(error))
         else:
             await _relay(reply, send)
 
@@ -190,6 +217,10 @@ async def _answer(send: Send, status: int, body: bytes) -> None:
     length = (b"content-length", b"%d" % len(body))
     await send({"type": "http.response.start", "status": status, "headers": [_JSON, length]})
     await send({"type": "http.response.body", "body": body})
+
+
+def _status(error: BackendError) -> int:
+    return error.status if isinstance(error, RequestRefused) else 503
 
 
 def _failed(error: BackendError) -> bytes:

@@ -32,6 +32,7 @@ class MlxBackend(InProcessBackend):
             context=options.context,
             kv_cache=options.kv_cache,
             prompt_cache=options.prompt_cache,
+            adapters=tuple(options.adapters.values()),
             tool_parser=options.tool_parser,
             reasoning_parser=options.reasoning_parser,
             pooling=options.pooling,

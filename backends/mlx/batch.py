@@ -1,13 +1,15 @@
 """mlx-lm's continuous batch, with our sampling in place of its own. Engine thread only.
 
 mlx-lm calls samplers row by row unless all rows share one, and logits processors always; here one
-`BatchSampler` does it for all, and what a row asks for travels as its `sampler` (a `Row`). Nothing
-else is changed: how prompts are read, and how rows come and go, is mlx-lm's (0.32).
+`BatchSampler` does it for all, and what a row asks for travels as its `sampler` (a `Row`). With it
+travels the row's LoRA adapter, of which the model is told before it is called. Nothing else is
+changed: how prompts are read, and how rows come and go, is mlx-lm's (0.32).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import mlx.core as mx
@@ -15,6 +17,7 @@ from mlx_lm.generate import BatchGenerator, GenerationBatch, PromptProcessingBat
 
 from backends.inprocess.params import Sampling
 from backends.mlx.logprobs import RowLogprobs
+from backends.mlx.lora import Lora
 from backends.mlx.sampling import BatchSampler, Row, begin, whole_numbers
 
 _GREEDY: Any = Row(Sampling(temperature=0.0))
@@ -23,13 +26,34 @@ _GREEDY: Any = Row(Sampling(temperature=0.0))
 class SampledBatch(BatchGenerator):
     """A `BatchGenerator` whose `samplers` are `Row`s; greedy where none is given.
 
-    A response's `logprobs` is a `RowLogprobs` where the row wants them, else None.
+    A response's `logprobs` is a `RowLogprobs` where the row wants them, else None. `lora` has the
+    adapters of `model`.
     """
 
-    def __init__(self, model: Any, **options: Any) -> None:
+    def __init__(self, model: Any, lora: Lora, **options: Any) -> None:
+        model = _Adapted(model, lora)
         super().__init__(model, sampler=_GREEDY, **options)
         self._prompt_batch = _Prompts.empty(model, _GREEDY, self.prefill_step_size)
         self._generation_batch = _Generation.empty(model, _GREEDY)
+
+
+class _Adapted:
+    """A model that is called for rows with adapters; in all else the model itself."""
+
+    def __init__(self, model: Any, lora: Lora) -> None:
+        self._model = model
+        self._lora = lora
+
+    def __call__(self, tokens: mx.array, cache: list[Any]) -> mx.array:
+        logits: mx.array = self._model(tokens, cache=cache)
+        return logits
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._model, name)
+
+    def rows(self, rows: Sequence[Row]) -> AbstractContextManager[None]:
+        """While this lasts, it is called with `rows`."""
+        return self._lora.rows([row.adapter for row in rows])
 
 
 class _Generation(GenerationBatch):
@@ -51,7 +75,8 @@ class _Generation(GenerationBatch):
         state: Any = self  # whose attributes mlx-lm has typed by their first values
         inputs, logprobs = state._next_tokens, state._next_logprobs
         state._current_tokens, state._current_logprobs = inputs, logprobs
-        logits = self.model(inputs[:, None], cache=self.prompt_cache)[:, -1, :]
+        with state.model.rows(state.samplers):
+            logits = self.model(inputs[:, None], cache=self.prompt_cache)[:, -1, :]
         if self._sampler is None:
             self._sampler = BatchSampler(state.samplers, self.tokens, logits.shape[-1])
         state._next_tokens, state._next_logprobs = self._sampler(logits, inputs)
@@ -64,6 +89,12 @@ class _Generation(GenerationBatch):
 
 class _Prompts(PromptProcessingBatch):
     """The rows whose prompts are being read."""
+
+    def prompt(self, tokens: list[list[int]]) -> None:
+        """Read so many more `tokens` of each row."""
+        state: Any = self
+        with state.model.rows(state.samplers):
+            super().prompt(tokens)
 
     def generate(self, tokens: list[list[int]]) -> _Generation:
         """Hand all rows on, with the rest of their prompts."""

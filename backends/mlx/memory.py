@@ -21,6 +21,7 @@ import msgspec
 from backends.base import Footprint
 from backends.inprocess.runtime import KvPlan
 from backends.memory import written
+from backends.mlx.adapter_files import size_of
 from backends.mlx.kv_shape import KvShape, kv_shape
 from backends.mlx.safetensors_header import Tensor, read_headers
 
@@ -48,6 +49,8 @@ class Wishes(msgspec.Struct, frozen=True, kw_only=True):
     context: int | None = None
     kv_cache: int | None = None
     prompt_cache: int | None = None
+    adapters: tuple[str, ...] = ()
+    """Directories of LoRA adapters."""
 
 
 class MemoryPlan(msgspec.Struct, frozen=True, kw_only=True):
@@ -82,14 +85,16 @@ def plan(directory: Path, wishes: Wishes, *, memory: int, step: int) -> MemoryPl
     config = read_config(directory)
     tensors = read_headers(directory)
     weights = sum(tensor.nbytes for tensor in tensors.values())
-    shape = kv_shape(config, _item(tensors))
+    item = _item(tensors)
+    adapters = size_of(map(Path, wishes.adapters), item)
+    shape = kv_shape(config, item)
     model_context = context_length(config)
     context = min(model_context, wishes.context or model_context)
     slack = _GROWTH + step
     whole = wishes.max_batch * ((context + slack) * shape.per_token + shape.per_sequence)
     kv_cache = wishes.kv_cache
     if kv_cache is None:
-        kv_cache = min(whole, max(0, memory - weights) // _SHARE_OF_FREE)
+        kv_cache = min(whole, max(0, memory - weights - adapters) // _SHARE_OF_FREE)
     kv = kv_plan(shape, kv_cache, max_batch=wishes.max_batch, context=context, slack=slack)
     prompt_cache = wishes.prompt_cache
     if prompt_cache is None:
@@ -97,6 +102,7 @@ def plan(directory: Path, wishes: Wishes, *, memory: int, step: int) -> MemoryPl
     footprint = Footprint(
         name=str(directory),
         weights=weights,
+        adapters=adapters,
         kv_cache=kv_cache,
         overhead=_overhead(config, shape, weights, kv_cache, rows=wishes.max_batch, step=step),
         prompt_cache=prompt_cache,

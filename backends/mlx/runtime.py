@@ -16,10 +16,14 @@ from mlx_lm.generate import StopSequences
 from mlx_lm.utils import load_model
 from mlx_lm.utils import load_tokenizer as _load_tokenizer
 
+from backends.base import Adapter, BackendError
 from backends.inprocess.constraint import Constraint
+from backends.inprocess.failures import failed
 from backends.inprocess.grammar import Grammar, Grammars
 from backends.inprocess.params import Sampling
 from backends.inprocess.runtime import Prompts, Runtime, SequenceSpec, Token
+from backends.memory import written
+from backends.mlx.adapter_files import AdapterFiles, BadAdapter, look_at
 from backends.mlx.answer_format import find_format
 from backends.mlx.batch import SampledBatch
 from backends.mlx.caches import LayerCaches, measure
@@ -27,6 +31,7 @@ from backends.mlx.chat import TemplatePrompts
 from backends.mlx.embedding import embed, embedding_sizes, pooling_of
 from backends.mlx.grammar import grammars
 from backends.mlx.kv_shape import KvShape
+from backends.mlx.lora import Lora
 from backends.mlx.memory import MemoryPlan, Wishes
 from backends.mlx.model import prefill_step, read_json
 from backends.mlx.prompt_states import PromptStates
@@ -45,6 +50,14 @@ class _Sequence(NamedTuple):
     """Within which its prompt was looked up, and what it computes is kept."""
     cached: int
     """Tokens of its prompt that were found."""
+    adapter: Adapter | None
+
+
+class _FetchedAdapter(NamedTuple):
+    """What has been read of an adapter."""
+
+    files: AdapterFiles
+    weights: bytes
 
 
 class MlxRuntime(Runtime):
@@ -56,12 +69,15 @@ class MlxRuntime(Runtime):
         *,
         plan: MemoryPlan,
         wishes: Wishes,
+        memory: int,
         tool_parser: str = "auto",
         reasoning_parser: str = "auto",
         pooling: str = "auto",
     ) -> None:
         self._model, config = load_model(directory, lazy=True)
         load_weights(self._model.parameters(), name=str(directory))
+        self._lora = Lora(self._model)
+        self._room_for_adapters = memory - (plan.footprint.total - plan.footprint.adapters)
         load_tokenizer: Callable[..., Any] = _load_tokenizer
         tokenizer = load_tokenizer(directory, eos_token_ids=config.get("eos_token_id"))
         self._stop = StopSequences([[token] for token in sorted(tokenizer.eos_token_ids)])
@@ -107,10 +123,12 @@ class MlxRuntime(Runtime):
             prompt_tokens=len(spec.prompt),
             matcher=spec.grammar.matcher(on_fault) if spec.grammar is not None else None,
             top_logprobs=spec.top_logprobs,
+            adapter=spec.adapter,
         )
         goes_on = spec.ignore_eos and spec.grammar is None
         prompt = list(spec.prompt)
-        beginning = self._states.find(spec.cache_salt, prompt)
+        scope = self._scope(spec)
+        beginning = self._states.find(scope, prompt)
         (uid,) = self._generator.insert(
             [prompt[len(beginning.tokens) :]],
             max_tokens=[spec.max_tokens],
@@ -119,9 +137,43 @@ class MlxRuntime(Runtime):
             samplers=[row],
             stop_sequences=[self._never_stop if goes_on else self._stop],
         )
-        self._sequences[uid] = _Sequence(spec.cache_salt, len(beginning.tokens))
+        self._sequences[uid] = _Sequence(scope, len(beginning.tokens), spec.adapter)
         self.cache_counts = self._states.counts
         return int(uid)
+
+    def _scope(self, spec: SequenceSpec) -> Hashable:
+        """What it may share with others: the salt, and the adapter as it has been loaded."""
+        if spec.adapter is None:
+            return spec.cache_salt, None
+        if spec.adapter not in self._lora:
+            raise RuntimeError(f"the adapter {spec.adapter.name!r} is not loaded any more")
+        return spec.cache_salt, self._lora.load_number(spec.adapter)
+
+    def fetch_adapter(self, adapter: Adapter) -> object:
+        """See `Runtime.fetch_adapter`."""
+        try:
+            files = look_at(Path(adapter.path))
+            return _FetchedAdapter(files, files.weights.read_bytes())
+        except (ValueError, OSError) as error:
+            raise _unusable(adapter, error) from error
+
+    def load_adapter(self, adapter: Adapter, content: object) -> None:
+        """See `Runtime.load_adapter`."""
+        assert isinstance(content, _FetchedAdapter), "it is what `fetch_adapter` gave"
+        needed = content.files.numbers * self._lora.number_size
+        if (free := max(0, self._room_for_adapters - self._lora.nbytes)) < needed:
+            why = f"it takes {written(needed)}, and {written(free)} of the memory are left"
+            raise _unusable(adapter, why)
+        try:
+            self._lora.load(adapter, content.files, content.weights)
+        except BadAdapter as error:
+            raise _unusable(adapter, error) from error
+
+    def unload_adapter(self, adapter: Adapter) -> None:
+        """See `Runtime.unload_adapter`."""
+        if users := sum(one.adapter == adapter for one in self._sequences.values()):
+            raise failed(f"the adapter {adapter.name!r} is still used by {users} sequences")
+        self._lora.unload(adapter)
 
     def step(self) -> list[Token]:
         """Read a piece of the waiting prompts, and generate one token of each other sequence."""
@@ -180,16 +232,21 @@ class MlxRuntime(Runtime):
         """Free the batch, the model, and what MLX keeps of their memory for later."""
         self._generator.close()
         self._states.clear()
-        del self._generator, self._model
+        del self._generator, self._lora, self._model
         mx.clear_cache()
 
     def _new_generator(self) -> Any:
         return SampledBatch(
             self._model,
+            self._lora,
             completion_batch_size=self._max_batch,
             prefill_batch_size=min(_PREFILL_BATCH, self._max_batch),
             prefill_step_size=prefill_step(),
         )
+
+
+def _unusable(adapter: Adapter, why: object) -> BackendError:
+    return failed(f"the adapter {adapter.name!r} cannot be used: {why}")
 
 
 def _token(response: Any) -> Token:

@@ -24,6 +24,7 @@ class Tensor(msgspec.Struct, frozen=True):
     dtype: str
     """`F32`, `BF16`, `U32`, …"""
     nbytes: int
+    shape: tuple[int, ...]
 
 
 class BrokenWeights(ValueError):
@@ -34,11 +35,12 @@ def read_headers(directory: Path) -> dict[str, Tensor]:
     """All tensors of a model's `model*.safetensors`, by name. Raises `BrokenWeights`, `OSError`."""
     tensors: dict[str, Tensor] = {}
     for path in sorted(directory.glob("model*.safetensors")):
-        tensors.update(_read(path))
+        tensors.update(read_header(path))
     return tensors
 
 
-def _read(path: Path) -> dict[str, Tensor]:
+def read_header(path: Path) -> dict[str, Tensor]:
+    """All tensors of one file, by name. Raises `BrokenWeights`, `OSError`."""
     size = path.stat().st_size
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
@@ -52,7 +54,11 @@ def _read(path: Path) -> dict[str, Tensor]:
         tensors = {name: entry for name, entry in fields.items() if name != "__metadata__"}
         ends = [int(entry["data_offsets"][1]) for entry in tensors.values()]
         found = {
-            name: Tensor(str(entry["dtype"]), end - int(entry["data_offsets"][0]))
+            name: Tensor(
+                str(entry["dtype"]),
+                end - int(entry["data_offsets"][0]),
+                tuple(map(int, entry["shape"])),
+            )
             for (name, entry), end in zip(tensors.items(), ends, strict=True)
         }
     except (*MALFORMED, KeyError, IndexError, TypeError, ValueError) as error:

@@ -23,6 +23,7 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 
+from backends.base import Adapter
 from backends.inprocess.grammar import Matcher
 from backends.inprocess.params import Sampling
 from backends.mlx.grammar import GrammarMask
@@ -37,7 +38,7 @@ _MASK64 = 2**64 - 1
 class Row:
     """What one sequence asks of sampling."""
 
-    __slots__ = ("bias", "key", "matcher", "prompt_tokens", "sampling", "top_logprobs")
+    __slots__ = ("adapter", "bias", "key", "matcher", "prompt_tokens", "sampling", "top_logprobs")
 
     def __init__(
         self,
@@ -47,8 +48,11 @@ class Row:
         prompt_tokens: int = 0,
         matcher: Matcher | None = None,
         top_logprobs: int | None = None,
+        adapter: Adapter | None = None,
     ) -> None:
         """`seed` decides where `sampling` has none; `prompt_tokens` is the length of the prompt.
+
+        `adapter` is no business of sampling: it travels with the row.
 
         What cannot be sampled raises here, where it concerns this row alone.
         """
@@ -58,6 +62,7 @@ class Row:
         self.prompt_tokens = prompt_tokens
         self.matcher = matcher
         self.top_logprobs = top_logprobs
+        self.adapter = adapter
 
 
 def stream_key(seed: int) -> tuple[int, int]:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import msgspec
 
-from backends.options import BackendOptions, LaunchableOptions, LlamaServerOptions
+from backends.options import BackendOptions, LaunchableOptions, LlamaServerOptions, MlxOptions
 from gateway.config import problems
 from gateway.config.names import is_glob
 from gateway.config.problems import Report
@@ -135,7 +135,17 @@ def locate(options: BackendOptions, path: str, base: Path, env: Mapping[str, str
         found = path
     if is_llama and here and ("," in found or ":" in found):
         raise ValueError("llama-server takes no `,` or `:` in the path of an adapter")
+    if isinstance(options, MlxOptions):
+        _check_files(options, Path(found))
     return found
+
+
+def _check_files(options: MlxOptions, place: Path) -> None:
+    """Raises `ValueError` for an adapter that the engine in this process could not use."""
+    try:
+        options.check_adapter(place)
+    except OSError as error:
+        raise ValueError(f"{place} cannot be read: {error.strerror}") from None
 
 
 def _gguf_in(folder: Path) -> Path:

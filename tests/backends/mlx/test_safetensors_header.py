@@ -28,7 +28,10 @@ def test_the_tensors_of_all_parts(tmp_path):
         {"b": entry(0, 4, "U32"), "__metadata__": {"format": "mlx"}},
         b"\0" * 4,
     )
-    assert read_headers(tmp_path) == {"a": Tensor("F32", 8), "b": Tensor("U32", 4)}
+    assert read_headers(tmp_path) == {
+        "a": Tensor("F32", 8, (2,)),
+        "b": Tensor("U32", 4, (1,)),
+    }
 
 
 def test_a_file_that_was_cut_off_says_how_much_is_missing(tmp_path):
