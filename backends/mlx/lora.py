@@ -25,6 +25,7 @@ from mlx.utils import tree_flatten, tree_unflatten
 
 from backends.base import Adapter
 from backends.mlx.adapter_files import AdapterFiles, BadAdapter, refuse_mismatch
+from backends.mlx.model import adapter_type
 
 _PREFIXES = ("", "language_model.", "model.")
 """What mlx-lm puts before the names of some models' layers."""
@@ -79,7 +80,7 @@ class _LoraLinear(Module):
             return y
         between = (1,) * (x.ndim - 3)
         places = chosen.places.reshape(-1, *between)
-        low = mx.gather_mm(x, self._down, rhs_indices=places)
+        low = mx.gather_mm(x.astype(self._type), self._down, rhs_indices=places)
         added = mx.gather_mm(low, self._up, rhs_indices=places)
         if chosen.any is not None:
             added = mx.where(chosen.any.reshape(-1, *between, 1, 1), added, 0)
@@ -144,8 +145,8 @@ class Lora:
     def number_size(self) -> int:
         """Bytes that a number of an adapter takes."""
         parameters: dict[str, mx.array] = dict(tree_flatten(self._model.parameters()))
-        types = {one.dtype for one in parameters.values()}
-        return max(int(one.size) for one in types if mx.issubdtype(one, mx.floating))
+        types = {one.dtype for one in parameters.values() if mx.issubdtype(one.dtype, mx.floating)}
+        return max(int(adapter_type(one).size) for one in types)
 
     @property
     def nbytes(self) -> int:
@@ -259,6 +260,7 @@ def _name_in(modules: Mapping[str, Module], layer: str) -> str:
 
 
 def _type_of(linear: Module) -> mx.Dtype:
-    """In which type a layer computes."""
+    """In which type a layer's adapters are kept."""
     numbers: mx.array = linear["scales" if isinstance(linear, QuantizedLinear) else "weight"]
-    return numbers.dtype
+    kept: mx.Dtype = adapter_type(numbers.dtype)
+    return kept

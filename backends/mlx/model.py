@@ -288,6 +288,16 @@ def prefill_step() -> int:
     return _GPU_STEP if mx.default_device() == mx.Device(mx.gpu) else _CPU_STEP
 
 
+def adapter_type(computed: Any) -> Any:
+    """The `mx.Dtype` in which the adapters of a layer are kept that is `computed` in its own.
+
+    The CPU's kernel for choosing a matrix for each row knows float32 only.
+    """
+    import mlx.core as mx  # noqa: PLC0415 — imported when a model is loaded
+
+    return computed if mx.default_device() == mx.Device(mx.gpu) else mx.float32
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """The object in a file; empty if there is no such file."""
     if not path.is_file():
