@@ -2,7 +2,8 @@
 
 What differs: on Apple Silicon MLX computes on the GPU through Metal, and mlx-lm's batch
 generator wires its memory; elsewhere the CPU computes, and `mlx[cpu]` brings the kernels. That
-decides how much of a prompt is read at a time. Nothing outside this file asks which one it is.
+decides how much of a prompt is read at a time, and how weights lie in memory. Nothing outside this
+file knows how to tell which one it is.
 """
 
 from __future__ import annotations
@@ -283,9 +284,14 @@ def prefill_step() -> int:
     time cost no more than 2048 (6.1 and 8.1 CPU seconds for 4,000 tokens of the model that
     ships), with a longest step of a tenth of the time.
     """
+    return _CPU_STEP if computes_on_cpu() else _GPU_STEP
+
+
+def computes_on_cpu() -> bool:
+    """Whether there is no GPU that MLX could use."""
     import mlx.core as mx  # noqa: PLC0415 — imported when a model is loaded
 
-    return _GPU_STEP if mx.default_device() == mx.Device(mx.gpu) else _CPU_STEP
+    return mx.default_device() == mx.Device(mx.cpu)
 
 
 def adapter_type(computed: Any) -> Any:

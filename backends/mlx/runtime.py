@@ -28,12 +28,13 @@ from backends.mlx.answer_format import find_format
 from backends.mlx.batch import SampledBatch
 from backends.mlx.caches import LayerCaches, measure
 from backends.mlx.chat import TemplatePrompts
+from backends.mlx.cpu_layout import turn_weights
 from backends.mlx.embedding import embed, embedding_sizes, pooling_of
 from backends.mlx.grammar import grammars
 from backends.mlx.kv_shape import KvShape
 from backends.mlx.lora import Lora
 from backends.mlx.memory import MemoryPlan, Wishes
-from backends.mlx.model import prefill_step, read_json
+from backends.mlx.model import computes_on_cpu, prefill_step, read_json
 from backends.mlx.prompt_states import PromptStates
 from backends.mlx.sampling import Row
 from backends.mlx.weights import load_weights
@@ -76,6 +77,8 @@ class MlxRuntime(Runtime):
     ) -> None:
         self._model, config = load_model(directory, lazy=True)
         load_weights(self._model.parameters(), name=str(directory))
+        if computes_on_cpu():
+            turn_weights(self._model)
         self._lora = Lora(self._model)
         self._room_for_adapters = memory - (plan.footprint.total - plan.footprint.adapters)
         load_tokenizer: Callable[..., Any] = _load_tokenizer
