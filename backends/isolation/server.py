@@ -32,6 +32,7 @@ from backends.base import (
     RequestRefused,
     Stage,
 )
+from backends.malformed import MALFORMED
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -127,7 +128,7 @@ class EngineServer:
                 elif verb == "unload":
                     await self._backend.unload_adapter(self._address, adapter)
             found = await self._backend.find_adapters(self._address, adapters)
-        except msgspec.MsgspecError as error:
+        except MALFORMED as error:
             await _answer(send, 400, _failed(RequestRefused(400, str(error))))
         except BackendError as error:
             await _answer(send, _status(error), _failed(error))

@@ -32,6 +32,8 @@ DOES_NOT_FIT = 1
 SOCKET = "SOCKET"
 """Stands for the Unix socket that each start of an engine gets."""
 _MASK = "***"
+_ADAPTERS = 2
+"""The column that is left out where nobody has any."""
 
 
 class Command(msgspec.Struct, frozen=True, kw_only=True):
@@ -215,10 +217,12 @@ def _tell_memory(plan: Plan) -> Iterator[str]:
     rows = [(one.name, one.footprint) for one in plan.backends if one.footprint is not None]
     if not rows:
         return
-    table = [["memory", "weights", "KV cache", "prompt cache", "margin", "total", ""]]
+    table = [["memory", "weights", "adapters", "KV cache", "prompt cache", "margin", "total", ""]]
     table += [[name, *_cells(footprint)] for name, footprint in rows]
     total = sum(footprint.total for _, footprint in rows)
-    table.append(["", "", "", "", "all", written(total), f"of {written(plan.machine_memory)}"])
+    table.append(["", "", "", "", "", "all", written(total), f"of {written(plan.machine_memory)}"])
+    if not any(footprint.adapters for _, footprint in rows):
+        table = [[*row[:_ADAPTERS], *row[_ADAPTERS + 1 :]] for row in table]
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     for name, *cells, why in table:
         numbers = "  ".join(map(str.rjust, cells, widths[1:-1]))
@@ -227,7 +231,10 @@ def _tell_memory(plan: Plan) -> Iterator[str]:
 
 def _cells(one: Footprint) -> list[str]:
     about = "about " if one.estimated else ""
-    sizes = (one.weights, one.kv_cache, one.prompt_cache, one.overhead, one.total)
+    sizes = (
+        *(one.weights, one.adapters, one.kv_cache, one.prompt_cache),
+        *(one.overhead, one.total),
+    )
     return [
         *map(written, sizes),
         f"KV cache for {one.concurrency} sequences of {one.context} tokens, "

@@ -6,12 +6,14 @@ import os
 import signal
 from contextlib import asynccontextmanager
 
+import msgspec
 import pytest
 
-from backends.base import BackendError, Endpoint, Request, RequestRefused, Stage
+from backends.base import Adapter, BackendError, Endpoint, Request, RequestRefused, Stage
 from backends.options import MlxOptions
 from backends.units import Timeout
 from tests.backends.isolation.conftest import MODEL
+from tests.support.voices import QUESTIONS, voice_of
 
 pytestmark = pytest.mark.slow
 LONG = {"messages": [{"role": "user", "content": "x"}], "ignore_eos": True, "max_tokens": 4000}
@@ -129,3 +131,49 @@ async def test_no_child_is_left(backend):
     await backend.stop()
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
+
+
+async def test_adapters_are_loaded_found_used_and_dropped(backend):
+    (address,) = backend.addresses
+    a, b = (Adapter(name, str(MODEL / "adapters" / name)) for name in ("a", "b"))
+
+    async def voice(adapter):
+        question = request(messages=[{"role": "user", "content": QUESTIONS[0]}], temperature=0)
+        asked = msgspec.structs.replace(question, adapter=adapter)
+        reply = await backend.send(address, asked)
+        answer = json.loads(b"".join([piece async for piece in reply.body]))
+        return voice_of(answer["choices"][0]["message"]["content"])
+
+    assert await backend.find_adapters(address, [a, b]) == frozenset()
+    await backend.load_adapter(address, a)
+    await backend.load_adapter(address, b)
+    assert [await voice(one) for one in (a, None, b)] == ["a", "base", "b"]
+    await backend.unload_adapter(address, a)
+    assert not backend.has_adapter(address, a)
+    assert backend.has_adapter(address, b)
+    assert await backend.find_adapters(address, [a, b]) == {b}
+    with pytest.raises(BackendError, match="'a' is not loaded") as caught:
+        await voice(a)
+    assert caught.value.stage is Stage.CONNECT
+
+
+async def test_an_adapter_that_cannot_be_used_says_why(backend, tmp_path):
+    (address,) = backend.addresses
+    broken = Adapter("broken", str(tmp_path))
+    with pytest.raises(BackendError, match=r"'broken' cannot be used: .* no LoRA") as caught:
+        await backend.load_adapter(address, broken)
+    assert caught.value.stage is Stage.CONNECT
+    assert not backend.has_adapter(address, broken)
+
+
+async def test_one_in_use_is_not_dropped(backend):
+    (address,) = backend.addresses
+    a = Adapter("a", str(MODEL / "adapters" / "a"))
+    await backend.load_adapter(address, a)
+    asked = msgspec.structs.replace(request(**LONG, stream=True), adapter=a)
+    reply = await backend.send(address, asked)
+    await anext(reply.body)
+    with pytest.raises(BackendError, match="still used"):
+        await backend.unload_adapter(address, a)
+    assert await backend.find_adapters(address, [a]) == {a}
+    await reply.body.aclose()

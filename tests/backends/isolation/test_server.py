@@ -78,3 +78,10 @@ async def test_paths_that_are_none(child):
     assert (await child.get("/v1/models"))[0] == 404
     reply = await child.send(request(Endpoint.RERANK, query="x", documents=[]))
     assert reply.status == 501
+
+
+@pytest.mark.parametrize("body", [b"", b"{}", b'[{"name":"a"}]', b"[[]]", b"\xff"])
+async def test_adapters_that_are_none(child, body):
+    status, answer = await child.backend.post(child.address, "/adapters/load", body)
+    assert status == 400
+    assert json.loads(answer)["refused"] is True

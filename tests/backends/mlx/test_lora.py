@@ -1,6 +1,9 @@
-"""Adapters beside a model, by what it computes; what mlx-lm makes of them is the measure."""
+"""Adapters beside a model, by what it computes, as mlx-lm would; and by what an engine answers."""
 
+import asyncio
 import io
+import json
+import shutil
 from pathlib import Path
 
 import mlx.core as mx
@@ -10,10 +13,15 @@ from mlx.utils import tree_flatten
 from mlx_lm.tuner.utils import load_adapters
 from mlx_lm.utils import load_model, quantize_model
 
-from backends.base import Adapter
+from backends.base import Adapter, BackendError, Endpoint, Request, RequestRefused, Stage
+from backends.inprocess.backend import ADDRESS
+from backends.mlx import model as model_files
 from backends.mlx.adapter_files import BadAdapter, look_at
 from backends.mlx.lora import Lora
+from tests.support.voices import QUESTIONS, voice_of
 
+CHAT = {"messages": [{"role": "user", "content": QUESTIONS[0]}], "temperature": 0}
+LONG = {"messages": [{"role": "user", "content": "x"}], "ignore_eos": True, "max_tokens": 3000}
 TOKENS = mx.array([[5, 6, 7, 8]])
 
 
@@ -245,3 +253,157 @@ def test_each_load_has_a_number_of_its_own(model, adapters):
     lora.unload(adapters[0])
     load(lora, adapters[0])
     assert lora.load_number(adapters[0]) != first
+
+
+# ---- as an engine answers ----
+
+
+@pytest.fixture
+def named(model_dir):
+    """The adapters that ship: name to directory."""
+    return {name: str(model_dir / "adapters" / name) for name in ("a", "b")}
+
+
+@pytest.fixture
+async def adapted(open_client, named):
+    async with open_client(adapters=named, max_batch=8) as client:
+        yield client
+
+
+@pytest.fixture
+def a(named):
+    return Adapter("a", named["a"])
+
+
+@pytest.fixture
+def b(named):
+    return Adapter("b", named["b"])
+
+
+async def send(client, adapter, endpoint=Endpoint.CHAT, **body):
+    body = {"model": "tiny-tale", **body}
+    request = Request(
+        endpoint=endpoint,
+        body=json.dumps(body).encode(),
+        stream=bool(body.get("stream")),
+        adapter=adapter,
+    )
+    return await client.backend.send(ADDRESS, request)
+
+
+async def ask(client, adapter, **body):
+    reply = await send(client, adapter, **body)
+    return json.loads(b"".join([piece async for piece in reply.body]))
+
+
+async def text(client, adapter, **body):
+    answer = await ask(client, adapter, **{**CHAT, **body})
+    return answer["choices"][0]["message"]["content"]
+
+
+async def voice(client, adapter, **body):
+    return voice_of(await text(client, adapter, **body))
+
+
+async def until_busy(client, rows):
+    while client.backend.load(ADDRESS).running < rows:
+        await asyncio.sleep(0.01)
+
+
+async def test_eight_mixed_requests_answer_as_each_would_alone(adapted, a, b):
+    asked = [
+        (adapter, {"messages": [{"role": "user", "content": question}], "cache_salt": str(at)})
+        for at, question in enumerate(QUESTIONS)
+        for adapter in ((None, a) if at % 2 else (b, a))
+    ]
+    alone = [await text(adapted, adapter, **body) for adapter, body in asked]
+    fresh = [(adapter, {**body, "cache_salt": body["cache_salt"] + "'"}) for adapter, body in asked]
+    together = await asyncio.gather(*(text(adapted, one, **body) for one, body in fresh))
+    assert together == alone
+    heard = [voice_of(answer) for answer in together]
+    assert heard == [adapter.name if adapter else "base" for adapter, _ in asked]
+
+
+async def test_what_one_adapter_has_computed_of_a_prompt_is_not_anothers(adapted, a, b):
+    answers = [await ask(adapted, one, **CHAT) for one in (None, a, b, None, a, b)]
+    cached = [one["usage"]["prompt_tokens_details"]["cached_tokens"] for one in answers]
+    assert cached[:3] == [0, 0, 0]
+    assert all(cached[3:])
+    assert answers[:3] != answers[3:]
+    texts = [one["choices"][0]["message"]["content"] for one in answers]
+    assert [voice_of(text) for text in texts] == ["base", "a", "b"] * 2
+
+
+async def test_adapters_come_and_go_while_others_generate(open_client, a, b):
+    async with open_client(adapters={"a": a.path}) as client:
+        reply = await send(client, a, stream=True, **LONG)
+        await until_busy(client, 1)
+        await client.backend.load_adapter(ADDRESS, b)
+        assert await voice(client, b) == "b"
+        assert await client.backend.find_adapters(ADDRESS, [a, b]) == {a, b}
+        await client.backend.unload_adapter(ADDRESS, b)
+        assert not client.backend.has_adapter(ADDRESS, b)
+        assert client.backend.load(ADDRESS).running == 1
+        await reply.body.aclose()
+        assert await voice(client, a) == "a"
+
+
+async def test_one_in_use_stays(open_client, a):
+    async with open_client(adapters={"a": a.path}) as client:
+        reply = await send(client, a, stream=True, **LONG)
+        await until_busy(client, 1)
+        with pytest.raises(BackendError, match="still used by 1 sequences"):
+            await client.backend.unload_adapter(ADDRESS, a)
+        assert client.backend.has_adapter(ADDRESS, a)
+        await reply.body.aclose()
+        while client.backend.load(ADDRESS).running:
+            await asyncio.sleep(0.01)
+        await client.backend.unload_adapter(ADDRESS, a)
+        with pytest.raises(BackendError, match="'a' is not loaded") as caught:
+            await text(client, a)
+        assert caught.value.stage is Stage.CONNECT
+
+
+async def test_one_with_other_files_under_the_same_path_is_another_one(
+    open_client, named, tmp_path
+):
+    folder = tmp_path / "adapter"
+    shutil.copytree(named["a"], folder)
+    adapter = Adapter("it", str(folder))
+    async with open_client(adapters={"it": str(folder)}) as client:
+        assert await voice(client, adapter) == "a"
+        shutil.copytree(named["b"], folder, dirs_exist_ok=True)
+        await client.backend.unload_adapter(ADDRESS, adapter)
+        await client.backend.load_adapter(ADDRESS, adapter)
+        answer = await ask(client, adapter, **CHAT)
+    assert voice_of(answer["choices"][0]["message"]["content"]) == "b"
+    assert answer["usage"]["prompt_tokens_details"]["cached_tokens"] == 0
+
+
+async def test_there_are_no_embeddings_of_an_adapter(adapted, a):
+    with pytest.raises(RequestRefused, match="ask for the model itself") as caught:
+        await send(adapted, a, Endpoint.EMBEDDINGS, input="hello")
+    assert caught.value.status == 501
+
+
+async def test_the_engine_does_not_start_with_one_that_it_cannot_use(open_client, named, tmp_path):
+    broken = shutil.copytree(named["a"], tmp_path / "broken")
+    (broken / "adapters.safetensors").write_bytes(b"")
+    with pytest.raises(BackendError, match=f"{broken}.* is no safetensors file"):
+        async with open_client(adapters={"a": str(broken)}):
+            pass
+
+
+async def test_one_for_which_no_memory_is_left_says_the_numbers(
+    open_client, a, model_dir, monkeypatch
+):
+    plan = {"kv_cache": 1 << 26, "prompt_cache": 0, "context": 512}
+    planned = model_files.footprint(str(model_dir), max_batch=16, **plan)
+    monkeypatch.setattr(model_files, "memory_limit", lambda: planned.total + 1000)
+    async with open_client(**plan) as client:
+        with pytest.raises(BackendError, match=r"it takes 152\.0 KiB, and 1000 B of the memory"):
+            await client.backend.load_adapter(ADDRESS, a)
+        assert await voice(client, None) == "base"
+    with pytest.raises(BackendError, match=r"adapters"):
+        async with open_client(adapters={"a": a.path}, **plan):
+            pass

@@ -65,6 +65,13 @@ def test_sizes_that_are_given_hold(model_dir):
     assert planned.context == 2000 - SLACK
 
 
+def test_adapters_take_what_they_have_in_numbers(model_dir):
+    adapter = str(model_dir / "adapters" / "a")
+    told = plan(model_dir, adapters=(adapter, adapter)).footprint
+    assert told.adapters == 2 * 38912 * 4
+    assert told.total - told.adapters == plan(model_dir).footprint.total
+
+
 def test_a_cache_that_holds_no_sequence_is_refused_with_the_numbers(model_dir):
     with pytest.raises(TooSmall, match=r"KV cache of 4\.0 KiB holds 2 tokens at 2\.0 KiB each"):
         plan(model_dir, kv_cache=2 * PER_TOKEN)

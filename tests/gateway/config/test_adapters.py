@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from gateway.config.adapters import adapter_models, clash
+from gateway.config.problems import ConfigErrors
+from tests.support.engines import MODEL_DIR
 
 BACKENDS = """backends:
   gpu: {use: vllm, replicas: [http://h], adapters: {v1: /m/v1, v2: /m/v2}}
@@ -125,3 +129,21 @@ def test_a_path_is_seen_from_the_file_and_a_folder_stands_for_its_gguf(load_text
 
 def test_no_clash_where_each_name_is_one_thing(load_text):
     assert clash(load_text(BACKENDS + "  base: {backend: gpu, aliases: [b]}\n")) is None
+
+
+def test_an_adapter_that_mlx_could_not_use_is_a_mistake_at_its_place(load_text):
+    def complain(path):
+        text = json.dumps(
+            {
+                "backends": {
+                    "mac": {"use": "mlx", "model": str(MODEL_DIR), "adapters": {"v1": path}}
+                },
+                "models": {"tale": {"backend": "mac", "adapter": "v1"}},
+            }
+        )
+        with pytest.raises(ConfigErrors) as caught:
+            load_text(text)
+        return str(caught.value)
+
+    assert "backends.mac.adapters.v1: there is no directory" in complain("/nowhere")
+    assert "is no LoRA adapter: it has no adapter_config.json" in complain(str(MODEL_DIR))
