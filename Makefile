@@ -25,7 +25,7 @@ test: $(VENV)/.dev engines ## Run all tests, on real engines
 	@$(PIP) --no-deps --no-index "$$($(PYTHON) -m tools.engines path llama-cpp-python)"
 	$(BIN)/pytest
 
-test-quick: $(VENV)/.dev ## Run the tests that need no engine but MLX
+test-quick: $(VENV)/.dev ## Run the tests that take a moment each, and no engine but MLX
 	$(BIN)/pytest -m "not engine and not slow"
 
 engines: ## Build llama-server, llama-cpp-python and vLLM once, into the user's cache

@@ -20,6 +20,9 @@ VLLM_SERVER = pytest.StashKey[EngineServer]()
 _VLLM_TIMEOUT = 300
 """Seconds for a test with vLLM in it: the first one waits for its start."""
 
+_PROCESSES = {"contract", "e2e", "test_examples.py"}
+"""Where tests start whole gateways or load a model each: left out of `make test-quick`."""
+
 StartLlamaServer = Callable[..., EngineServer]
 StartGateway = Callable[..., GatewayProcess]
 
@@ -47,6 +50,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if _wants_vllm(item):
             item.add_marker("engine")
             item.add_marker(pytest.mark.timeout(_VLLM_TIMEOUT))
+        if _PROCESSES.intersection(item.path.parts):
+            item.add_marker("slow")
     items.sort(key=_wants_vllm)  # while it loads, the others run
 
 
