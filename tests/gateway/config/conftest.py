@@ -11,9 +11,7 @@ from gateway.config import Config, ConfigErrors, load
 @pytest.fixture
 def load_text(tmp_path: Path) -> Callable[..., Config]:
     """Load a text as routing.yaml in a directory of its own that has `models/tiny-tale/`."""
-    model = tmp_path / "models" / "tiny-tale"
-    model.mkdir(parents=True)
-    (model / "tiny-tale-f32.gguf").touch()
+    (tmp_path / "models" / "tiny-tale").mkdir(parents=True)
 
     def load_text(text: str, env: Mapping[str, str] | None = None) -> Config:
         path = tmp_path / "routing.yaml"

@@ -73,8 +73,9 @@ def test_there_are_examples_in_the_documentation() -> None:
 
 @pytest.mark.parametrize("text", examples(), ids=count(1))
 def test_an_example_in_the_documentation_is_right(
-    load_text: Callable[..., Config], text: str
+    load_text: Callable[..., Config], tmp_path: Path, text: str
 ) -> None:
+    (tmp_path / "models" / "tiny-tale" / "tiny-tale-f32.gguf").touch()
     load_text(text, ENV)
 
 
