@@ -26,10 +26,30 @@ def free_ports(count: int) -> list[int]:
     return ports
 
 
-def cpu_seconds(pid: int) -> float:
-    """CPU that a process has used so far, user and system, all threads (proc(5), `stat`)."""
+def cpu_seconds(pid: int, *, children: bool = False) -> float:
+    """CPU that a process has used so far, user and system, all threads (proc(5), `stat`).
+
+    With `children`, also that of all processes below it that are running.
+    """
+    own = _used(Path(f"/proc/{pid}/stat"))
+    if not children:
+        return own
+    below = [
+        int(child)
+        for task in Path(f"/proc/{pid}/task").iterdir()
+        for child in (task / "children").read_text().split()
+    ]
+    return own + sum(cpu_seconds(child, children=True) for child in below)
+
+
+def main_thread_cpu_seconds(pid: int) -> float:
+    """The same of its main thread alone."""
+    return _used(Path(f"/proc/{pid}/task/{pid}/stat"))
+
+
+def _used(stat: Path) -> float:
     # The second field is the command in parentheses, and may hold spaces.
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    fields = stat.read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / _TICKS
 
 

@@ -1,6 +1,6 @@
 """Asks a server for streams, a fixed number at a time, and notes when each event came.
 
-Speaks HTTP/1.0 on a connection per request: mlx_lm.server knows no other, and so both are asked in
+Speaks HTTP/1.0 on a connection per request: mlx_lm.server knows no other, and so all are asked in
 the same way.
 """
 
@@ -14,7 +14,7 @@ from itertools import pairwise
 
 import msgspec
 
-from bench.throughput.questions import Body
+from bench.throughput.questions import Body, Conversation
 
 _TIMEOUT = 300.0
 
@@ -29,21 +29,24 @@ class Reply(msgspec.Struct):
     tokens: int
     """As the server counts them."""
     text: str
+    greedy: bool = True
 
 
 class Round(msgspec.Struct):
     """A round of conversations at one place."""
 
     seconds: float
-    replies: list[Reply]
+    replies: dict[tuple[int, int], Reply]
+    """By the conversation's number and the turn's."""
 
     @property
     def tokens(self) -> int:
-        return sum(reply.tokens for reply in self.replies)
+        """All that were generated."""
+        return sum(reply.tokens for reply in self.replies.values())
 
 
 async def ask_all(
-    port: int, model: str, conversations: Sequence[Sequence[Body]], concurrency: int
+    port: int, model: str, conversations: Sequence[Conversation], concurrency: int
 ) -> Round:
     """Have all conversations, `concurrency` at a time. Raises `RuntimeError` for a bad answer."""
     waiting = list(enumerate(conversations))[::-1]
@@ -52,16 +55,20 @@ async def ask_all(
     async def client() -> None:
         while waiting:
             number, conversation = waiting.pop()
-            for turn, body in enumerate(conversation):
+            messages = list(conversation.history)
+            for turn, question in enumerate(conversation.questions):
+                messages.append({"role": "user", "content": question})
                 async with asyncio.timeout(_TIMEOUT):
-                    done[number, turn] = await ask(port, {"model": model, **body})
+                    reply = await ask(port, {"model": model, **conversation.body(messages)})
+                messages.append({"role": "assistant", "content": reply.text})
+                reply.greedy = conversation.greedy
+                done[number, turn] = reply
 
     began = time.perf_counter()
     async with asyncio.TaskGroup() as clients:
         for _ in range(concurrency):
             clients.create_task(client())
-    seconds = time.perf_counter() - began
-    return Round(seconds, [done[key] for key in sorted(done)])
+    return Round(time.perf_counter() - began, done)
 
 
 async def ask(port: int, body: Body) -> Reply:
@@ -100,5 +107,7 @@ async def _read(reader: asyncio.StreamReader, sent: float) -> Reply:
                 pieces.append(piece)
     else:
         raise RuntimeError("the stream has no end mark")
+    if not times or not tokens:
+        raise RuntimeError("the stream has no content, or does not say how many tokens it has")
     gaps = [after - before for before, after in pairwise(times)]
     return Reply(times[0] - sent, gaps, tokens, "".join(pieces))

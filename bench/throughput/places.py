@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
@@ -14,6 +14,8 @@ from bench.processes import free_ports, running
 MODEL = Path(__file__).parents[2] / "models" / "tiny-tale"
 _CLIENT_MODEL = "tale"
 _MLX_LM = "from mlx_lm.server import main; main()"
+_CACHED_PROMPTS = 256
+"""For mlx_lm.server, which keeps ten where nothing is said: the gateway is bound by bytes only."""
 
 
 class Place(msgspec.Struct, frozen=True):
@@ -24,13 +26,15 @@ class Place(msgspec.Struct, frozen=True):
     pid: int
     model: str
     concurrency: int
+    single_loop: bool = False
+    """Its main thread is the event loop, and does no computing."""
 
 
 @asynccontextmanager
 async def places(
-    directory: Path, model: Path, concurrency: int, isolations: list[str]
+    directory: Path, model: Path, concurrency: int, isolations: Sequence[str]
 ) -> AsyncIterator[list[Place]]:
-    """mlx_lm.server and the gateway, running; the gateway a second time with one at a time."""
+    """mlx_lm.server; the gateway in each way; and the first of these with one at a time."""
     ports = free_ports(1 + len(isolations))
     async with AsyncExitStack() as stack:
 
@@ -38,8 +42,7 @@ async def places(
             process = running(command, port, output=directory / f"{name}.log", path=path)
             return await stack.enter_async_context(process)
 
-        command = [sys.executable, "-c", _MLX_LM, "--model", str(model), "--port", str(ports[0])]
-        command += ["--decode-concurrency", str(concurrency), "--log-level", "WARNING"]
+        command = _mlx_lm_server(ports[0], model, concurrency)
         pid = await start(command, ports[0], "mlx_lm", "/health")
         found = [Place("mlx_lm.server", ports[0], pid, "default_model", concurrency)]
         for port, isolation in zip(ports[1:], isolations, strict=True):
@@ -47,16 +50,27 @@ async def places(
             config.write_text(_routing_yaml(port, model, concurrency, isolation))
             command = [sys.executable, "-m", "gateway", "serve", str(config)]
             pid = await start(command, port, isolation, "/ready")
-            found.append(Place(f"gateway ({isolation})", port, pid, _CLIENT_MODEL, concurrency))
-        first = found[1]
-        found.append(Place("gateway, one at a time", first.port, first.pid, first.model, 1))
-        yield found
+            name = f"gateway, {isolation}"
+            found.append(Place(name, port, pid, _CLIENT_MODEL, concurrency, single_loop=True))
+        one = msgspec.structs.replace(found[1], name="gateway, one at a time", concurrency=1)
+        yield [*found, one]
+
+
+def _mlx_lm_server(port: int, model: Path, concurrency: int) -> list[str]:
+    command = [sys.executable, "-c", _MLX_LM, "--model", str(model), "--port", str(port)]
+    for option, number in (
+        ("--decode-concurrency", concurrency),
+        ("--prompt-concurrency", concurrency),
+        ("--prompt-cache-size", _CACHED_PROMPTS),
+    ):
+        command += [option, str(number)]
+    return [*command, "--log-level", "WARNING"]
 
 
 def _routing_yaml(port: int, model: Path, concurrency: int, isolation: str) -> str:
+    engine = f"use: mlx, model: {model}, max_batch: {concurrency}, isolation: {isolation}"
     return (
         f"server: {{host: 127.0.0.1, port: {port}, drain: {{grace: 0s, timeout: 2s}}}}\n"
-        "backends:\n"
-        f"  mlx: {{use: mlx, model: {model}, max_batch: {concurrency}}}\n"
+        f"backends: {{mlx: {{{engine}}}}}\n"
         f"models: {{{_CLIENT_MODEL}: {{backend: mlx}}}}\n"
     )

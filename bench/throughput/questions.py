@@ -1,4 +1,4 @@
-"""What is asked: questions that the shipped model answers at length, the same at every place."""
+"""What is asked: long stories, behind prompts of different lengths; the same at every place."""
 
 from __future__ import annotations
 
@@ -6,53 +6,89 @@ from enum import StrEnum
 from random import Random
 from typing import Any
 
-_NAMES = ("Mia", "Tom", "Lily", "Max", "Anna", "Ben", "Zoe", "Sam", "Leo", "Emma")
-_SEED = 7
-_TURNS = 4
+import msgspec
+
+from tools.tiny_tale.grammar.facts import CAPITALS, NAMES, capital_answer
+
+_STORIES = (
+    "Tell me a long story about {}.",
+    "Write a long story about {}.",
+    "Can you tell me a long story about {}?",
+    "I want a long story about {}.",
+)
+_EARLIER = (0, 1, 2, 4, 8)
+"""Questions that may have been answered before: a prompt of 15 to 250 tokens."""
+_TOKENS = (200, 300)
+_TURNS, _TURN_TOKENS = 4, (60, 120)
 Body = dict[str, Any]
+Message = dict[str, str]
 
 
 class Case(StrEnum):
     """A kind of load."""
 
     GREEDY = "greedy"
-    """Long tales at temperature 0."""
-    SEEDED = "seeded"
-    """The same at temperature 0.8, each with a seed of its own."""
+    """Long stories at temperature 0."""
+    MIXED = "mixed"
+    """The same; every other one at temperature 0.8, with a seed of its own."""
     CHAT = "chat"
     """Conversations of several turns, each turn with all that was said before."""
 
 
-def questions(case: Case, count: int, max_tokens: int) -> list[list[Body]]:
-    """`count` conversations: requests to be sent one after the other."""
-    rng = Random(_SEED)
-    return [_conversation(case, rng, max_tokens) for _ in range(count)]
+class Conversation(msgspec.Struct, frozen=True):
+    """Questions to be asked one after the other, each with the answers to those before it."""
+
+    history: list[Message]
+    """What was said before the first of them."""
+    questions: list[str]
+    max_tokens: int
+    """Of each answer."""
+    sampling: Body
+
+    @property
+    def greedy(self) -> bool:
+        """Whether its answers are the same wherever it is held."""
+        return self.sampling["temperature"] == 0
+
+    def body(self, messages: list[Message]) -> Body:
+        """A request, but for the model's name."""
+        return {
+            "messages": messages,
+            "max_tokens": self.max_tokens,
+            "stream": True,
+            "stream_options": {"include_usage": True},
+            **self.sampling,
+        }
 
 
-def _conversation(case: Case, rng: Random, max_tokens: int) -> list[Body]:
+def conversations(case: Case, count: int, number: int) -> list[Conversation]:
+    """Those of round `number`: no round asks what another has asked, for answers are cached."""
+    rng = Random(f"{case} {number}")
+    return [_conversation(case, rng, seeded=bool(at % 2)) for at in range(count)]
+
+
+def _conversation(case: Case, rng: Random, *, seeded: bool) -> Conversation:
     sampling: Body = {"temperature": 0}
-    if case is Case.SEEDED:
+    if case is Case.MIXED and seeded:
         sampling = {"temperature": 0.8, "seed": rng.randrange(1 << 30)}
-    messages = [_ask(rng)]
-    bodies = [_body(messages, sampling, max_tokens)]
-    if case is Case.CHAT:
-        for _ in range(_TURNS - 1):
-            told = f"Once upon a time, there was {rng.choice(_NAMES)}, who liked to play. " * 8
-            messages = [*messages, {"role": "assistant", "content": told}, _ask(rng)]
-            bodies.append(_body(messages, sampling, max_tokens))
-    return bodies
+    chat = case is Case.CHAT
+    return Conversation(
+        history=_said(rng, rng.choice(_EARLIER)),
+        questions=[_question(rng) for _ in range(_TURNS if chat else 1)],
+        max_tokens=rng.randint(*(_TURN_TOKENS if chat else _TOKENS)),
+        sampling=sampling,
+    )
 
 
-def _ask(rng: Random) -> dict[str, str]:
-    length = rng.choice(("a long story", "a story"))
-    return {"role": "user", "content": f"Tell me {length} about {rng.choice(_NAMES)}."}
+def _said(rng: Random, exchanges: int) -> list[Message]:
+    messages: list[Message] = []
+    for country in rng.sample(sorted(CAPITALS), exchanges):
+        messages += [
+            {"role": "user", "content": f"What is the capital of {country}?"},
+            {"role": "assistant", "content": capital_answer(country)},
+        ]
+    return messages
 
 
-def _body(messages: list[dict[str, str]], sampling: Body, max_tokens: int) -> Body:
-    return {
-        "messages": messages,
-        "max_tokens": max_tokens,
-        "stream": True,
-        "stream_options": {"include_usage": True},
-        **sampling,
-    }
+def _question(rng: Random) -> str:
+    return rng.choice(_STORIES).format(rng.choice(NAMES))

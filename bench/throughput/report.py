@@ -9,6 +9,18 @@ import msgspec
 
 from bench.throughput.client import Round
 
+OF_MLX_LM, OF_ONE_AT_A_TIME = 1.3, 2.0
+"""What the gateway's tokens per second shall be at least, as a multiple of theirs."""
+
+
+class Used(msgspec.Struct):
+    """CPU seconds, over all rounds."""
+
+    total: float = 0.0
+    """Of the process and all that it has started."""
+    main: float = 0.0
+    """Of its main thread."""
+
 
 class Line(msgspec.Struct, frozen=True):
     """One place over all rounds of a case."""
@@ -26,19 +38,36 @@ class Line(msgspec.Struct, frozen=True):
     gap_p50_ms: float
     gap_p95_ms: float
     cpu_us_per_token: float
+    loop_us_per_token: float | None
+    """Those of them that are the event loop's, where that is a thread by itself."""
+    compared: int
+    """Greedy answers."""
     differing: int
-    """Answers that are not those of the first place."""
+    """Those of them that are not word for word the first place's."""
 
 
 def summarize(
-    case: str, place: str, rounds: Sequence[Round], first: Sequence[Round], cpu_seconds: float
+    case: str,
+    place: str,
+    rounds: Sequence[Round],
+    first: Sequence[Round],
+    used: Used,
+    *,
+    single_loop: bool,
 ) -> Line:
     """`first` are the rounds of the place that the others are compared with."""
     speeds = [each.tokens / each.seconds for each in rounds]
     theirs = [each.tokens / each.seconds for each in first]
-    waits = sorted(reply.first * 1000 for each in rounds for reply in each.replies)
-    gaps = sorted(gap * 1000 for each in rounds for reply in each.replies for gap in reply.gaps)
-    pairs = zip(rounds[0].replies, first[0].replies, strict=True)
+    replies = [reply for each in rounds for reply in each.replies.values()]
+    waits = sorted(reply.first * 1000 for reply in replies)
+    gaps = sorted(gap * 1000 for reply in replies for gap in reply.gaps)
+    pairs = [
+        (reply, other.replies[key])
+        for each, other in zip(rounds, first, strict=True)
+        for key, reply in each.replies.items()
+        if reply.greedy
+    ]
+    tokens = sum(each.tokens for each in rounds)
     return Line(
         case=case,
         place=place,
@@ -50,30 +79,59 @@ def summarize(
         first_p95_ms=_quantile(waits, 0.95),
         gap_p50_ms=_quantile(gaps, 0.5),
         gap_p95_ms=_quantile(gaps, 0.95),
-        cpu_us_per_token=cpu_seconds * 1e6 / sum(each.tokens for each in rounds),
+        cpu_us_per_token=used.total * 1e6 / tokens,
+        loop_us_per_token=used.main * 1e6 / tokens if single_loop else None,
+        compared=len(pairs),
         differing=sum(ours.text != other.text for ours, other in pairs),
     )
 
 
+def missed(lines: Sequence[Line]) -> list[str]:
+    """The targets that the gateway does not keep; `lines` are those of one case, as measured."""
+    theirs, *gateways, one = lines
+    out = []
+    for line in gateways:
+        if line.ratio < OF_MLX_LM:
+            out.append(f"{line.place}: {line.ratio:.2f} of {theirs.place}, not {OF_MLX_LM}")
+        if line.first_p95_ms > theirs.first_p95_ms:
+            out.append(f"{line.place}: the first token comes later than with {theirs.place}")
+        if (ratio := line.ratio / one.ratio) < OF_ONE_AT_A_TIME:
+            out.append(f"{line.place}: {ratio:.2f} of one at a time, not {OF_ONE_AT_A_TIME}")
+    return out
+
+
+_HEAD = (
+    "case",
+    "place",
+    "tokens/s",
+    "ratio",
+    "first p50/p95 ms",
+    "gap p50/p95 ms",
+    "CPU us/token",
+    "its loop",
+    "differing",
+)
+
+
 def table(lines: Sequence[Line]) -> str:
     """Lines for people to read."""
-    rows = [
-        ("case", "place", "tokens/s", "ratio", "first p50/p95 ms", "gap p50/p95 ms", "CPU us/token")
-    ]
-    rows += [
-        (
-            line.case,
-            line.place,
-            f"{line.tokens_per_second:.0f} ({line.slowest:.0f}-{line.fastest:.0f})",
-            f"{line.ratio:.2f}",
-            f"{line.first_p50_ms:.1f} / {line.first_p95_ms:.1f}",
-            f"{line.gap_p50_ms:.1f} / {line.gap_p95_ms:.1f}",
-            f"{line.cpu_us_per_token:.0f}",
-        )
-        for line in lines
-    ]
-    widths = [max(len(row[at]) for row in rows) for at in range(len(rows[0]))]
+    rows = [_HEAD, *map(_row, lines)]
+    widths = [max(len(row[at]) for row in rows) for at in range(len(_HEAD))]
     return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
+
+
+def _row(line: Line) -> tuple[str, ...]:
+    return (
+        line.case,
+        line.place,
+        f"{line.tokens_per_second:.0f} ({line.slowest:.0f}-{line.fastest:.0f})",
+        f"{line.ratio:.2f}",
+        f"{line.first_p50_ms:.0f} / {line.first_p95_ms:.0f}",
+        f"{line.gap_p50_ms:.1f} / {line.gap_p95_ms:.1f}",
+        f"{line.cpu_us_per_token:.0f}",
+        "" if line.loop_us_per_token is None else f"{line.loop_us_per_token:.0f}",
+        f"{line.differing} of {line.compared}",
+    )
 
 
 def _quantile(ordered: Sequence[float], share: float) -> float:
