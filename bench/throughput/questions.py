@@ -48,7 +48,7 @@ class Conversation(msgspec.Struct, frozen=True):
     @property
     def greedy(self) -> bool:
         """Whether its answers are the same wherever it is held."""
-        return self.sampling["temperature"] == 0
+        return bool(self.sampling["temperature"] == 0)
 
     def body(self, messages: list[Message]) -> Body:
         """A request, but for the model's name."""
