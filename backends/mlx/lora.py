@@ -36,7 +36,7 @@ class _Chosen(NamedTuple):
 
     places: mx.array
     """In the stacks, [rows]; 0 for a row without, too."""
-    any: mx.array | None
+    adapted: mx.array | None
     """Whether a row has one, [rows]; None where all have."""
 
 
@@ -82,8 +82,8 @@ class _LoraLinear(Module):
         places = chosen.places.reshape(-1, *between)
         low = mx.gather_mm(x.astype(self._type), self._down, rhs_indices=places)
         added = mx.gather_mm(low, self._up, rhs_indices=places)
-        if chosen.any is not None:
-            added = mx.where(chosen.any.reshape(-1, *between, 1, 1), added, 0)
+        if chosen.adapted is not None:
+            added = mx.where(chosen.adapted.reshape(-1, *between, 1, 1), added, 0)
         return y + added.astype(y.dtype)
 
     @property
@@ -134,19 +134,14 @@ class Lora:
 
     def __init__(self, model: Any) -> None:
         self._model = model
+        self.number_size = _number_size(model)
+        """Bytes that a number of an adapter takes."""
         self._current = _Current()
         self._adapters: list[Adapter] = []
         """In the order of their places in the stacks."""
         self._layers: dict[str, _LoraLinear] = {}
         self._loads: dict[Adapter, int] = {}
         self._count = 0
-
-    @property
-    def number_size(self) -> int:
-        """Bytes that a number of an adapter takes."""
-        parameters: dict[str, mx.array] = dict(tree_flatten(self._model.parameters()))
-        types = {one.dtype for one in parameters.values() if mx.issubdtype(one.dtype, mx.floating)}
-        return max(int(adapter_type(one).size) for one in types)
 
     @property
     def nbytes(self) -> int:
@@ -257,6 +252,12 @@ def _name_in(modules: Mapping[str, Module], layer: str) -> str:
     """What the model calls `layer`; the same where it has none like it."""
     names = (prefix + layer for prefix in _PREFIXES)
     return next((name for name in names if name in modules), layer)
+
+
+def _number_size(model: Any) -> int:
+    parameters: dict[str, mx.array] = dict(tree_flatten(model.parameters()))
+    types = {one.dtype for one in parameters.values() if mx.issubdtype(one.dtype, mx.floating)}
+    return max(int(adapter_type(one).size) for one in types)
 
 
 def _type_of(linear: Module) -> mx.Dtype:

@@ -86,7 +86,7 @@ def load(
             directory,
             plan=planned,
             wishes=wishes,
-            memory=memory_limit(),
+            memory=memory_limit() - _held(),
             tool_parser=tool_parser,
             reasoning_parser=reasoning_parser,
             pooling=pooling,
@@ -154,11 +154,16 @@ def _check_fits(model: str, footprint: Footprint) -> None:
     That may be more than the configuration says: after a reload a model stays until its last
     request is answered.
     """
-    import mlx.core as mx  # noqa: PLC0415 — imported when a model is loaded
-
-    others = mx.get_active_memory()
+    others = _held()
     if (why := refusal({model: footprint}, memory_limit() - others)) is not None:
         raise failed(f"{why}. MLX holds {written(others)} already" if others > 1 << 20 else why)
+
+
+def _held() -> int:
+    """Bytes that MLX has in this process by now."""
+    import mlx.core as mx  # noqa: PLC0415 — imported when a model is loaded
+
+    return int(mx.get_active_memory())
 
 
 def _in_short(error: Exception) -> str:

@@ -156,6 +156,7 @@ class MlxRuntime(Runtime):
         """See `Runtime.fetch_adapter`."""
         try:
             files = look_at(Path(adapter.path))
+            self._refuse_too_large(adapter, files, self._room_for_adapters)
             return _FetchedAdapter(files, files.weights.read_bytes())
         except (ValueError, OSError) as error:
             raise _unusable(adapter, error) from error
@@ -163,14 +164,20 @@ class MlxRuntime(Runtime):
     def load_adapter(self, adapter: Adapter, content: object) -> None:
         """See `Runtime.load_adapter`."""
         assert isinstance(content, _FetchedAdapter), "it is what `fetch_adapter` gave"
-        needed = content.files.numbers * self._lora.number_size
-        if (free := max(0, self._room_for_adapters - self._lora.nbytes)) < needed:
-            why = f"it takes {written(needed)}, and {written(free)} of the memory are left"
-            raise _unusable(adapter, why)
+        room = self._room_for_adapters - self._lora.nbytes
+        self._refuse_too_large(adapter, content.files, room)
         try:
             self._lora.load(adapter, content.files, content.weights)
         except BadAdapter as error:
             raise _unusable(adapter, error) from error
+
+    def _refuse_too_large(self, adapter: Adapter, files: AdapterFiles, room: int) -> None:
+        needed = files.numbers * self._lora.number_size
+        if needed > room:
+            left = written(max(0, room))
+            raise _unusable(
+                adapter, f"it takes {written(needed)}, and {left} of the memory are left"
+            )
 
     def unload_adapter(self, adapter: Adapter) -> None:
         """See `Runtime.unload_adapter`."""

@@ -400,6 +400,7 @@ async def test_one_for_which_no_memory_is_left_says_the_numbers(
     plan = {"kv_cache": 1 << 26, "prompt_cache": 0, "context": 512}
     planned = model_files.footprint(str(model_dir), max_batch=16, **plan)
     monkeypatch.setattr(model_files, "memory_limit", lambda: planned.total + 1000)
+    monkeypatch.setattr(model_files, "_held", lambda: 0)  # by other tests
     async with open_client(**plan) as client:
         with pytest.raises(BackendError, match=r"it takes 152\.0 KiB, and 1000 B of the memory"):
             await client.backend.load_adapter(ADDRESS, a)
