@@ -42,10 +42,14 @@ def infer_tools(template: str, vocabulary: Container[str]) -> ToolFormat:
 
 
 def infer_reasoning(template: str, vocabulary: Container[str]) -> ReasoningFormat | None:
-    """What a model puts around its thinking, where special tokens or the template show it."""
+    """What a model puts around its thinking, where special tokens or the template show it.
+
+    Never one that is `assumed`: models that do not think have the tokens too, and all that they
+    say would be thinking. Whether a template opens the block shows in each prompt.
+    """
     for known in REASONING_FORMATS.values():
         if known.start in vocabulary and known.end in vocabulary:
-            return known
+            return msgspec.structs.replace(known, assumed=False)
         if known.start in template and known.end in template:
             return ReasoningFormat(known.start, known.end)
     return None

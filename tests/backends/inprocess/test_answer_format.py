@@ -8,9 +8,10 @@ from backends.inprocess.answer_format import (
     named_reasoning,
     unknown_format,
 )
-from backends.inprocess.reasoning import REASONING_FORMATS
+from backends.inprocess.reasoning import REASONING_FORMATS, ReasoningFormat, ReasoningParser
 from backends.inprocess.tool_call_formats import DEEPSEEK_V3, HERMES, LLAMA3_JSON
 
+QWEN = REASONING_FORMATS["qwen3"]
 LLAMA = 'Respond with {"name": function name, "parameters": dictionary}'
 
 
@@ -30,15 +31,28 @@ def test_tools_are_inferred(template, vocabulary, found):
 
 
 @pytest.mark.parametrize(
-    ("template", "vocabulary", "start"),
+    ("template", "vocabulary", "found"),
     [
-        ("", ("<think>", "</think>"), "<think>"),
-        ("", ("[THINK]", "[/THINK]"), "[THINK]"),
-        ("<think></think>", (), "<think>"),
+        ("", ("<think>", "</think>"), QWEN),
+        ("", ("[THINK]", "[/THINK]"), REASONING_FORMATS["mistral"]),
+        ("", ("<|channel|>", "<|message|>"), REASONING_FORMATS["openai_gptoss"]),
+        ("", ("<seed:think>", "</seed:think>"), ReasoningFormat("<seed:think>", "</seed:think>")),
+        ("<think></think>", (), QWEN),
     ],
 )
-def test_thinking_is_inferred(template, vocabulary, start):
-    assert infer_reasoning(template, vocabulary).start == start
+def test_thinking_is_inferred(template, vocabulary, found):
+    assert infer_reasoning(template, vocabulary) == found
+
+
+def test_a_model_that_has_the_tokens_and_does_not_think_is_heard():
+    parser = ReasoningParser(infer_reasoning("", ("<think>", "</think>")), opened=False)
+    assert parser.add("The capital is Paris.") == ("", "The capital is Paris.")
+
+
+def test_what_the_prompt_opens_is_thinking():
+    found = infer_reasoning("", ("<think>", "</think>"))
+    parser = ReasoningParser(found, opened=found.opened_by("<|assistant|><think>\n"))
+    assert parser.add("Hm.</think>Paris.") == ("Hm.", "Paris.")
 
 
 def test_half_of_the_marks_are_none():
@@ -56,7 +70,6 @@ def test_a_name_that_is_like_no_other():
     assert message.endswith("it may be 'auto', 'none', 'a', 'b'")
 
 
-QWEN = REASONING_FORMATS["qwen3"]
 SPECIAL = {1: "<tool_call>", 2: "<think>", 3: "</think>", 4: "<|end|>"}
 
 
