@@ -34,8 +34,12 @@ class Tenant(Protocol):
         """Have it start: from now on it is resident."""
         ...
 
-    async def sleep(self) -> None:
-        """Have it stop; returns when its memory is free."""
+    def go_to_sleep(self) -> None:
+        """Have it stop, which must not be busy: from now on no request reaches it."""
+        ...
+
+    async def until_asleep(self) -> None:
+        """Until its memory is free, after `go_to_sleep`."""
         ...
 
 

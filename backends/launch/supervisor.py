@@ -112,12 +112,14 @@ class Supervisor:
             self._enter(Phase.STARTING, "starting")
         self._told.set()
 
-    async def sleep(self) -> None:
+    def go_to_sleep(self) -> None:
         assert not self.busy, "it has a request running or pending"
         self._wanted = False
         if self.resident:
             self._enter(Phase.STOPPING, "making room for another engine")
         self._told.set()
+
+    async def until_asleep(self) -> None:
         while self.resident and not self._wanted:
             await self._changed.wait()
 
@@ -320,7 +322,7 @@ class Supervisor:
             self._told.clear()
 
     def _progress(self) -> None:
-        self._activity.progress_at = asyncio.get_running_loop().time()
+        self._activity.progress(asyncio.get_running_loop().time())
 
     def _enter(self, phase: Phase, reason: str) -> None:
         self.phase, self._reason = phase, reason

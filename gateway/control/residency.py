@@ -95,7 +95,9 @@ class MemoryResidency:
                 continue
             names = ", ".join(victim.id for victim in victims)
             logger.info("%s is stopped to make room for %s", names, tenant.id)
-            await asyncio.gather(*(victim.sleep() for victim in victims))
+            for victim in victims:  # before anybody else runs, who might ask one of them
+                victim.go_to_sleep()
+            await asyncio.gather(*(victim.until_asleep() for victim in victims))
 
     def _victims(self, tenant: Tenant) -> list[Tenant] | None:
         if self._limit is None:

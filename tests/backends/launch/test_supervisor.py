@@ -9,6 +9,7 @@ import pytest
 
 from backends.base import BackendError, Readiness
 from backends.launch import watch
+from backends.launch.doubt import Token
 from backends.launch.life import EngineFailedError
 from backends.launch.restarts import Restarts
 from backends.launch.supervisor import MAX_PENDING, Phase, Supervisor
@@ -39,7 +40,11 @@ class ScriptedLife:
         self.adapter = SimpleNamespace(on_event=None)
         self.died: asyncio.Future[Ended] = asyncio.get_running_loop().create_future()
         self.process = SimpleNamespace(wait=self._death, pid=None)
-        self.token = Readiness(True)
+        self.token = Token(True)
+        self.made: float | None = None
+        """What it counts itself."""
+        self.advance = 0.0
+        """How far it gets between two looks."""
         self.tokens_asked = 0
         self.ended: bool | None = None
         """Whether it was killed, once it was ended."""
@@ -50,9 +55,14 @@ class ScriptedLife:
     async def _death(self) -> Ended:
         return await asyncio.shield(self.died)
 
-    async def make_token(self, within: float) -> Readiness:
+    async def make_token(self, within: float) -> Token:
         self.tokens_asked += 1
         return self.token
+
+    async def steps(self) -> float | None:
+        if self.made is not None:
+            self.made += self.advance
+        return self.made
 
     async def end(self, *, kill: bool) -> None:
         self.ended = kill
@@ -191,7 +201,10 @@ async def test_who_waits_when_it_is_stopped_is_told():
 async def test_it_sleeps_when_told_and_wakes_for_the_next_request():
     async with supervised(at_once) as stage:
         await stage.until(Phase.READY)
-        await stage.supervisor.sleep()
+        stage.supervisor.go_to_sleep()
+        assert not stage.supervisor.readiness.ready
+        assert stage.supervisor.life is None
+        await stage.supervisor.until_asleep()
         assert stage.supervisor.phase is Phase.ASLEEP
         assert not stage.supervisor.resident
         await stage.supervisor.until_ready()
@@ -203,7 +216,7 @@ async def test_nothing_busy_is_put_to_sleep():
         await stage.until(Phase.READY)
         end = stage.supervisor.begin()
         with pytest.raises(AssertionError, match="running or pending"):
-            await stage.supervisor.sleep()
+            stage.supervisor.go_to_sleep()
         end()
         end()
         assert not stage.supervisor.busy
@@ -228,7 +241,7 @@ async def test_one_that_makes_no_token_is_killed_and_one_that_is_slow_is_not():
         while slow.tokens_asked < 3:
             await asyncio.sleep(0.001)
         assert stage.supervisor.phase is Phase.READY
-        slow.token = Readiness(False, "made no token within 1 s")
+        slow.token = Token(False, "made no token within 1 s")
         await stage.until(Phase.BACKING_OFF, Phase.STARTING)
         end()
         await stage.until(Phase.READY)
@@ -254,6 +267,6 @@ async def test_at_rest_it_is_asked_for_a_token_now_and_then(monkeypatch):
         await stage.until(Phase.READY)
         while stage.lives[0].tokens_asked < 3:
             await asyncio.sleep(0.001)
-        stage.lives[0].token = Readiness(False, "answers HTTP 500 when asked for a token")
+        stage.lives[0].token = Token(False, "answers HTTP 500 when asked for a token")
         while len(stage.lives) < 2:
             await asyncio.sleep(0.001)

@@ -17,14 +17,24 @@ class Engine:
         self.last_used = last_used
         self.resident = there
         self.busy = False
+        self.leaving = False
 
     def wake(self) -> None:
         self.resident = True
 
-    async def sleep(self) -> None:
+    def ask(self) -> None:
+        """What a request does, which finds it ready or is sent elsewhere."""
+        if not self.leaving:
+            self.busy = True
+
+    def go_to_sleep(self) -> None:
         assert not self.busy
+        self.leaving = True
+
+    async def until_asleep(self) -> None:
         await asyncio.sleep(0)
-        self.resident = False
+        assert not self.busy, "an engine with a request in flight was stopped"
+        self.resident = self.leaving = False
 
     def __repr__(self) -> str:
         return self.id
@@ -95,6 +105,19 @@ async def test_a_busy_engine_is_waited_for():
     residency.changed()
     await waiting
     assert (old.resident, new.resident) == (False, True)
+
+
+async def test_a_request_that_comes_between_choosing_and_stopping_meets_no_engine_that_stops():
+    old, older = Engine("old", 6), Engine("older", 6)
+    new = Engine("new", 6, there=False)
+    residency = home(17, old, older, new)
+    older.last_used = -1
+    waiting = asyncio.create_task(residency.admit(new))
+    # It is run right after the line has been looked at, and before whatever that has begun.
+    asyncio.get_running_loop().call_soon(older.ask)
+    await waiting
+    assert not older.busy
+    assert (old.resident, older.resident, new.resident) == (True, False, True)
 
 
 async def test_the_wait_ends_with_the_reason_and_the_numbers():
