@@ -41,7 +41,6 @@ ELSEWHERE = {
     "gateway/config/scalars.py": "tests/gateway/config/test_build.py, by what it reads",
     "gateway/config/structs.py": "tests/gateway/config/test_json_schema.py, by what it tells",
     "gateway/conform/finding.py": "structs without behaviour",
-    "gateway/conform/promises.py": "tests/contract, over every engine",
     "gateway/control/engines.py": "tests/gateway/control/test_reload.py",
     "gateway/dispatch/answer.py": "tests/faults/test_commit_point.py",
     "gateway/dispatch/ask.py": "a struct without behaviour",

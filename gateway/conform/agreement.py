@@ -16,6 +16,7 @@ import msgspec
 from backends.base import Endpoint
 from backends.capabilities import Capability
 from gateway.conform.asking import Target, ask
+from gateway.conform.finding import MISSHAPEN
 from gateway.conform.probes import chat
 
 PROMPTS: Sequence[str] = (
@@ -59,7 +60,7 @@ async def _say(target: Target, prompt: str) -> Said:
         answer = await ask(target, Endpoint.CHAT, chat(prompt, max_tokens=_TOKENS))
     try:
         return tokens_of(answer.json()) if answer.ok else None
-    except (KeyError, IndexError, TypeError, AttributeError):
+    except MISSHAPEN:
         return None
 
 

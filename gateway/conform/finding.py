@@ -31,6 +31,10 @@ class Finding(msgspec.Struct, frozen=True):
     detail: str = ""
 
 
+MISSHAPEN = (LookupError, TypeError, AttributeError, ValueError, ArithmeticError)
+"""What looking into an answer raises where it has another shape than it should."""
+
+
 class BrokenPromiseError(Exception):
     """An answer is not what was asked for; the message says in what."""
 

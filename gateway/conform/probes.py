@@ -18,6 +18,7 @@ from backends.capabilities import Capability
 from backends.malformed import MALFORMED
 from gateway.conform.asking import Answer, Fields, Target, ask
 from gateway.conform.finding import (
+    MISSHAPEN,
     BrokenPromiseError,
     Finding,
     Outcome,
@@ -105,7 +106,7 @@ def judge(probe: Probe, answer: Answer) -> tuple[Outcome, str]:
         return Outcome.UNCLEAR, str(unclear)
     except BrokenPromiseError as broken:
         return Outcome.BROKEN, str(broken)
-    except (KeyError, IndexError, TypeError, AttributeError) as error:
+    except MISSHAPEN as error:
         return Outcome.BROKEN, f"the answer has another shape than it should: {error!r}"
     return Outcome.KEPT, ""
 

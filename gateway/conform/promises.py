@@ -17,6 +17,7 @@ from backends.base import Endpoint
 from backends.capabilities import Capability
 from gateway.conform.asking import Answer, Fields, Target, ask
 from gateway.conform.finding import (
+    MISSHAPEN,
     BrokenPromiseError,
     Finding,
     Outcome,
@@ -45,7 +46,7 @@ async def hold(target: Target, name: str) -> Finding:
         return Finding(target.name, name, Outcome.UNCLEAR, str(unclear))
     except BrokenPromiseError as broken:
         return Finding(target.name, name, Outcome.BROKEN, str(broken))
-    except (KeyError, IndexError, TypeError, AttributeError) as error:
+    except MISSHAPEN as error:
         detail = f"an answer has another shape than it should: {error!r}"
         return Finding(target.name, name, Outcome.BROKEN, detail)
     return Finding(target.name, name, Outcome.KEPT)

@@ -2,56 +2,13 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 
-from backends.base import Backend, Endpoint, Readiness, Reply, RequestRefused
-from backends.capabilities import EVERYTHING, Capability
+from backends.capabilities import Capability
 from gateway.conform.asking import Target
 from gateway.conform.examine import examine, until_ready
 from gateway.conform.finding import Outcome
-
-
-class Embedder(Backend):
-    """A server whose model embeds, and does nothing else."""
-
-    addresses = ("here",)
-    capabilities = EVERYTHING
-    conditional = frozenset({Capability.EMBEDDINGS})
-
-    def __init__(self, *ready: bool) -> None:
-        self._ready = list(ready)
-
-    async def start(self) -> None: ...
-
-    async def stop(self) -> None: ...
-
-    async def probe(self, address):
-        return Readiness(self._ready.pop(0) if self._ready else True, "loading")
-
-    async def send(self, address, request):
-        if request.endpoint is not Endpoint.EMBEDDINGS:
-            raise RequestRefused(404, "Not Found")
-        asked = json.loads(request.body)["input"]
-        data = [{"index": at, "embedding": [1.0, len(text)]} for at, text in enumerate(asked)]
-        return Reply(200, (), _Body(json.dumps({"data": data}).encode()))
-
-
-class _Body:
-    def __init__(self, body):
-        self._body = body
-
-    def __aiter__(self):
-        return self
-
-    async def __anext__(self):
-        body, self._body = self._body, b""
-        if not body:
-            raise StopAsyncIteration
-        return body
-
-    async def aclose(self): ...
+from tests.support.embedder import Embedder
 
 
 def target(backend):

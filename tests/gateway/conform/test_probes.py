@@ -97,6 +97,7 @@ def test_what_keeps_its_promise(capability, answer):
         (C.EMBEDDINGS, embedded([0.1, 0.2])),
         (C.EMBEDDINGS, embedded([0.1, 0.2], [0.1])),
         (C.EMBEDDINGS, embedded([0.0, 0.0], [0.1, 0.1])),
+        (C.EMBEDDINGS, embedded([1e999], [10**400])),
         (C.RERANK, {"results": []}),
         (C.TOOLS, chat(message=call(name="other"))),
         (C.FORCED_TOOLS, chat()),
