@@ -81,6 +81,12 @@ def test_a_field_that_asks_for_nothing(fields):
     assert needed(**fields) == set()
 
 
+@pytest.mark.parametrize("nothing", ["[]", "[ ]", "[\n]", "[\r\n\t ]", "null"])
+def test_no_tools_however_they_are_written(nothing):
+    body = b'{"model":"m","messages":[{}],"tools":%s}' % nothing.encode()
+    assert needs(Endpoint.CHAT, peek(Endpoint.CHAT, body), body) == {Capability.CHAT}
+
+
 @pytest.mark.parametrize(
     "fields",
     [
