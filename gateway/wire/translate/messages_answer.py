@@ -67,7 +67,7 @@ class MessagesWriter(AnswerWriter):
         call_id = call_id or f"toolu_{self._message['id']}_{len(self._blocks)}"
         self._begin_block({"type": "tool_use", "id": call_id, "name": name, "input": {}})
 
-    def piece(self, part: Part, text: str, logprobs: list[Any]) -> None:  # noqa: ARG002 — none here
+    def piece(self, part: Part, text: str, logprobs: list[msgspec.Raw]) -> None:  # noqa: ARG002 — none here
         if not text:
             return
         self._pieces.append(text)

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import msgspec
+
 from gateway.wire.translate.chat import ChatAnswer, ChatUsage
 from gateway.wire.translate.writer import AnswerWriter, Identity, Part, event
 
@@ -36,7 +38,7 @@ class ResponsesWriter(AnswerWriter):
         self._base = identity.id
         self._items: list[dict[str, Any]] = []
         self._pieces: list[str] = []
-        self._logprobs: list[Any] = []
+        self._logprobs: list[msgspec.Raw] = []
         self._number = 0
 
     def begin(self, first: ChatAnswer) -> None:
@@ -76,7 +78,7 @@ class ResponsesWriter(AnswerWriter):
             }
         )
 
-    def piece(self, part: Part, text: str, logprobs: list[Any]) -> None:
+    def piece(self, part: Part, text: str, logprobs: list[msgspec.Raw]) -> None:
         self._pieces.append(text)
         self._logprobs += logprobs
         added = {"logprobs": logprobs} if part is Part.TEXT else {}

@@ -16,7 +16,8 @@ from gateway.wire.finish import BROKEN_OFF
 from gateway.wire.translate.chat import Call, ChatAnswer, ChatUsage, Choice, Message
 
 MAX_ANSWER = 64 << 20
-"""Characters of an answer that are kept, which its last event may have to repeat."""
+"""Characters of an answer that are kept, log-probabilities among them: its last event may have to
+repeat them."""
 
 
 class Part(Enum):
@@ -113,8 +114,11 @@ class AnswerWriter(ABC):
         """A call of the tool `name` begins; `call_id` may be empty."""
 
     @abstractmethod
-    def piece(self, part: Part, text: str, logprobs: list[Any]) -> None:
-        """More of what is open: `text` is not empty, unless there are log-probabilities."""
+    def piece(self, part: Part, text: str, logprobs: list[msgspec.Raw]) -> None:
+        """More of what is open: `text` is not empty, unless there are log-probabilities.
+
+        Those are as JSON, one for each token.
+        """
 
     @abstractmethod
     def end_part(self, part: Part) -> None:
@@ -132,28 +136,28 @@ class AnswerWriter(ABC):
         message = choice.delta or choice.message
         if message is not None:
             logprobs = choice.logprobs.content if choice.logprobs is not None else None
-            self._add_message(message, logprobs or [])
+            self._add_message(message, [_as_bytes(one) for one in logprobs or ()])
         if choice.finish_reason:
             if choice.finish_reason in BROKEN_OFF:
                 raise UntranslatableAnswerError("gave up on the answer")
             self.finish_reason = choice.finish_reason
             self.stop_reason = choice.stop_reason
 
-    def _add_message(self, message: Message, logprobs: list[Any]) -> None:
+    def _add_message(self, message: Message, logprobs: list[msgspec.Raw]) -> None:
         self._say(Part.THINKING, message.thinking, [])
         self._say(Part.TEXT, message.text, logprobs)
         self._say(Part.REFUSAL, message.refusal or "", [])
         for position, call in enumerate(message.tool_calls or ()):
             self._add_call(call, position if call.index is None else call.index)
 
-    def _say(self, part: Part, text: str, logprobs: list[Any]) -> None:
+    def _say(self, part: Part, text: str, logprobs: list[msgspec.Raw]) -> None:
         if not text and not (logprobs and self._open is part):
             return
         if self._open is not part:
             self._close()
             self._open = part
             self.begin_part(part)
-        self._size += len(text)
+        self._size += len(text) + sum(map(len, logprobs))
         self.piece(part, text, logprobs)
 
     def _add_call(self, call: Call, number: int) -> None:
@@ -180,6 +184,11 @@ class AnswerWriter(ABC):
         if part is Part.CALL and self._call is not None:
             self._ended_calls.add(self._call)
         self.end_part(part)
+
+
+def _as_bytes(value: Any) -> msgspec.Raw:
+    """`value` as it is kept: as objects it would take ten times as much memory."""
+    return msgspec.Raw(msgspec.json.encode(value))
 
 
 def _arguments(call: Call) -> str:

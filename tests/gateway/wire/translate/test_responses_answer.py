@@ -116,6 +116,14 @@ def test_log_probabilities():
     assert events[-1]["response"]["output"][0]["content"][0]["logprobs"] == [LIKELY]
 
 
+def test_log_probabilities_count_for_the_length_of_an_answer(monkeypatch):
+    choice = {"index": 0, "delta": {"content": "x"}, "logprobs": {"content": [LIKELY] * 9}}
+    chunks = [data({"id": "c", "choices": [choice]}) for _ in range(3)]
+    monkeypatch.setattr("gateway.wire.translate.writer.MAX_ANSWER", 1000)
+    last = told(asked(), *chunks, FINISH, DONE)[-1]
+    assert "longer than" in json.dumps(last)
+
+
 def test_a_call_without_an_id_gets_one():
     events = told(asked(), call(0, "{}", "f", call_id=""), FINISH, DONE)
     assert events[-1]["response"]["output"][0]["call_id"]
