@@ -310,6 +310,7 @@ async def until_busy(client, rows):
         await asyncio.sleep(0.01)
 
 
+@pytest.mark.slow
 async def test_eight_mixed_requests_answer_as_each_would_alone(adapted, a, b):
     asked = [
         (adapter, {"messages": [{"role": "user", "content": question}], "cache_salt": str(at)})
