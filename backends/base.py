@@ -189,6 +189,8 @@ class Load(msgspec.Struct, frozen=True):
     """Those of them that were found there, and not computed again."""
     cache_bytes: int = 0
     """What the prompt cache holds."""
+    steps: int = 0
+    """How often the batch has got on: a batch that stands still does not count any further."""
 
 
 class Footprint(msgspec.Struct, frozen=True, kw_only=True):

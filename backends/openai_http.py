@@ -77,7 +77,7 @@ class OpenAIHttpBackend(Backend):
         self.addresses = options.urls
         self.capabilities = self.capabilities.difference(options.without)
         self.on_event: Callable[[], None] | None = None
-        """Called whenever a piece of an event has come: for who runs the engine and watches it."""
+        """Called for each piece of what was generated: for who runs the engine and watches it."""
         self._transport = Transport(tls=tls)
         self._dropped = _OWN | self.strips
         self._replicas = {
@@ -107,7 +107,7 @@ class OpenAIHttpBackend(Backend):
             raise _translate(address, error, Stage.SENT) from error
         try:
             body = _Body(address, exchange)
-            if self.on_event is not None:
+            if self.on_event is not None and _shows_progress(request, exchange.status):
                 body = _WatchedBody(address, exchange, self.on_event)
             return Reply(exchange.status, _end_to_end(address, exchange.headers), body)
         except BackendError:
@@ -166,6 +166,13 @@ class OpenAIHttpBackend(Backend):
         finally:
             await stream.aclose()
         return response.status_code, bytes(body)
+
+    async def steps(self, address: str) -> float | None:  # noqa: ARG002 — engines override it
+        """A count that grows for as long as the engine generates; None where it keeps none.
+
+        Raises `BackendError`.
+        """
+        return None
 
     async def _check(self, address: str) -> Readiness:
         """The probe itself; engines override it. May raise `BackendError`."""
@@ -298,6 +305,11 @@ class _WatchedBody(_Body):
         if not piece.startswith(b":"):
             self._on_event()
         return piece
+
+
+def _shows_progress(request: Request, status: int) -> bool:
+    """Whether the answer needs a generator that works: a server in front of a dead one refuses."""
+    return status == 200 and request.endpoint is not Endpoint.COUNT_TOKENS
 
 
 def _end_to_end(address: str, raw: list[Header]) -> list[Header]:

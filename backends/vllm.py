@@ -19,6 +19,7 @@ import msgspec
 from backends.base import Adapter, BackendError, Cause, Readiness, Reply, Request, Stage
 from backends.capabilities import EVERYTHING, Capability
 from backends.engine_error import parse_error
+from backends.metrics_page import total
 from backends.openai_http import OpenAIHttpBackend
 from backends.options import HttpOptions
 from backends.vllm_adapters import LOAD, UNLOAD, Listed, name_for, names_of, read_models
@@ -27,6 +28,9 @@ _NOT_ENABLED = (
     "misconfigured: it does not load adapters while it runs; start vLLM with --enable-lora and "
     "VLLM_ALLOW_RUNTIME_LORA_UPDATING=1"
 )
+
+
+_STEPS = frozenset((b"vllm:generation_tokens_total", b"vllm:prompt_tokens_total"))
 
 
 class VllmBackend(OpenAIHttpBackend):
@@ -82,6 +86,11 @@ class VllmBackend(OpenAIHttpBackend):
             reason = f"{address}: the adapter {request.adapter.name!r} is not loaded"
             raise BackendError(Stage.CONNECT, Cause.ENGINE, reason)
         return await super().send(address, request)
+
+    async def steps(self, address: str) -> float | None:
+        """See `OpenAIHttpBackend.steps`: its tokens."""
+        status, body = await self.get(address, "/metrics")
+        return total(body, _STEPS) if status == 200 else None
 
     async def _listed(self, address: str) -> Listed:
         status, body = await self.get(address, "/v1/models")

@@ -75,6 +75,7 @@ class Engine:
         self._down = "not started"
         """Why nothing can be generated; empty while all is well."""
         self._step_began: float | None = None
+        self._steps = 0
         # The engine thread's own:
         self._rows: dict[int, Row] = {}
 
@@ -98,6 +99,7 @@ class Engine:
                 cache_queries=cache.queries,
                 cache_hits=cache.hits,
                 cache_bytes=cache.nbytes,
+                steps=self._steps,
             )
 
     def health(self) -> Readiness:
@@ -266,6 +268,8 @@ class Engine:
             settle = work.call(runtime)
         finally:
             self._mark_step(None)
+        with self._changed:
+            self._steps += 1
         self._call(settle)
 
     def _insert(self, runtime: Runtime, row: Row) -> None:
@@ -295,6 +299,8 @@ class Engine:
             return
         finally:
             self._mark_step(None)
+        with self._changed:
+            self._steps += 1
         out: list[tuple[Job, Piece]] = []
         gone: list[int] = []
         for token in tokens:

@@ -96,6 +96,11 @@ class IsolatedAdapter(OpenAIHttpBackend):
         """How busy it was at the last look."""
         return self._load
 
+    async def steps(self, address: str) -> float | None:
+        """See `OpenAIHttpBackend.steps`."""
+        await self._check(address)
+        return None if self._load is None else self._load.steps
+
     async def _check(self, address: str) -> Readiness:
         status, body = await self.get(address, "/health")
         try:

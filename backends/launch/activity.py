@@ -25,7 +25,7 @@ class Look(Enum):
 class Activity:
     """What one engine is asked, and when something last came of it; times in seconds."""
 
-    __slots__ = ("last_used", "pending", "progress_at", "running")
+    __slots__ = ("_proven", "last_used", "pending", "progress_at", "running")
 
     def __init__(self, now: float) -> None:
         self.running = 0
@@ -35,7 +35,9 @@ class Activity:
         self.last_used = now
         """When a request last began or ended."""
         self.progress_at = now
-        """When a piece of a reply last came, or the first request after a rest began."""
+        """When something last came of a request, or one first began on an engine that was well."""
+        self._proven = True
+        """Something has come since the last request began that found nobody else waiting."""
 
     @property
     def busy(self) -> bool:
@@ -43,9 +45,10 @@ class Activity:
         return self.running > 0 or self.pending > 0
 
     def begin(self, now: float) -> None:
-        """A request is sent."""
-        if self.running == 0:
+        """A request is sent. One after others of which nothing came does not begin a new count."""
+        if self.running == 0 and self._proven:
             self.progress_at = now
+            self._proven = False
         self.running += 1
         self.last_used = now
 
@@ -54,9 +57,14 @@ class Activity:
         self.running -= 1
         self.last_used = now
 
+    def progress(self, now: float) -> None:
+        """Something came of a request, or of a probe."""
+        self.progress_at = now
+        self._proven = True
+
     def look(self, now: float, *, stall_timeout: float, idle_unload: float | None) -> Look:
         """What to do about the engine, which serves."""
         if idle_unload is not None and not self.busy and now - self.last_used >= idle_unload:
             return Look.UNLOAD
-        patience = stall_timeout if self.running else PROBE_WHEN_IDLE
+        patience = stall_timeout if self.running or not self._proven else PROBE_WHEN_IDLE
         return Look.PROBE if now - self.progress_at >= patience else Look.NOTHING

@@ -14,8 +14,9 @@ from collections.abc import Callable
 
 import msgspec
 
-from backends.base import BackendError, Endpoint, Readiness, Reply, Request, RequestRefused
+from backends.base import BackendError, Endpoint, Reply, Request, RequestRefused
 from backends.launch.argv import command_line, environment
+from backends.launch.doubt import Token
 from backends.launch.run_folder import RunFolder
 from backends.options import Launch, LaunchableOptions
 from backends.process import ChildProcess, Ended, LogSink, ProcessError
@@ -28,6 +29,9 @@ _SETTLE_TIME = 0.25
 loop holds while it takes note of a client that has left, and now and then waits there for good."""
 _CANNOT = frozenset({400, 404, 405, 422, 501})
 """Statuses with which an engine says that its model is not made for this."""
+_NO_ROOM = frozenset({429, 503})
+_COUNT_TIME = 2.0
+"""Seconds within which an engine must say how far it is."""
 
 
 class EngineFailedError(Exception):
@@ -48,7 +52,6 @@ class Life:
     ) -> None:
         """`name` is the backend's; `options` has `launch`; `socket` is a name in `folder`."""
         self._launch = launch
-        self._loras = options.loras
         self._folder = folder
         self._socket = folder.path / socket
         self._model = options.model or name
@@ -93,15 +96,23 @@ class Life:
                 task.cancel()
             await asyncio.gather(ready, ended, return_exceptions=True)
 
-    async def make_token(self, within: float) -> Readiness:
+    async def make_token(self, within: float) -> Token:
         """Ask for one token, whatever it is. Never raises `BackendError`."""
         try:
             async with asyncio.timeout(within):
                 return await self._make_token()
         except TimeoutError:
-            return Readiness(False, f"made no token within {within:g} s")
+            return Token(False, f"made no token within {within:g} s")
         except BackendError as error:
-            return Readiness(False, f"made no token: {error.message}")
+            return Token(False, f"made no token: {error.message}")
+
+    async def steps(self) -> float | None:
+        """See `Doubtful.steps`. Never raises `BackendError`."""
+        try:
+            async with asyncio.timeout(_COUNT_TIME):
+                return await self.adapter.steps(self.address)
+        except (TimeoutError, BackendError):
+            return None
 
     async def end(self, *, kill: bool) -> None:
         """Stop the engine, or kill it where it would not listen; replies still open are cut."""
@@ -125,7 +136,7 @@ class Life:
         while not (await self.adapter.probe(self.address)).ready:
             await asyncio.sleep(wait)
             wait = min(wait * 1.5, _SLOWEST_LOOK)
-        while not (await self.make_token(self._launch.start_timeout)).ready:
+        while not (await self.make_token(self._launch.start_timeout)).made:
             await asyncio.sleep(_SLOWEST_LOOK)
         await self._take_adapters()
 
@@ -136,7 +147,7 @@ class Life:
             for one in self._loras - has:
                 await self.adapter.load_adapter(self.address, one)
 
-    async def _make_token(self) -> Readiness:
+    async def _make_token(self) -> Token:
         """A completion, or, of an engine that has none, an embedding.
 
         One that has neither still answers: then there is no token to ask for.
@@ -146,8 +157,9 @@ class Life:
         if status in _CANNOT:
             status = await self._status(Endpoint.EMBEDDINGS, {"input": "Hi"})
         if status < 300 or status in _CANNOT:
-            return Readiness(True)
-        return Readiness(False, f"answers HTTP {status} when asked for a token")
+            return Token(True)
+        why_not = f"answers HTTP {status} when asked for a token"
+        return Token(False, why_not, refused=status in _NO_ROOM)
 
     async def _status(self, endpoint: Endpoint, fields: dict[str, object]) -> int:
         body = msgspec.json.encode({"model": self._model, **fields})

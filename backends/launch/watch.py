@@ -9,8 +9,8 @@ from collections.abc import Callable
 
 import msgspec
 
-from backends.base import Readiness
 from backends.launch.activity import Activity, Look
+from backends.launch.doubt import Finding, look_closely
 from backends.launch.life import Life
 from backends.launch.resident import resident_bytes
 from backends.options import Launch
@@ -62,7 +62,8 @@ class Watch:
         self._wanted = wanted
         self._unload = unload
         self._measured = measured
-        self._probe: asyncio.Task[Readiness] | None = None
+        self._doubt: asyncio.Task[Finding] | None = None
+        self._doubted_at = 0.0
         self._measure_at = 0.0
 
     async def run(self) -> Verdict:
@@ -81,23 +82,24 @@ class Watch:
                     await asyncio.wait_for(self._told.wait(), tick)
                 self._told.clear()
         finally:
-            for task in (ended, self._probe):
+            for task in (ended, self._doubt):
                 if task is not None:
                     task.cancel()
                     await asyncio.gather(task, return_exceptions=True)
 
     def _judge(self, ended: asyncio.Task[Ended]) -> Verdict | None:
-        """Whether it is over; begins a probe where there is doubt."""
+        """Whether it is over; looks more closely where there is doubt."""
         now = asyncio.get_running_loop().time()
         if ended.done():
             return Verdict(self._life.obituary(ended.result()))
         if not self._wanted():
             return Verdict("told to stop", wanted=True)
-        if self._probe is not None and self._probe.done():
-            said, self._probe = self._probe.result(), None
-            if not said.ready:
-                return Verdict(f"hangs: {said.reason}", kill=True)
-            self._activity.progress_at = now
+        if self._doubt is not None and self._doubt.done():
+            found, self._doubt = self._doubt.result(), None
+            if found.moves is False and self._activity.progress_at < self._doubted_at:
+                return Verdict(f"hangs: {found.why_not}", kill=True)
+            if found.moves:
+                self._activity.progress(now)
         launch = self._launch
         look = self._activity.look(
             now, stall_timeout=launch.stall_timeout, idle_unload=launch.idle_unload
@@ -106,11 +108,12 @@ class Watch:
             logger.info("%s: nobody has asked for it for %g s", self._replica, launch.idle_unload)
             self._unload()
             return Verdict("stopping: nobody asked for it", wanted=True)
-        if look is Look.PROBE and self._probe is None:
+        if look is Look.PROBE and self._doubt is None:
             shortest, longest = _PROBE_TIME
             within = max(shortest, min(longest, launch.stall_timeout / 2))
-            self._probe = asyncio.create_task(self._life.make_token(within))
-            self._probe.add_done_callback(lambda _: self._told.set())
+            self._doubted_at = now
+            self._doubt = asyncio.create_task(look_closely(self._life, within))
+            self._doubt.add_done_callback(lambda _: self._told.set())
         return None
 
     async def _measure(self) -> None:

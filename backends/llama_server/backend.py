@@ -16,9 +16,14 @@ from backends.llama_server.one_usage import with_one_usage
 from backends.llama_server.overlooked import not_overlooked
 from backends.llama_server.prompt_progress import WithoutProgress
 from backends.llama_server.whole_answer import in_one_piece
+from backends.metrics_page import total
 from backends.openai_http import OpenAIHttpBackend
 from backends.options import LlamaServerOptions
 from backends.sse import is_event_stream
+
+
+_STEPS = frozenset((b"llamacpp:n_decode_total",))
+"""Its tokens are counted when an answer ends only."""
 
 
 class LlamaServerBackend(OpenAIHttpBackend):
@@ -94,6 +99,11 @@ class LlamaServerBackend(OpenAIHttpBackend):
             return reply  # an error, in the engine's own words
         reply = msgspec.structs.replace(reply, body=with_one_usage(streamed, reply.body))
         return in_one_piece(address, request.endpoint, reply, assembler)
+
+    async def steps(self, address: str) -> float | None:
+        """See `OpenAIHttpBackend.steps`: its calls of the model. It may run without `--metrics`."""
+        status, body = await self.get(address, "/metrics")
+        return total(body, _STEPS) if status == 200 else None
 
     def _for_adapter(self, address: str, request: Request) -> Request:
         wanted, lora = request.adapter, None

@@ -134,3 +134,19 @@ async def test_a_real_vllm():
         # It had not just come to its end.
         assert 0 < await metric(backend, address, "vllm:generation_tokens_total") < 1900
     await backend.stop()
+
+
+@pytest.mark.parametrize(
+    ("status", "page", "steps"),
+    [
+        (200, b'vllm:generation_tokens_total{a="b"} 3.0\nvllm:prompt_tokens_total 4\nx 9\n', 7.0),
+        (200, b"", None),
+        (404, b"", None),
+    ],
+)
+async def test_how_far_it_is_is_what_it_counts(start_peer, step, status, page, steps):
+    async with start_peer([step.READ, answer(status, page), step.HANG]) as peer:
+        backend = opened(peer.url)
+        assert await backend.steps(peer.url) == steps
+        await backend.stop()
+    assert peer.requests[0].startswith(b"GET /metrics HTTP/1.1\r\n")

@@ -126,6 +126,15 @@ async def test_a_frozen_engine_is_killed_and_started_again():
         await another_child(backend, before)
 
 
+async def test_a_busy_engine_is_not_taken_for_a_frozen_one():
+    """A whole answer shows nothing before its end, and leaves no place for a probe."""
+    async with isolated(max_batch=1, max_waiting=0, stall_timeout=Timeout(1)) as backend:
+        before = child_of(backend)
+        answer = await ask(backend, **LONG)
+        assert answer["usage"]["completion_tokens"] == LONG["max_tokens"]
+        assert child_of(backend) == before
+
+
 async def test_no_child_is_left(backend):
     pid = child_of(backend)
     await backend.stop()

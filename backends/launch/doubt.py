@@ -1,0 +1,65 @@
+"""Whether an engine that is suspected to hang does: a token asked for, and its own count of steps.
+
+Rules of this file:
+
+- A token that does not come says little where others are in line before it: the engine may be busy
+  with whole answers. It hangs only if what it counts itself stands still too.
+- An engine that refuses for want of room is busy, and that is no verdict either.
+- What cannot tell how far it is, such as a frozen process, is judged by the token alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Protocol
+
+import msgspec
+
+
+class Token(msgspec.Struct, frozen=True):
+    """What became of a token that was asked for."""
+
+    made: bool
+    why_not: str = ""
+    refused: bool = False
+    """For want of room: the engine was not reached."""
+
+
+class Doubtful(Protocol):
+    """An engine, as far as it takes to find out."""
+
+    async def make_token(self, within: float) -> Token:
+        """Ask for one token; it has `within` seconds."""
+        ...
+
+    async def steps(self) -> float | None:
+        """A count that grows for as long as it generates; None where it cannot be told."""
+        ...
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """What was found out."""
+
+    moves: bool | None
+    """Whether it generates; None where that cannot be told yet."""
+    why_not: str = ""
+
+
+async def look_closely(engine: Doubtful, within: float) -> Finding:
+    """Find out, in `within` seconds and the time that it takes to ask for the count twice."""
+    loop = asyncio.get_running_loop()
+    until = loop.time() + within
+    before = await engine.steps()
+    token = await engine.make_token(within)
+    if token.made:
+        return Finding(True)
+    if before is not None:
+        await asyncio.sleep(max(0.0, until - loop.time()))
+    after = await engine.steps()
+    if after is None and not token.refused:
+        return Finding(False, token.why_not)
+    if before is None or after is None:
+        return Finding(None)
+    if after > before:
+        return Finding(True)
+    return Finding(False, f"{token.why_not}, and nothing else moves")
