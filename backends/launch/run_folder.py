@@ -25,6 +25,7 @@ logger = logging.getLogger(__name__)
 _PREFIX = "llm-gateway-"
 _LOCK = "lock"
 _NOTE = ".pid"
+_BOOT = Path("/proc/sys/kernel/random/boot_id")
 _PS_TIME = 5.0
 _LONGEST_PARENT = 64
 """Bytes: the path of a Unix socket has 104 on macOS, 108 on Linux."""
@@ -86,19 +87,22 @@ def _temporary() -> Path:
 
 
 def identity(pid: int) -> str:
-    """When a process began, and its command: what tells it from a later one of the same number.
+    """When a process began, and its group: what tells it from a later one of the same number.
 
-    Empty where there is no such process. Blocks.
+    Both stay the same when it becomes the engine (exec), which it may not have done yet when it is
+    noted. Empty where there is no such process. Blocks.
     """
     if sys.platform == "linux":
         try:
-            began = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
-            return began + Path(f"/proc/{pid}/cmdline").read_text("utf-8", "replace")
+            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+            # It counts from the boot, and this folder may outlive one.
+            return f"{_BOOT.read_text().strip()} {fields[19]} {fields[2]}"
         except OSError:
             return ""
     with contextlib.suppress(OSError, subprocess.TimeoutExpired):
         done = subprocess.run(  # noqa: S603 — nothing of a stranger's is in it
-            ["ps", "-o", "lstart=,command=", "-p", str(pid)],  # noqa: S607 — the system's own
+            ["ps", "-o", "lstart=", "-o", "pgid=", "-p", str(pid)],  # noqa: S607 — the system's own
+            env={**os.environ, "LC_ALL": "C", "TZ": "UTC"},
             capture_output=True,
             text=True,
             timeout=_PS_TIME,

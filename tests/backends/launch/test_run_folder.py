@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from backends.launch.run_folder import RunFolder, identity, reap
+from backends.process import ChildProcess, Ended
 
 SLEEP = ("sleep", "600")
 
@@ -52,6 +53,29 @@ def test_an_engine_that_a_dead_gateway_has_left_is_killed(tmp_path, sleeper):
     assert reap(tmp_path) == [sleeper.pid]
     assert sleeper.wait(10) == -9
     assert not folder.path.exists()
+
+
+async def test_so_is_one_that_was_noted_as_soon_as_it_was_started(tmp_path):
+    """It is still the tether's copy then, about to become the engine."""
+    folder = RunFolder(tmp_path)
+    child = ChildProcess(SLEEP)
+    await child.start()
+    try:
+        assert child.pid is not None
+        folder.note(child.pid)
+        await until_it_runs(child.pid, SLEEP)
+        abandon(folder)
+        assert reap(tmp_path) == [child.pid]
+        async with asyncio.timeout(10):
+            assert await child.wait() == Ended(signal=9)
+    finally:
+        await child.stop()
+
+
+async def until_it_runs(pid, command):
+    async with asyncio.timeout(10):
+        while Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[0] != command[0].encode():
+            await asyncio.sleep(0.01)
 
 
 def test_another_process_that_has_got_its_number_is_not(tmp_path, sleeper):
