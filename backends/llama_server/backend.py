@@ -21,7 +21,6 @@ from backends.openai_http import OpenAIHttpBackend
 from backends.options import LlamaServerOptions
 from backends.sse import is_event_stream
 
-
 _STEPS = frozenset((b"llamacpp:n_decode_total",))
 """Its tokens are counted when an answer ends only."""
 
