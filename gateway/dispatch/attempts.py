@@ -172,8 +172,8 @@ def candidates_for(
     """Whom to ask next: those not tried yet, the healthy ones first.
 
     Where all are unhealthy the gateway tries one anyway: it may be the probe that is wrong, and
-    a refusal helps nobody. Where all have been tried, those that at least said something, and
-    did not ask to be left alone for more than `longest_wait` seconds.
+    a refusal helps nobody. Where all have been tried, those that may be asked again, and did not
+    ask to be left alone for more than `longest_wait` seconds.
     """
     if not tried and len(replicas) == 1:
         return replicas
@@ -186,7 +186,7 @@ def candidates_for(
     return [
         replica
         for replica, failure in latest.items()
-        if not failure.silent and (failure.retry_after or 0.0) <= longest_wait
+        if not failure.leave_replica and (failure.retry_after or 0.0) <= longest_wait
     ]
 
 

@@ -7,6 +7,7 @@ Pure: what happened goes in, a `Failure` comes out; the attempt loop does what i
 | no connection, reset, malformed answer          | yes   | yes       | 503, 502               |
 | no first token in time                          | yes   | yes       | 504                    |
 | 408, 429, 5xx                                   | yes   | yes       | 429, 502, 503, 504     |
+| 429 of an engine here, which has a queue        | other | yes       | 429                    |
 | 401, 403: the engine refuses the gateway        | yes   | yes       | 502                    |
 | 3xx: not followed                               | yes   | yes       | 502                    |
 | 404 for the model: this replica lacks it        | yes   | yes       | the engine's own words |
@@ -59,8 +60,9 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True):
     """Another model may be asked."""
     blame: bool = True
     """The replica is at fault: its breaker counts this."""
-    silent: bool = False
-    """The replica said nothing at all: it is not asked the same again."""
+    leave_replica: bool = False
+    """The replica is not asked the same again: it said nothing at all, or has let the request
+    wait for its turn as long as it may."""
     retry_after: float | None = None
     """Seconds for which the replica asks to be left alone."""
 
@@ -84,7 +86,7 @@ def judge_not_ready(error: BackendError, replica: str) -> Failure:
         cause=error.cause,
         error=Unavailable(message, retry_after=_WHILE_STARTING),
         blame=False,
-        silent=True,
+        leave_replica=True,
     )
 
 
@@ -163,7 +165,7 @@ def judge_timeout(cause: str, seconds: float, replica: str) -> Failure:
         error=UpstreamTimeout(f"replica {replica} {what} within {seconds:g} s"),
         retry=goes_on,
         fall_back=goes_on,
-        silent=True,
+        leave_replica=True,
     )
 
 
@@ -205,6 +207,8 @@ def _refused(error: RequestRefused) -> Failure:
         retry=overloaded,
         fall_back=overloaded or error.status == 501,
         blame=False,
+        # Asked again, it would stand at the end of the queue, behind those who came later.
+        leave_replica=overloaded,
     )
 
 

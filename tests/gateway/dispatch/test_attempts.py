@@ -48,13 +48,13 @@ class TestCandidates:
         down = [replica("a", ready=False)]
         assert candidates_for(down, [], 2.0, 0.0) == down
 
-    def test_once_all_have_failed_those_that_said_something_are_asked_again(self, three):
+    def test_once_all_have_failed_those_that_may_be_are_asked_again(self, three):
         a, b, c = three
-        failed = [tried(a, silent=True), tried(b), tried(c)]
+        failed = [tried(a, leave_replica=True), tried(b), tried(c)]
         assert candidates_for(three, failed, 2.0, 0.0) == [b, c]
 
-    def test_once_all_were_silent_nobody_is(self, three):
-        assert not candidates_for(three, [tried(one, silent=True) for one in three], 2.0, 0.0)
+    def test_where_none_may_be_nobody_is(self, three):
+        assert not candidates_for(three, [tried(one, leave_replica=True) for one in three], 2.0, 0.0)
 
     def test_one_that_wants_to_be_left_alone_leaves_the_others(self, three):
         a, b, c = three

@@ -49,7 +49,7 @@ def test_the_table_of_statuses(case, verdict):
     told = (failure.error.status, failure.retry, failure.fall_back, failure.blame)
     assert told == verdict
     assert failure.error.message
-    assert not failure.silent
+    assert not failure.leave_replica
 
 
 @pytest.mark.parametrize(
@@ -78,6 +78,8 @@ def test_an_engine_in_this_process_says_when_there_may_be_room(
     failure = judge_exception(RequestRefused(429, "full", retry_after=told), "e@r")
     assert failure.error.retry_after == said
     assert not failure.blame
+    # It may be asked of another replica at once, and of this one it would be the end of the queue.
+    assert (failure.retry, failure.leave_replica, failure.retry_after) == (True, True, None)
 
 
 @pytest.mark.parametrize(
@@ -94,7 +96,7 @@ def test_an_engine_that_is_not_started_in_time():
     failure = judge_not_ready(BackendError(Stage.CONNECT, Cause.REFUSED, "no room"), "e@0")
     assert (failure.error.status, failure.error.message) == (503, "replica e@0: no room")
     assert failure.error.retry_after == 10
-    assert (failure.retry, failure.fall_back, failure.blame, failure.silent) == (
+    assert (failure.retry, failure.fall_back, failure.blame, failure.leave_replica) == (
         *(True, True),
         *(False, True),
     )
@@ -116,7 +118,7 @@ def test_errors_inside_a_stream(said, status, retry):
 def test_waits_that_were_too_long(cause, goes_on):
     failure = judge_timeout(cause, 1.5, "e@r")
     assert failure.error.status == 504
-    assert (failure.retry, failure.fall_back, failure.silent) == (goes_on, goes_on, True)
+    assert (failure.retry, failure.fall_back, failure.leave_replica) == (goes_on, goes_on, True)
     assert "1.5 s" in failure.error.message
 
 
