@@ -6,13 +6,17 @@ The decision is pure; only `machine_memory` reads anything.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from backends.base import Footprint
 
 _CGROUP_OF_SELF = Path("/proc/self/cgroup")
 _CGROUPS = Path("/sys/fs/cgroup")
+_LEAVE_FIRST = (
+    "What is still loaded goes with the last request that uses it: take it out of the file and put "
+    "the new one in once it has gone, or start the gateway anew"
+)
 _UNITS = ((1 << 40, "TiB"), (1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB"))
 
 
@@ -42,20 +46,31 @@ def cgroup_limits(of_self: Path, root: Path) -> list[int]:
     return [limit for limit in limits if limit]
 
 
-def refusal(footprints: Mapping[str, Footprint], memory: int) -> str | None:
+def refusal(
+    footprints: Mapping[str, Footprint],
+    memory: int,
+    leaving: Sequence[tuple[str, Footprint]] = (),
+) -> str | None:
     """Why backends that take so much cannot run in `memory` bytes together; None if they can.
 
-    `footprints` are by the backend's name.
+    `footprints` are by the backend's name. Those of backends that are `leaving` come with it: they
+    are in memory until the last request that uses them is done.
     """
-    needed = sum(one.total for one in footprints.values())
+    wanted = sum(one.total for one in footprints.values())
+    needed = wanted + sum(one.total for _, one in leaving)
     if needed <= memory:
         return None
     parts = [f"{name}: {_told(one)}" for name, one in footprints.items()]
-    largest = max(footprints, key=lambda name: footprints[name].total)
-    weights = sum(one.weights for one in footprints.values())
+    parts += [f"{name} as it was, still loaded: {_told(one)}" for name, one in leaving]
+    if wanted <= memory:
+        advice = _LEAVE_FIRST
+    else:
+        largest = max(footprints, key=lambda name: footprints[name].total)
+        weights = sum(one.weights for one in footprints.values())
+        advice = _advice(largest, wanted - memory, weights_fit=weights < memory)
     return (
         f"loading this needs {written(needed)} of memory, and there are {written(memory)}. "
-        f"{'; '.join(parts)}. {_advice(largest, needed - memory, weights_fit=weights < memory)}"
+        f"{'; '.join(parts)}. {advice}"
     )
 
 

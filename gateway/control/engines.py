@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import partial
 
 import msgspec
@@ -35,6 +35,8 @@ class Opened(msgspec.Struct, frozen=True, eq=False):
     name: str
     options: Options
     backend: Backend
+    footprint: Footprint | None = None
+    """What it takes of this machine's memory, where that could be told when it was planned."""
 
 
 class StartError(Exception):
@@ -58,54 +60,77 @@ class Engines:
 
     def __init__(self) -> None:
         self._residency = MemoryResidency()
+        self._memory_limit: int | None = None
+        """The one in force."""
         self._opened: dict[str, Opened] = {}
         self._retired: set[Opened] = set()
         """No longer in force, and not yet stopped."""
         self._replicas: dict[str, Replica] = {}
 
-    def plan(self, config: Config) -> Plan:
-        """Open what `config` has and nobody has opened yet. Nothing in force changes.
+    def opened(self, name: str | None) -> list[Opened]:
+        """The backend in force that is called so, if any."""
+        return [one for one in self._opened.values() if one.name == name]
 
-        Raises `StartError`, also where what is to be loaded here does not fit into memory.
+    def plan(self, config: Config) -> Plan:
+        """Open what `config` has and nobody has opened yet. Nothing in force changes. Blocks.
+
+        What is opened holds nothing until it is started, so a plan may just be dropped.
+        Raises `StartError`, also where what is to be loaded here does not fit into memory beside
+        what is loaded still.
         """
-        _refuse_what_does_not_fit(config)
+        footprints = {name: _footprint(options) for name, options in config.backends.items()}
+        kept = {name for name, options in config.backends.items() if self._keeps(name, options)}
+        retired = tuple(old for name, old in self._opened.items() if name not in kept)
+        _refuse_what_does_not_fit(footprints, [*retired, *self._retired])
         opened: dict[str, Opened] = {}
-        fresh: list[Opened] = []
         for name, options in config.backends.items():
-            known = self._opened.get(name)
-            if known is None or known.options.engine() != options.engine():
-                known = Opened(name, options, self._open(name, options))
-                fresh.append(known)
-            elif known.options != options:
-                known = Opened(name, options, known.backend)
-            opened[name] = known
-        kept = {id(one.backend) for one in opened.values()}
-        retired = tuple(old for old in self._opened.values() if id(old.backend) not in kept)
-        return Plan(config=config, opened=opened, fresh=tuple(fresh), retired=retired)
+            backend = self._opened[name].backend if name in kept else self._open(name, options)
+            opened[name] = Opened(name, options, backend, footprints[name])
+        fresh = tuple(one for name, one in opened.items() if name not in kept)
+        return Plan(config=config, opened=opened, fresh=fresh, retired=retired)
+
+    def _keeps(self, name: str, options: Options) -> bool:
+        """Whether the backend `name` can be kept for `options`."""
+        known = self._opened.get(name)
+        return known is not None and known.options.engine() == options.engine()
 
     async def start(self, plan: Plan) -> None:
         """Start what is fresh, side by side; what is loaded into this process, one by one.
 
-        Raises `StartError`; then all of it is stopped.
+        Until `commit` or `abandon` the larger limit holds, of the one in force and the one to be.
+        Raises `StartError`; then the plan is abandoned.
         """
-        if any(isinstance(opened.backend, LaunchedBackend) for opened in plan.fresh):
-            await asyncio.to_thread(reap)
+        self._residency.set_limit(_larger(self._memory_limit, plan.config.memory_limit))
+        launched = [one.backend for one in plan.fresh if isinstance(one.backend, LaunchedBackend)]
+        for backend in launched:
+            backend.join(self._residency)
         try:
+            if launched:
+                await asyncio.to_thread(reap)
             async with asyncio.TaskGroup() as starting:
                 starting.create_task(_start_in_turn(_loaded_here(plan.fresh)))
                 for opened in plan.fresh:
                     if not opened.backend.loads_here:
                         starting.create_task(_start(opened))
         except BaseException as error:
-            await self.stop(plan.fresh)
-            if isinstance(error, BaseExceptionGroup):
-                raise error.exceptions[0] from None
-            raise
+            await self.abandon(plan)
+            if not isinstance(error, BaseExceptionGroup):
+                raise
+            first, *others = error.exceptions
+            for other in others:
+                logger.error("%s", other, exc_info=_unless_told(other))
+            raise first from None
+
+    async def abandon(self, plan: Plan) -> None:
+        """Stop what `start` has started: `plan` does not come into force."""
+        await self.stop(plan.fresh)
+        self._residency.set_limit(self._memory_limit)
 
     def commit(self, plan: Plan) -> Snapshot:
         """Make `plan` the one in force: its replicas, and the table that leads to them."""
         self._opened = plan.opened
-        self._residency.set_limit(plan.config.memory_limit)
+        self._memory_limit = plan.config.memory_limit
+        self._residency.set_limit(self._memory_limit)
         self._retired.update(plan.retired)
         replicas = {
             name: tuple(self._replica(opened, address) for address in opened.backend.addresses)
@@ -120,13 +145,14 @@ class Engines:
     async def stop(self, opened: Iterable[Opened] | None = None) -> None:
         """Stop `opened`, or everything; a backend that fails at it does not keep the others."""
         chosen = [*self._opened.values(), *self._retired] if opened is None else list(opened)
-        self._retired.difference_update(chosen)
         results = await asyncio.gather(
             *(one.backend.stop() for one in chosen), return_exceptions=True
         )
         for one, result in zip(chosen, results, strict=True):
             if isinstance(result, BaseException):
                 logger.error("backend %s did not stop cleanly: %r", one.name, result)
+        # Not before: whoever is cancelled in the middle of it leaves them to the one who stops all.
+        self._retired.difference_update(chosen)
 
     def _open(self, name: str, options: Options) -> Backend:
         try:
@@ -134,7 +160,6 @@ class Engines:
         except (ValueError, ImportError, BackendError) as error:
             raise StartError(f"backend {name!r}: {error}") from error
         if isinstance(backend, LaunchedBackend):
-            backend.join(self._residency)
             backend.on_change = partial(self._observe, name, backend)
         return backend
 
@@ -172,13 +197,28 @@ async def _start(opened: Opened) -> None:
         raise StartError(f"backend {opened.name!r}: {error.message}") from error
 
 
-def _refuse_what_does_not_fit(config: Config) -> None:
-    footprints: dict[str, Footprint] = {}
-    for name, options in config.backends.items():
-        with contextlib.suppress(ValueError, OSError):  # its start says what is wrong with it
-            footprint = options.footprint()
-            if footprint is not None:
-                footprints[name] = footprint
-    why = refusal(footprints, machine_memory()) if footprints else None
+def _footprint(options: Options) -> Footprint | None:
+    with contextlib.suppress(ValueError, OSError):  # its start says what is wrong with it
+        return options.footprint()
+    return None
+
+
+def _refuse_what_does_not_fit(
+    footprints: Mapping[str, Footprint | None], leaving: Iterable[Opened]
+) -> None:
+    """`leaving` are in memory for as long as a request uses them: new ones load beside them."""
+    wanted = {name: one for name, one in footprints.items() if one is not None}
+    still = [(one.name, one.footprint) for one in leaving if one.footprint is not None]
+    why = refusal(wanted, machine_memory(), still) if wanted else None
     if why is not None:
         raise StartError(why)
+
+
+def _larger(limit: int | None, other: int | None) -> int | None:
+    """Of two limits the one that lets more in; None is no limit."""
+    return None if limit is None or other is None else max(limit, other)
+
+
+def _unless_told(error: BaseException) -> BaseException | None:
+    """What else is to be logged of `error`: its traceback, where it is a bug."""
+    return None if isinstance(error, StartError) else error

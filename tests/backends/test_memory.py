@@ -44,6 +44,22 @@ def test_where_the_weights_alone_are_too_much_no_option_is_advised():
     assert "about 144.0 KiB a token" in said
 
 
+def test_what_is_still_loaded_counts_and_is_told_apart():
+    new, old = footprint(weights=10 * GIB), footprint(weights=12 * GIB)
+    assert refusal({"tale": new}, 40 * GIB, [("tale", old)]) is None
+    said = refusal({"tale": new}, 16 * GIB, [("tale", old)])
+    assert said is not None
+    assert "tale: 10.0 GiB weights" in said
+    assert "tale as it was, still loaded: 12.0 GiB weights" in said
+    assert "take it out of the file and put the new one in once it has gone" in said
+
+
+def test_what_would_not_fit_even_alone_is_advised_as_ever():
+    said = refusal({"huge": footprint(weights=40 * GIB)}, 16 * GIB, [("huge", footprint())])
+    assert said is not None
+    assert "smaller or more strongly quantized model for huge" in said
+
+
 @pytest.mark.parametrize(
     ("nbytes", "text"),
     [(0, "0 B"), (1023, "1023 B"), (1536, "1.5 KiB"), (3 * GIB, "3.0 GiB"), (1 << 41, "2.0 TiB")],

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from backends.base import Options
+from gateway.config import Config
 from gateway.control.engines import Engines, Opened, Plan
 from tests.support.inprocess import ask, post, routing, serving
 from tests.support.upstream import CHAT, STORY, Pause, Silence, scripted, stream
@@ -188,7 +189,7 @@ async def test_models_are_loaded_into_this_process_one_by_one_beside_other_start
     starting = []
     backends = [Loading(starting, loads_here=here) for here in (True, False, True, True)]
     fresh = tuple(Opened(str(at), Options(), one) for at, one in enumerate(backends))
-    plan = Plan(config=None, opened={}, fresh=fresh, retired=())
+    plan = Plan(config=Config(backends={}, models={}), opened={}, fresh=fresh, retired=())
     await Engines().start(plan)
     assert [one.most for one in backends] == [1, 1, 1, 1]
 
