@@ -17,6 +17,8 @@ ELSEWHERE = {
     "backends/inprocess/backend.py": "tests/backends/mlx/test_backend.py, as an engine uses it",
     "backends/inprocess/constraint.py": "test_answer_constraint.py and test_grammar.py beside it",
     "backends/inprocess/embedder.py": "tests/backends/mlx/test_embedding.py, by what it answers",
+    "backends/inprocess/engine_state.py": "tests/backends/inprocess/test_engine.py, by both sides",
+    "backends/inprocess/engine_thread.py": "tests/backends/inprocess/test_engine.py, which runs it",
     "backends/inprocess/failures.py": "tests/backends/inprocess/test_engine.py",
     "backends/inprocess/job.py": "tests/backends/inprocess/test_engine.py",
     "backends/mlx/caches.py": "tests/backends/mlx/test_prompt_states.py and test_kv_shape.py",

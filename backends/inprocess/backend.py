@@ -68,6 +68,7 @@ class InProcessBackend(Backend):
             max_batch=options.max_batch,
             max_waiting=options.max_waiting,
             queue_timeout=options.queue_timeout,
+            stall_timeout=options.stall_timeout,
         )
         self._runtime: Runtime | None = None
         self._compiler: Compiler | None = None

@@ -11,7 +11,6 @@ import msgspec
 import pytest
 
 from backends.base import BackendError, Cause, RequestRefused, Stage
-from backends.inprocess import engine as engine_module
 from backends.inprocess.answer import Answer
 from backends.inprocess.engine import Engine
 from backends.inprocess.job import Job, Row
@@ -32,6 +31,8 @@ class Gate:
         self.open = threading.Event()
         self.open.set()
         self.failures = []
+        self.broken = {}
+        """What another call than `step` raises, by its name; each once."""
         self.sizes = []
         """How many rows got a token, for each step."""
 
@@ -41,6 +42,22 @@ class Gate:
 
     def __getattr__(self, name):
         return getattr(self._runtime, name)
+
+    def insert(self, *args):
+        self._raise("insert")
+        return self._runtime.insert(*args)
+
+    def remove(self, uids):
+        self._raise("remove")
+        self._runtime.remove(uids)
+
+    def reset(self):
+        self._raise("reset")
+        self._runtime.reset()
+
+    def _raise(self, name):
+        if (error := self.broken.pop(name, None)) is not None:
+            raise error
 
     def step(self):
         assert self.open.wait(10)
@@ -290,6 +307,110 @@ async def test_when_the_thread_dies_everything_fails_and_health_says_so(started)
     assert caught.value.stage is Stage.CONNECT
 
 
+async def test_whoever_ended_is_answered_though_the_runtime_cannot_remove_it(started, caplog):
+    engine, gate = started
+    gate.broken["remove"] = RuntimeError("no memory to keep it")
+    ends, answer = make_job(gate, max_tokens=3)
+    goes_on, other = make_job(gate)
+    gate.open.clear()
+    engine.submit(ends)
+    engine.submit(goes_on)
+    await until(lambda: engine.load().running == 2)
+    gate.open.set()
+    assert (await finish(answer))[-1].tokens == 3
+    with pytest.raises(BackendError, match="no memory to keep it"):
+        await finish(other)
+    again, answer = make_job(gate, max_tokens=4)
+    engine.submit(again)
+    assert (await finish(answer))[-1].tokens == 4
+    assert engine.health().ready
+    assert busy(engine) == (0, 0)
+    assert "no memory to keep it" in caplog.text, "with its traceback"
+
+
+async def test_a_cancelled_row_that_cannot_be_removed_does_not_end_the_thread(started):
+    engine, gate = started
+    job, answer = make_job(gate)
+    engine.submit(job)
+    await answer.next()
+    gate.broken["remove"] = RuntimeError("boom")
+    engine.cancel(job)
+    again, answer = make_job(gate, max_tokens=4)
+    engine.submit(again)
+    assert (await finish(answer))[-1].tokens == 4
+    assert engine.health().ready
+
+
+async def test_a_runtime_that_cannot_begin_anew_is_down_and_says_so(started, caplog):
+    engine, gate = started
+    gate.failures.append(RuntimeError("out of memory"))
+    gate.broken["reset"] = RuntimeError("still out of memory")
+    running, waiting = make_job(gate, rows=2), make_job(gate)
+    for job, _ in (running, waiting):
+        engine.submit(job)
+    with pytest.raises(BackendError, match="out of memory"):
+        await finish(running[1])
+    with pytest.raises(BackendError, match="thread died"):
+        await finish(waiting[1])
+    assert "still out of memory" in engine.health().reason
+    assert [record.levelname for record in caplog.records] == ["ERROR", "CRITICAL"]
+
+
+async def test_a_job_in_hand_when_the_thread_dies_is_told(started):
+    engine, gate = started
+    gate.broken["insert"] = SystemExit("killed")
+    job, answer = make_job(gate)
+    engine.submit(job)
+    with pytest.raises(BackendError, match="thread died"):
+        await finish(answer)
+
+
+async def test_other_work_under_way_when_the_thread_dies_is_told(started):
+    engine, _ = started
+
+    def panics(runtime):
+        raise SystemExit("panic")
+
+    with pytest.raises(BackendError, match="thread died"):
+        await asyncio.wait_for(engine.run(panics), 10)
+
+
+@pytest.mark.parametrize("where", ["step", "insert", "work"])
+async def test_a_thread_that_hangs_is_left_behind_and_everybody_told(model_dir, where, caplog):
+    now = [0.0]
+    engine, starting = start(model_dir, clock=lambda: now[0], stop_timeout=0.05, stall_timeout=7)
+    gate = await starting
+    gate.open.clear()
+    if where == "insert":
+        gate.insert = lambda *args: gate.open.wait(10) and gate._runtime.insert(*args)
+    jobs = [make_job(gate), make_job(gate)]
+    if where == "work":
+        works = [asyncio.create_task(engine.run(lambda runtime: gate.open.wait(10)))]
+        await until(lambda: engine._state.doing is not None)
+    else:
+        for job, _ in jobs:
+            engine.submit(job)
+        works = []
+    await until(lambda: engine._state.step_began is not None)
+    now[0] = 8.0
+    assert engine.health().reason == "no token for 8 s", "whatever it is that hangs"
+    await engine.stop()
+    told = works or [asyncio.create_task(finish(answer)) for _, answer in jobs]
+    for waiting in told:
+        with pytest.raises(BackendError, match="hangs"):
+            await asyncio.wait_for(waiting, 10)
+    assert "hangs" in engine.health().reason
+    assert "hangs" in caplog.text
+    with pytest.raises(BackendError, match="hangs"):
+        engine.submit(make_job(gate)[0])
+    # It comes back after all: then it ends, and nobody hears of it again.
+    gate.open.set()
+    await asyncio.to_thread(engine._over.wait, 10)
+    assert engine._over.is_set()
+    assert "thread died" not in engine.health().reason
+    await engine.stop()
+
+
 async def test_a_step_that_does_not_end_shows_in_health(model_dir):
     now = [0.0]
     engine = Engine(
@@ -297,6 +418,7 @@ async def test_a_step_that_does_not_end_shows_in_health(model_dir):
         lambda: Gate(model.load(str(model_dir), max_batch=2)),
         max_batch=2,
         max_waiting=0,
+        stall_timeout=7,
         clock=lambda: now[0],
     )
     gate = await engine.start()
@@ -304,10 +426,12 @@ async def test_a_step_that_does_not_end_shows_in_health(model_dir):
     job, _ = make_job(gate)
     engine.submit(job)
     await until(lambda: engine.load().running == 1)
-    await until(lambda: engine._step_began is not None)
+    await until(lambda: engine._state.step_began is not None)
     assert engine.health().ready
-    now[0] = engine_module.STALLED_AFTER + 5
-    assert engine.health().reason == "no token for 65 s"
+    now[0] = 7.0
+    assert engine.health().ready
+    now[0] = 12.0
+    assert engine.health().reason == "no token for 12 s"
     gate.open.set()
     await engine.stop()
 
@@ -393,7 +517,7 @@ async def test_other_work_counts_for_the_bound_and_leaves_the_queue_when_cancell
     engine, gate = started
     gate.open.clear()
     engine.submit(make_job(gate, max_tokens=3)[0])
-    await until(lambda: engine._step_began is not None)
+    await until(lambda: engine._state.step_began is not None)
     done = []
     tasks = [asyncio.create_task(engine.run(lambda runtime: done.append(1))) for _ in range(3)]
     await asyncio.sleep(0)
@@ -410,7 +534,7 @@ async def test_other_work_that_waits_when_the_engine_stops_is_told(started):
     engine, gate = started
     gate.open.clear()
     engine.submit(make_job(gate)[0])
-    await until(lambda: engine._step_began is not None)
+    await until(lambda: engine._state.step_began is not None)
     task = asyncio.create_task(engine.run(lambda runtime: None))
     await asyncio.sleep(0)
     gate.failures.append(SystemExit("killed"))
