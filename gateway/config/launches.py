@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
-from difflib import get_close_matches
 from pathlib import Path
 
 import msgspec
@@ -12,12 +10,9 @@ import msgspec
 from backends.launch.argv import owned_arguments
 from backends.options import LaunchableOptions, LlamaServerOptions
 from gateway.config import problems
+from gateway.config.places import absolute, ggufs_in, hub_id, look
 from gateway.config.problems import Report
 from gateway.config.structs import Config
-
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(:[\w.-]+)?")
-_PATH_STARTS = ("./", "../", "/", "~/")
-_SHOWN = 64
 
 
 def resolve_launches(config: Config, base: Path, env: Mapping[str, str], report: Report) -> Config:
@@ -39,7 +34,11 @@ def resolve_launches(config: Config, base: Path, env: Mapping[str, str], report:
             continue
         command = launch.command
         if command is not None and "/" in command:
-            command = str(_place(command, base, env))
+            try:
+                command = str(absolute(command, base, env))
+            except ValueError as error:
+                report.add(("backends", name, "launch", "command"), str(error))
+                continue
         launch = msgspec.structs.replace(launch, model=model, command=command)
         backends[name] = msgspec.structs.replace(
             options, launch=launch, model=options.model or name
@@ -95,38 +94,12 @@ def _memory(
 
 def _locate(model: str, wants_file: bool, base: Path, env: Mapping[str, str]) -> str:
     """The absolute path, or the hub id as it is. Raises `ValueError`."""
-    place = _place(model, base, env)
-    try:
-        is_file, is_folder = place.is_file(), place.is_dir()
-        has_parent = place.parent.is_dir()
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise ValueError(f'"{model[:_SHOWN]}" cannot be looked at: {reason}') from None
-    if is_folder and wants_file:
-        ggufs = sorted(path.name for path in place.glob("*.gguf"))[:3]
+    place = look(model, base, env)
+    if place.is_dir and wants_file:
+        ggufs = [path.name for path in ggufs_in(place.path)[:3]]
         hint = f"; in it is {', '.join(ggufs)}" if ggufs else ""
-        raise ValueError(f"llama-server takes a GGUF file, and {place} is a directory{hint}")
-    if is_file or is_folder:
-        return str(place.resolve())
-    looks_local = model.startswith(_PATH_STARTS) or model.endswith((".gguf", ".safetensors"))
-    if looks_local or (has_parent and "/" in model):
-        raise ValueError(f"there is no {place}{_near(place)}")
-    if not _HUB_ID.fullmatch(model):
-        raise ValueError(
-            f'"{model[:_SHOWN]}" is neither a path beside this file nor a hub id such as org/name'
-        )
-    return model
-
-
-def _place(path: str, base: Path, env: Mapping[str, str]) -> Path:
-    home = env.get("HOME")
-    return base / (home + path[1:] if home and path.startswith("~/") else path)
-
-
-def _near(place: Path) -> str:
-    try:
-        siblings = [path.name for path in place.parent.iterdir()]
-    except OSError:  # it is not there, or not ours to read
-        return ""
-    near = get_close_matches(place.name, siblings, n=1)
-    return f'; did you mean "{near[0]}"?' if near else ""
+        raise ValueError(f"llama-server takes a GGUF file, and {place.path} is a directory{hint}")
+    if place.is_file or place.is_dir:
+        return str(place.path.resolve())
+    endings = (".gguf", ".safetensors")
+    return hub_id(model, place.path, what="path", endings=endings, tagged=True)

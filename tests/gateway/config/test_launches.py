@@ -84,7 +84,7 @@ MISTAKES = {
     ),
     "a model that is not there": (
         "{use: llama_server, launch: {model: models/b.gguf}}",
-        '2: backends.b.launch.model: there is no HERE/models/b.gguf; did you mean "a.gguf"?',
+        '2: backends.b.launch.model: there is no path HERE/models/b.gguf; did you mean "a.gguf"?',
     ),
     "a directory for llama-server": (
         "{use: llama_server, launch: {model: models}}",
