@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from backends.base import CAPABILITY_OF, Backend
+from backends.base import CAPABILITY_OF, Backend, Cause
 from backends.capabilities import Capability
 from gateway.config.names import is_glob
 from gateway.dispatch.ask import Ask
-from gateway.dispatch.verdict import Failure
+from gateway.dispatch.verdict import Failure, Tells
 from gateway.errors import GatewayError, NotSupported, Unavailable, Unsupported
 from gateway.routing.table import Variant
 from gateway.wire.needs import field_of
@@ -37,39 +37,57 @@ def lacks(backend: Backend, needs: frozenset[Capability]) -> frozenset[Capabilit
     return missing - (_COUNTED if backend.counts_chats else TRANSLATED)
 
 
+def speaks(backend: Backend, ask: Ask) -> bool:
+    """Whether it takes the request as it came; else it is asked in a chat."""
+    return CAPABILITY_OF[ask.endpoint] in backend.capabilities
+
+
 def is_able(variant: Variant, ask: Ask) -> bool:
     """Whether `variant` has somebody to ask who does not definitely say no."""
-    return bool(variant.replicas) and not lacks(variant.replicas[0].backend, ask.needs)
+    if not variant.replicas or lacks(variant.replicas[0].backend, ask.needs):
+        return False
+    backend = variant.replicas[0].backend
+    if speaks(backend, ask):
+        return True
+    chat = ask.as_chat()
+    return chat.refusal is None and not lacks(backend, chat.needs)
 
 
 def cannot_serve(variant: Variant, ask: Ask) -> Failure | None:
-    """Why nobody of `variant` needs to be asked at all, if so."""
-    error: GatewayError
+    """Why nobody of `variant` needs to be asked at all, if so.
+
+    Raises `BadRequest` where nobody else needs to be either: the request itself is wrong.
+    """
     if not variant.replicas:
         error = Unavailable(f"backend {variant.backend!r} has no replica", retry_after=1.0)
-        return Failure(cause="no_replica", error=error, retry=False, blame=False)
-    missing = lacks(variant.replicas[0].backend, ask.needs)
-    if not missing:
-        return _lacks_adapter(variant)
-    return unable(variant, missing, ask)
+        return _not_there("no_replica", error)
+    backend = variant.replicas[0].backend
+    missing = lacks(backend, ask.needs)
+    if not missing and not speaks(backend, ask):
+        chat = ask.as_chat()
+        if isinstance(chat.refusal, Unsupported):
+            return _unable(chat.refusal)
+        if chat.refusal is not None:
+            raise chat.refusal
+        missing = lacks(backend, chat.needs)
+    return _unable(_refusal(variant, missing, ask)) if missing else _lacks_adapter(variant)
 
 
-def unable(variant: Variant, missing: frozenset[Capability], ask: Ask) -> Failure:
-    """The failure that `variant` cannot do what is `missing`, of all that `ask` needs."""
-    error: GatewayError
+def _unable(error: GatewayError) -> Failure:
+    return Failure(
+        cause=Cause.UNSUPPORTED, error=error, retry=False, blame=False, tells=Tells.CANNOT
+    )
+
+
+def _not_there(cause: str, error: GatewayError) -> Failure:
+    return Failure(cause=cause, error=error, retry=False, blame=False, tells=Tells.NOBODY)
+
+
+def _refusal(variant: Variant, missing: frozenset[Capability], ask: Ask) -> GatewayError:
+    """That `variant` cannot do what is `missing`, of all that `ask` needs."""
     where = f"the engine behind {ask.model!r} (backend {variant.backend!r})"
     if missing & _ENDPOINTS:
-        error = NotSupported(f"{where} does not serve /v1/{ask.endpoint}{_who_can(ask)}")
-    else:
-        error = _unsupported(where, missing, ask)
-    return Failure(cause=UNSUPPORTED, error=error, retry=False, blame=False)
-
-
-UNSUPPORTED = "unsupported"
-"""The cause of a failure for which nobody was asked."""
-
-
-def _unsupported(where: str, missing: frozenset[Capability], ask: Ask) -> Unsupported:
+        return NotSupported(f"{where} does not serve /v1/{ask.endpoint}{_who_can(ask)}")
     first = min(missing)
     field = field_of(first, ask.endpoint)
     return Unsupported(
@@ -85,7 +103,7 @@ def _lacks_adapter(variant: Variant) -> Failure | None:
     faults = {one.id: one.adapter_faults.get(adapter, "not loaded") for one in variant.replicas}
     said = "; ".join(f"{replica}: {fault}" for replica, fault in faults.items())
     error = Unavailable(f"no replica has the adapter {adapter.name!r}: {said}", retry_after=1.0)
-    return Failure(cause="no_adapter", error=error, retry=False, blame=False)
+    return _not_there("no_adapter", error)
 
 
 def _who_can(ask: Ask) -> str:

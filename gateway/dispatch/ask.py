@@ -8,13 +8,13 @@ import msgspec
 
 from backends.base import Endpoint, Header
 from backends.capabilities import Capability
+from gateway.dispatch.as_chat import AsChat, as_chat
 from gateway.dispatch.watchdog import Watchdog
 from gateway.routing.principal import Principal
 from gateway.routing.table import Route, Table
 from gateway.telemetry.record import RequestRecord
 from gateway.telemetry.tracing import RequestSpan
 from gateway.wire.peek import Peek
-from gateway.wire.translate import Translation
 
 
 class Ask(msgspec.Struct, kw_only=True):
@@ -25,7 +25,7 @@ class Ask(msgspec.Struct, kw_only=True):
     peeked: Peek
     """The fields of `body` that routing needs; `peeked.model` is the name the client asked for."""
     needs: frozenset[Capability]
-    """What an engine must be capable of to serve it."""
+    """What an engine must be capable of to serve it as it came."""
     client_headers: Sequence[Header]
     """All of the client's headers: rules look at them."""
     engine_headers: Sequence[Header]
@@ -38,8 +38,8 @@ class Ask(msgspec.Struct, kw_only=True):
     record: RequestRecord
     span: RequestSpan
     watchdog: Watchdog
-    translation: Translation | None = None
-    """The request as a chat, once an engine needed it so."""
+    chat: AsChat | None = None
+    """See `as_chat`, which remembers it here."""
 
     @property
     def model(self) -> str:
@@ -55,3 +55,9 @@ class Ask(msgspec.Struct, kw_only=True):
     def stream(self) -> bool:
         """Whether the client wants server-sent events."""
         return self.peeked.stream is True
+
+    def as_chat(self) -> AsChat:
+        """The request as a chat, for engines that do not speak its dialect: made once."""
+        if self.chat is None:
+            self.chat = as_chat(self.endpoint, self.body, self.needs)
+        return self.chat

@@ -18,16 +18,16 @@ import msgspec
 
 from backends.base import BackendError
 from gateway.config import structs
-from gateway.dispatch.ability import UNSUPPORTED, cannot_serve, is_able
+from gateway.dispatch.ability import cannot_serve, is_able
 from gateway.dispatch.answer import Answer, open_answer
 from gateway.dispatch.ask import Ask
 from gateway.dispatch.attempt import Attempt, AttemptFailedError
-from gateway.dispatch.translate import cannot_translate
 from gateway.dispatch.verdict import (
     TOTAL_TIMEOUT,
     Failure,
     judge_not_ready,
     judge_timeout,
+    more_telling,
 )
 from gateway.dispatch.watchdog import WaitTooLongError
 from gateway.routing.replica import Replica
@@ -54,7 +54,7 @@ class Attempts:
             self._budget = RetryBudget(budget.percent, budget.min_per_second, budget.window)
 
     async def answer(self, ask: Ask) -> Answer:
-        """Ask until somebody answers; raises the `GatewayError` of the last try if nobody does.
+        """Ask until somebody answers; raises the `GatewayError` of the most telling failure.
 
         The answer belongs to the caller, who must close it.
         """
@@ -65,9 +65,7 @@ class Attempts:
             outcome = await self._on_route(ask, route, deadline)
             if isinstance(outcome, Answer):
                 return outcome
-            # How somebody failed who can is a better answer than that somebody else cannot.
-            if failure is None or outcome.cause != UNSUPPORTED:
-                failure = outcome
+            failure = outcome if failure is None else more_telling(failure, outcome)
             if not outcome.fall_back:
                 break
         assert failure is not None, "the chain begins with the route that was asked for"
@@ -77,7 +75,7 @@ class Attempts:
     async def _on_route(self, ask: Ask, route: Route, deadline: float) -> Answer | Failure:
         variant = self._variant(ask, route)
         ask.record.route, ask.record.variant = route.name, variant.name
-        failure = cannot_serve(variant, ask) or cannot_translate(variant, ask)
+        failure = cannot_serve(variant, ask)
         tried: list[Tried] = []
         while failure is None or (failure.retry and len(tried) < route.retry.attempts):
             replica = self._pick(route, variant, tried)

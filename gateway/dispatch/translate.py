@@ -3,7 +3,7 @@
 Rules of this file:
 
 - An engine that serves the endpoint itself gets the request untouched: it knows best.
-- A request is translated once, however many engines are asked.
+- A request is translated once, however many engines are asked; so is the refusal kept.
 - What comes out of here is a reply in the client's dialect, bytes and breaks included. So the
   commit point, retries, fallbacks and the watch over a stream know nothing of translations.
 """
@@ -15,7 +15,6 @@ import uuid
 from collections.abc import AsyncIterator
 
 from backends.base import (
-    CAPABILITY_OF,
     Backend,
     BackendError,
     ByteStream,
@@ -25,52 +24,17 @@ from backends.base import (
     Reply,
     Stage,
 )
-from backends.capabilities import Capability
 from backends.sse import is_event_stream
-from gateway.dispatch.ability import UNSUPPORTED, lacks, unable
+from gateway.dispatch.ability import speaks
 from gateway.dispatch.ask import Ask
-from gateway.dispatch.verdict import Failure
-from gateway.errors import Unsupported
-from gateway.routing.table import Variant
 from gateway.wire.json_answer import MalformedAnswerError
-from gateway.wire.needs import needs
-from gateway.wire.peek import peek
-from gateway.wire.translate import TRANSLATIONS, Identity, StreamTranslator, Translation
+from gateway.wire.translate import Identity, StreamTranslator, Translation
 from gateway.wire.translate.writer import MAX_ANSWER
 
 
-def cannot_translate(variant: Variant, ask: Ask) -> Failure | None:
-    """Why `variant`, which has only chats, cannot be asked this, if so.
-
-    Raises `BadRequest` where nobody could be, because the request itself is wrong.
-    """
-    backend = variant.replicas[0].backend
-    try:
-        if translation_for(ask, backend) is None:
-            return None
-    except Unsupported as error:
-        return Failure(cause=UNSUPPORTED, error=error, retry=False, blame=False)
-    missing = lacks(backend, ask.needs)
-    return unable(variant, missing, ask) if missing else None
-
-
 def translation_for(ask: Ask, backend: Backend) -> Translation | None:
-    """`ask` as `backend` is to be asked; None where it takes the request as it came.
-
-    What a request needs shows in its chat more clearly; `ask` is told when it is translated.
-    Raises `BadRequest`; `Unsupported` where another engine may do what this one cannot.
-    """
-    if CAPABILITY_OF[ask.endpoint] in backend.capabilities:
-        return None
-    if ask.translation is None:
-        ask.translation = TRANSLATIONS[ask.endpoint](ask.body)
-        if ask.endpoint is not Endpoint.COUNT_TOKENS:
-            ask.needs |= _needs_of_chat(ask.translation.body)
-    return ask.translation
-
-
-def _needs_of_chat(body: bytes) -> frozenset[Capability]:
-    return needs(Endpoint.CHAT, peek(Endpoint.CHAT, body), body) - {Capability.CHAT}
+    """`ask` as `backend`, which can serve it, is asked; None for the request as it came."""
+    return None if speaks(backend, ask) else ask.as_chat().translation
 
 
 def asked_endpoint(endpoint: Endpoint) -> Endpoint:

@@ -20,6 +20,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from email.utils import parsedate_to_datetime
+from enum import IntEnum
 from math import isnan
 
 import msgspec
@@ -47,6 +48,17 @@ _WHILE_STARTING = 10.0
 _PLAUSIBLE_WAIT = 3600.0
 
 
+class Tells(IntEnum):
+    """How much a failure tells a client, beside those of other models."""
+
+    CANNOT = 0
+    """The engine cannot do what is asked, by its claims or its own word."""
+    NOBODY = 1
+    """Those who can are not there."""
+    FAILED = 2
+    """Somebody who can has failed."""
+
+
 class Failure(msgspec.Struct, frozen=True, kw_only=True):
     """How one attempt failed, and what follows from it."""
 
@@ -65,6 +77,17 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True):
     wait for its turn as long as it may."""
     retry_after: float | None = None
     """Seconds for which the replica asks to be left alone."""
+    tells: Tells = Tells.FAILED
+
+
+def more_telling(former: Failure, latter: Failure) -> Failure:
+    """Which of the failures of two models the client is told.
+
+    The latter of two that were asked, as with retries; else what the model it named lacks.
+    """
+    if latter.tells is Tells.FAILED or latter.tells > former.tells:
+        return latter
+    return former
 
 
 def judge_exception(error: BackendError, replica: str) -> Failure:
@@ -95,43 +118,42 @@ def judge_status(
 ) -> Failure:
     """An answer with a status other than 2xx; `wall_clock` is the time since the epoch in s."""
     said = parse_error(status, body)
-    cause = f"http_{status}"
-    if status in (401, 403):
-        return Failure(
-            cause=cause,
-            error=UpstreamFailed(
-                f"replica {replica} refuses the gateway's credentials (HTTP {status}): "
-                "check `api_key` of its backend"
-            ),
-        )
-    if 300 <= status < 400:
-        return Failure(
-            cause=cause,
-            error=UpstreamFailed(
-                f"replica {replica} redirects (HTTP {status}), which the gateway does not "
-                "follow: put the final URL under `replicas`"
-            ),
-        )
+    misconfigured = _misconfigured(status, replica)
+    if misconfigured is not None:
+        return misconfigured
     if status in (501, 405) or (status == 404 and not is_error_object(body)):
         return _unsupported(f"replica {replica} does not serve this endpoint: {said.message}")
     wait = retry_after(headers, wall_clock)
     if status == 429:
-        error = RateLimited(
+        error: GatewayError = RateLimited(
             f"replica {replica} is overloaded: {said.message}",
             code=said.code,
             retry_after=wait if wait is not None else _RETRY_SOON,
         )
-        return Failure(cause=cause, error=error, blame=False, retry_after=wait)
+        return Failure(cause=f"http_{status}", error=error, blame=False, retry_after=wait)
     if status == 408 or status >= 500:
-        return Failure(
-            cause=cause, error=_server_side(status, said, replica, wait), retry_after=wait
-        )
+        error = _server_side(status, said, replica, wait)
+        return Failure(cause=f"http_{status}", error=error, retry_after=wait)
     if status == 404 and _lacks_model(said):
         # The client's model was found in the table: it is the replica that lacks its own, and
         # one that refuses fast would draw all the traffic if nobody blamed it.
         failure = _clients_own(status, said)
         return msgspec.structs.replace(failure, retry=True, fall_back=True, blame=True)
     return _clients_own(status, said)
+
+
+def _misconfigured(status: int, replica: str) -> Failure | None:
+    """An answer that only whoever wrote routing.yaml can mend, if it is one."""
+    if status in (401, 403):
+        what = f"refuses the gateway's credentials (HTTP {status}): check `api_key` of its backend"
+    elif 300 <= status < 400:
+        what = (
+            f"redirects (HTTP {status}), which the gateway does not follow: put the final URL "
+            "under `replicas`"
+        )
+    else:
+        return None
+    return Failure(cause=f"http_{status}", error=UpstreamFailed(f"replica {replica} {what}"))
 
 
 def judge_stream(said: EngineError, replica: str) -> Failure:
@@ -209,6 +231,7 @@ def _refused(error: RequestRefused) -> Failure:
         blame=False,
         # Asked again, it would stand at the end of the queue, behind those who came later.
         leave_replica=overloaded,
+        tells=Tells.CANNOT if error.status == 501 else Tells.FAILED,
     )
 
 
@@ -221,7 +244,10 @@ def _lacks_model(said: EngineError) -> bool:
 
 
 def _unsupported(message: str) -> Failure:
-    return Failure(cause=Cause.UNSUPPORTED, error=NotSupported(message), retry=False, blame=False)
+    error = NotSupported(message)
+    return Failure(
+        cause=Cause.UNSUPPORTED, error=error, retry=False, blame=False, tells=Tells.CANNOT
+    )
 
 
 def _server_side(status: int, said: EngineError, replica: str, wait: float | None) -> GatewayError:

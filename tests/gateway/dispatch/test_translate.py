@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from contextlib import asynccontextmanager
 
 import pytest
 
 from tests.support.answers import events
 from tests.support.chats import CALLED, TOLD, USAGE
+from tests.support.dialects import ASKED, LACKS, ask, backend, house
 from tests.support.inprocess import serving
 from tests.support.upstream import (
     DONE,
@@ -32,46 +32,12 @@ from tests.support.upstream import (
     text,
 )
 
-LACKS = ["responses", "messages", "count_tokens"]
-ASKED = {
-    "messages": {"max_tokens": 8, "messages": [{"role": "user", "content": "Hi"}]},
-    "responses": {"input": "Hi"},
-}
 LAST = {"messages": "message_stop", "responses": "response.completed"}
 
 
 @pytest.fixture(params=list(ASKED))
 def dialect(request):
     return request.param
-
-
-def backend(*engines, without=LACKS):
-    replicas = [engine.url for engine in engines]
-    return {"use": "openai", "replicas": replicas, "model": ENGINE_MODEL, "without": without}
-
-
-@asynccontextmanager
-async def house(tmp_path, *engines, fallback=None, **model):
-    """A gateway with one model, `tale`, on engines with chats; `fallback` serves all itself."""
-    keys = {"backend": "plain", "balance": "round_robin", "retry": {"backoff": "1ms"}, **model}
-    document = {
-        "backends": {"plain": backend(*engines)},
-        "models": {"tale": keys},
-        "telemetry": {"access_log": False},
-    }
-    if fallback is not None:
-        document["backends"]["native"] = backend(fallback, without=[])
-        document["models"] |= {
-            "other": {"backend": "native"},
-            "tale": {**keys, "fallback": ["other"]},
-        }
-    async with serving(tmp_path, document) as gateway:
-        yield gateway
-
-
-async def ask(gateway, dialect, stream=True, path=None, **fields):
-    body = {"model": "tale", "stream": stream, **ASKED[dialect], **fields}
-    return await gateway.client.post(f"/v1/{path or dialect}", json=body)
 
 
 def kinds(answer):
@@ -205,49 +171,6 @@ async def test_a_clients_mistake_comes_back_in_its_dialect(tmp_path, dialect, st
     assert (answer.json().get("type") == "error") is (dialect == "messages")
 
 
-async def test_a_request_that_is_wrong_reaches_nobody(tmp_path, dialect):
-    wrong = {"messages": {"messages": [7]}, "responses": {"input": 7}}[dialect]
-    async with (
-        scripted() as engine,
-        scripted() as native,
-        house(tmp_path, engine, fallback=native) as gateway,
-    ):
-        answer = await ask(gateway, dialect, **wrong)
-    assert answer.status_code == 400
-    assert engine.seen == native.seen == []
-
-
-IMPOSSIBLE = {
-    "messages": {"mcp_servers": [{"name": "x"}]},
-    "responses": {"previous_response_id": "resp_1"},
-}
-
-
-async def test_what_a_chat_cannot_say_is_refused_by_name(tmp_path, dialect):
-    async with scripted() as engine, house(tmp_path, engine) as gateway:
-        answer = await ask(gateway, dialect, stream=False, **IMPOSSIBLE[dialect])
-    (field,) = IMPOSSIBLE[dialect]
-    assert answer.status_code == 400
-    assert f"`{field}`" in answer.json()["error"]["message"]
-    assert engine.seen == []
-
-
-async def test_a_fallback_that_speaks_the_dialect_is_asked_what_a_chat_cannot_say(
-    tmp_path, dialect
-):
-    async with (
-        scripted() as engine,
-        scripted(reply({"model": ENGINE_MODEL, "native": True})) as native,
-        house(tmp_path, engine, fallback=native) as gateway,
-    ):
-        answer = await ask(gateway, dialect, stream=False, **IMPOSSIBLE[dialect])
-    assert answer.json() == {"model": "other", "native": True}
-    assert engine.seen == []
-    (seen,) = native.seen
-    assert seen.path == f"/v1/{dialect}"
-    assert seen.json[next(iter(IMPOSSIBLE[dialect]))]
-
-
 async def test_a_fallback_gets_the_request_in_its_own_way(tmp_path, dialect):
     """From a chat that fails to an engine that speaks the dialect, and the other way round."""
     async with (
@@ -281,60 +204,6 @@ async def test_from_an_engine_that_speaks_the_dialect_to_one_that_has_chats(tmp_
     assert '"model":"spare"' in answer.text
     assert native.seen[0].path == f"/v1/{dialect}"
     assert plain.seen[0].path == "/v1/chat/completions"
-
-
-async def test_what_a_chat_cannot_do_either_is_passed_over(tmp_path, dialect):
-    """The dialect is no obstacle, the tools are."""
-    tool = {"name": "f", "type": "function", "parameters": {}, "input_schema": {}}
-    async with scripted() as engine:
-        document = {
-            "backends": {"plain": backend(engine, without=[*LACKS, "tools"])},
-            "models": {"tale": {"backend": "plain"}},
-            "telemetry": {"access_log": False},
-        }
-        async with serving(tmp_path, document) as gateway:
-            answer = await ask(gateway, dialect, stream=False, tools=[tool])
-    assert answer.status_code == 400
-    assert "`tools`" in answer.json()["error"]["message"]
-    assert engine.seen == []
-
-
-SCHEMA = {"type": "json_schema", "name": "p", "schema": {"type": "object"}}
-NEEDS = [
-    ("messages", {"output_config": {"format": SCHEMA}}, "json_schema", "output_config"),
-    ("messages", {"messages": [{"role": "assistant", "content": "x"}]}, "prefill", "messages"),
-    ("responses", {"text": {"format": SCHEMA}}, "json_schema", "text"),
-    ("responses", {"top_logprobs": 2}, "logprobs", "top_logprobs"),
-]
-
-
-@pytest.mark.parametrize(("dialect", "fields", "capability", "param"), NEEDS)
-async def test_what_a_chat_needs_is_looked_at_as_well(tmp_path, dialect, fields, capability, param):
-    async with (
-        scripted() as engine,
-        scripted(reply({"model": ENGINE_MODEL, "native": True})) as native,
-    ):
-        document = {
-            "backends": {
-                "plain": backend(engine, without=[*LACKS, capability]),
-                "native": backend(native, without=[]),
-            },
-            "models": {
-                "tale": {"backend": "plain", "fallback": ["other"]},
-                "alone": {"backend": "plain"},
-                "other": {"backend": "native"},
-            },
-            "telemetry": {"access_log": False},
-        }
-        async with serving(tmp_path, document) as gateway:
-            answer = await ask(gateway, dialect, stream=False, **fields)
-            refused = await ask(gateway, dialect, stream=False, model="alone", **fields)
-    assert answer.json()["native"] is True
-    assert refused.status_code == 400
-    message = refused.json()["error"]["message"]
-    assert message.startswith(f"`{param}`: ")
-    assert message.endswith("models that can: other")
-    assert engine.seen == []
 
 
 async def test_an_engine_without_chats_is_asked_nothing(tmp_path, dialect):

@@ -10,14 +10,18 @@ from gateway.dispatch.verdict import (
     FIRST_TOKEN_TIMEOUT,
     IDLE_TIMEOUT,
     TOTAL_TIMEOUT,
+    Failure,
+    Tells,
     judge_exception,
     judge_not_ready,
     judge_protocol,
     judge_status,
     judge_stream,
     judge_timeout,
+    more_telling,
     retry_after,
 )
+from gateway.errors import UpstreamFailed
 
 ERROR = json.dumps({"error": {"message": "because"}}).encode()
 
@@ -149,3 +153,45 @@ def test_retry_after(value, seconds):
 
 def test_no_retry_after():
     assert retry_after([], 0.0) is None
+
+
+CANNOT, NOBODY, FAILED = Tells
+
+
+@pytest.mark.parametrize(
+    ("former", "latter", "told"),
+    [
+        (FAILED, FAILED, "latter"),
+        (FAILED, NOBODY, "former"),
+        (FAILED, CANNOT, "former"),
+        (NOBODY, FAILED, "latter"),
+        (NOBODY, NOBODY, "former"),
+        (NOBODY, CANNOT, "former"),
+        (CANNOT, FAILED, "latter"),
+        (CANNOT, NOBODY, "latter"),
+        (CANNOT, CANNOT, "former"),
+    ],
+)
+def test_which_of_two_models_failures_is_told(former, latter, told):
+    one, other = (
+        Failure(cause=name, error=UpstreamFailed(name), tells=tells)
+        for name, tells in (("former", former), ("latter", latter))
+    )
+    assert more_telling(one, other).cause == told
+
+
+@pytest.mark.parametrize(
+    ("failure", "tells"),
+    [
+        (judge_status(501, [], b"", "e@r", 0.0), CANNOT),
+        (judge_status(404, [], b"<html>", "e@r", 0.0), CANNOT),
+        (judge_status(404, [], ERROR, "e@r", 0.0), FAILED),
+        (judge_status(500, [], b"", "e@r", 0.0), FAILED),
+        (judge_exception(RequestRefused(501, "no"), "e@r"), CANNOT),
+        (judge_exception(RequestRefused(400, "no"), "e@r"), FAILED),
+        (judge_exception(BackendError(Stage.SENT, Cause.UNSUPPORTED, "no"), "e@r"), CANNOT),
+        (judge_exception(BackendError(Stage.SENT, Cause.RESET, "gone"), "e@r"), FAILED),
+    ],
+)
+def test_who_cannot_tells_less_than_who_failed(failure, tells):
+    assert failure.tells is tells
