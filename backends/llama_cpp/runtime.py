@@ -77,6 +77,7 @@ class _Sequence:
         slot: Slot,
         computed: int,
         chain: SamplerChain | None,
+        matcher: Matcher | None,
         on_fault: Callable[[Exception], None],
     ) -> None:
         self.spec = spec
@@ -86,8 +87,7 @@ class _Sequence:
         self.chain = chain
         """None where the likeliest token is taken."""
         self.on_fault = on_fault
-        grammar: Grammar | None = spec.grammar
-        self.matcher: Matcher | None = None if grammar is None else grammar.matcher(on_fault)
+        self.matcher = matcher
         """Follows what the answer is held to, where it is."""
         self.left = spec.max_tokens
         self.next: int | None = None
@@ -155,21 +155,34 @@ class LlamaCppRuntime(Runtime):
         """Add a sequence to the batch; gives its id. Raises `ValueError` for what cannot be."""
         self._check(spec)
         slot, shared = self._slots.take(spec.prompt, spec.cache_salt)
-        if not self._library.llama_memory_seq_rm(self._memory, slot.number, shared, -1):
-            # Some models' state cannot be taken back to an earlier token, only dropped.
-            self._library.llama_memory_seq_rm(self._memory, slot.number, -1, -1)
-            shared = 0
-        del slot.tokens[shared:]
-        chain = None
-        if not plain(spec.sampling):
-            seed = secrets.randbits(32)
-            room = spec.most_tokens
-            chain = SamplerChain(self._model, spec.sampling, spec.prompt, room=room, seed=seed)
+        try:
+            if not self._library.llama_memory_seq_rm(self._memory, slot.number, shared, -1):
+                # Some models' state cannot be taken back to an earlier token, only dropped.
+                self._library.llama_memory_seq_rm(self._memory, slot.number, -1, -1)
+                shared = 0
+            del slot.tokens[shared:]
+            matcher = None if spec.grammar is None else spec.grammar.matcher(on_fault)
+            chain = self._chain(spec)  # last: it must be closed
+        except BaseException:
+            self._slots.give_back(slot)
+            raise
         uid = self._next_uid
         self._next_uid += 1
-        self._sequences[uid] = _Sequence(spec, slot, shared, chain, on_fault)
+        self._sequences[uid] = _Sequence(spec, slot, shared, chain, matcher, on_fault)
         self._count(queries=len(spec.prompt), hits=shared)
         return uid
+
+    def _chain(self, spec: SequenceSpec) -> SamplerChain | None:
+        """None where the likeliest token is taken."""
+        if plain(spec.sampling):
+            return None
+        return SamplerChain(
+            self._model,
+            spec.sampling,
+            spec.prompt,
+            room=spec.most_tokens,
+            seed=secrets.randbits(32),
+        )
 
     def step(self) -> list[Token]:
         """Read a piece of the waiting prompts, and generate one token of each other sequence."""

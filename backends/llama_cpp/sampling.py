@@ -45,12 +45,20 @@ class SamplerChain:
         params = library.llama_sampler_chain_default_params()
         params.no_perf = True
         self._chain = library.llama_sampler_chain_init(params)
+        try:
+            self._fill(sampling, prompt, room, seed)
+        except BaseException:
+            self.close()
+            raise
+
+    def _fill(self, sampling: Sampling, prompt: Sequence[int], room: int, seed: int) -> None:
+        library = self._library
         if sampling.repetition_penalty != 1:
             # It looks at the prompt too, and the other two do not: hence two samplers.
             repetition = self._penalties(room, repeat=sampling.repetition_penalty)
+            self._add(repetition)
             for token in prompt:
                 library.llama_sampler_accept(repetition, token)
-            self._add(repetition)
         if sampling.frequency_penalty or sampling.presence_penalty:
             frequency, presence = sampling.frequency_penalty, sampling.presence_penalty
             self._add(self._penalties(room, frequency=frequency, presence=presence))

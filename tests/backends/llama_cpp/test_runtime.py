@@ -107,6 +107,42 @@ def test_what_llama_cpp_would_not_survive_does_not_reach_it(runtime, more):
         runtime.insert(spec(runtime, **more), lambda _: None)
 
 
+class _NoMatcher:
+    def matcher(self, on_fault):
+        raise RuntimeError("no matcher")
+
+
+def test_an_insert_that_fails_gives_its_slot_back(runtime, monkeypatch):
+    library = runtime._library
+    freed, made = [], []
+
+    class Watched:
+        def __getattr__(self, name):
+            return getattr(library, name)
+
+        def llama_sampler_chain_init(self, params):
+            made.append(library.llama_sampler_chain_init(params))
+            return made[-1]
+
+        def llama_sampler_init_dist(self, seed):
+            raise RuntimeError("no sampler")
+
+        def llama_sampler_free(self, chain):
+            freed.append(chain)
+            library.llama_sampler_free(chain)
+
+    monkeypatch.setattr(runtime._model, "library", Watched())
+    for _ in range(4):
+        with pytest.raises(RuntimeError, match="no sampler"):
+            insert(runtime, sampling=Sampling(seed=1))
+        with pytest.raises(RuntimeError, match="no matcher"):
+            insert(runtime, grammar=_NoMatcher())
+    assert freed == made, "and the native chains"
+    monkeypatch.undo()
+    uids = [insert(runtime, ignore_eos=True, max_tokens=3)[0] for _ in range(3)]
+    assert all(len(tokens) == 3 for tokens in finish(runtime, *uids).values())
+
+
 def test_logits_that_are_no_numbers_are_one_sequences_fault(runtime, monkeypatch):
     good, good_faults = insert(runtime, ignore_eos=True)
     bad, bad_faults = insert(runtime, [9], ignore_eos=True, sampling=Sampling(seed=1))
