@@ -1,4 +1,6 @@
-"""What is run for an engine that the gateway starts: argv and environment. Pure.
+"""What is run for an engine that the gateway starts: argv and environment.
+
+Pure, but that it looks of what rank vLLM's adapters are.
 
 Rules of this file:
 
@@ -14,6 +16,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import msgspec
 
+from backends import vllm_lora
 from backends.isolation.options import IsolatedOptions, write_options
 from backends.llama_server import lora
 from backends.options import LaunchableOptions, LlamaServerOptions
@@ -139,9 +142,7 @@ def _vllm(options: LaunchableOptions, name: str, socket: str) -> tuple[str, ...]
     argv = ["serve", options.launch.model, "--uds", socket, "--served-model-name", name]
     if _unless(options.launch.args, "--disable-uvicorn-access-log"):
         argv.append("--disable-uvicorn-access-log")  # it would be health checks, mostly
-    if options.loras and _unless(options.launch.args, "--enable-lora", "--no-enable-lora"):
-        argv.append("--enable-lora")
-    return tuple(argv)
+    return (*argv, *vllm_lora.arguments(options.loras, options.launch.args))
 
 
 def _llama_environment(local: bool) -> Mapping[str, str]:

@@ -6,12 +6,11 @@ Replicas are told apart by a number, so that a restart on another socket is no o
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
@@ -25,6 +24,7 @@ from backends.base import (
     Readiness,
     Reply,
     Request,
+    RequestRefused,
     Stage,
     Supervised,
 )
@@ -68,7 +68,11 @@ class LaunchedBackend(Backend):
 
         Room is taken before anything is waited for: the backends of a file come in its order.
         """
-        self._folder = RunFolder()
+        try:
+            self._folder = RunFolder()
+        except OSError as error:
+            reason = f"there is no folder for the sockets of its engines: {error}"
+            raise BackendError(Stage.CONNECT, Cause.ENGINE, reason) from error
         for address, supervisor in self._supervisors.items():
             file = log_file(supervisor.id, os.environ)
             self._logs[address] = EngineLog(supervisor.id, file, secrets_of(self._options))
@@ -89,10 +93,14 @@ class LaunchedBackend(Backend):
         end = supervisor.begin()
         try:
             reply = await life.adapter.send(life.address, request)
+        except BackendError as error:
+            end()
+            raise _told(supervisor.id, life, error) from error
         except BaseException:
             end()
             raise
-        return Reply(reply.status, reply.headers, _Counted(reply.body, end))
+        body = _Counted(reply.body, end, partial(_told, supervisor.id, life))
+        return Reply(reply.status, reply.headers, body)
 
     def readying(self, address: str) -> Awaitable[None] | None:
         """See `Backend.readying`."""
@@ -156,14 +164,12 @@ class LaunchedBackend(Backend):
         Whoever owns the adapters tries again what fails here, and sees to engines that nobody
         waits for.
         """
-        await self._supervisors[address].until_ready()
-        wanted = self._options.loras
-        if all(self.has_adapter(address, one) for one in wanted):
-            return
-        with contextlib.suppress(BackendError):
-            has = await self.find_adapters(address, wanted)
-            for one in wanted - has:
-                await self.load_adapter(address, one)
+        await self._supervisors[address].until_ready(partial(self._take_adapters, address))
+
+    async def _take_adapters(self, address: str) -> None:
+        wanted, life = self._options.loras, self._supervisors[address].life
+        if life is not None and not all(self.has_adapter(address, one) for one in wanted):
+            await life.take_adapters(wanted)
 
     def _alive(self, address: str) -> Life:
         supervisor = self._supervisors[address]
@@ -211,20 +217,40 @@ class LaunchedBackend(Backend):
         return True
 
 
+def _told(replica: str, life: Life, error: BackendError) -> BackendError:
+    """`error` in words that say more than the socket of one life of the engine."""
+    if isinstance(error, RequestRefused):
+        return error
+    if life.over:
+        message = f"{replica}: the engine was stopped: {life.over}"
+    else:
+        message = error.message.replace(life.address, replica)
+    return BackendError(error.stage, error.cause, message)
+
+
 class _Counted:
-    """A body whose end is told."""
+    """A body whose end is told, and what breaks it in words of ours."""
 
-    __slots__ = ("_body", "_end")
+    __slots__ = ("_body", "_end", "_told")
 
-    def __init__(self, body: ByteStream, end: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        body: ByteStream,
+        end: Callable[[], None],
+        told: Callable[[BackendError], BackendError],
+    ) -> None:
         self._body = body
         self._end = end
+        self._told = told
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         return self
 
-    def __anext__(self) -> Coroutine[Any, Any, bytes]:
-        return self._body.__anext__()
+    async def __anext__(self) -> bytes:
+        try:
+            return await self._body.__anext__()
+        except BackendError as error:
+            raise self._told(error) from error
 
     async def aclose(self) -> None:
         self._end()

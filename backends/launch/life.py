@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from backends.base import BackendError, Endpoint, Reply, Request, RequestRefused
+from backends.base import Adapter, BackendError, Endpoint, Reply, Request, RequestRefused
 from backends.launch.argv import command_line, environment
 from backends.launch.doubt import Token
 from backends.launch.run_folder import RunFolder
@@ -57,6 +57,8 @@ class Life:
         self._model = options.model or name
         self._loras = options.loras
         self._env = environment(options, os.environ)
+        self.over = ""
+        """Why it has ended, or is about to."""
         self.address = f"unix:{self._socket}"
         self.adapter = msgspec.structs.replace(options, replicas=(self.address,)).connect(name)
         self.process = ChildProcess(
@@ -114,13 +116,22 @@ class Life:
         except (TimeoutError, BackendError):
             return None
 
+    async def take_adapters(self, wanted: frozenset[Adapter]) -> None:
+        """Have `wanted`; what fails is tried again, and told, by whoever owns the adapters."""
+        with contextlib.suppress(BackendError):
+            has = await self.adapter.find_adapters(self.address, wanted)
+            for one in wanted - has:
+                await self.adapter.load_adapter(self.address, one)
+
     async def end(self, *, kill: bool) -> None:
         """Stop the engine, or kill it where it would not listen; replies still open are cut."""
-        # Connections first: some engines wait for their streams to be left.
-        await self.adapter.stop()
-        if not kill and self.process.ended is None:
-            await asyncio.sleep(_SETTLE_TIME)
-        await (self.process.kill() if kill else self.process.stop())
+        try:
+            # Connections first: some engines wait for their streams to be left.
+            await self.adapter.stop()
+            if not kill and self.process.ended is None:
+                await asyncio.sleep(_SETTLE_TIME)
+        finally:
+            await (self.process.kill() if kill else self.process.stop())
         if self.process.pid is not None:
             self._folder.forget(self.process.pid)
         with contextlib.suppress(OSError):
@@ -138,14 +149,7 @@ class Life:
             wait = min(wait * 1.5, _SLOWEST_LOOK)
         while not (await self.make_token(self._launch.start_timeout)).made:
             await asyncio.sleep(_SLOWEST_LOOK)
-        await self._take_adapters()
-
-    async def _take_adapters(self) -> None:
-        """Have its adapters before it takes traffic; what fails is tried again, and told, later."""
-        with contextlib.suppress(BackendError):
-            has = await self.adapter.find_adapters(self.address, self._loras)
-            for one in self._loras - has:
-                await self.adapter.load_adapter(self.address, one)
+        await self.take_adapters(self._loras)
 
     async def _make_token(self) -> Token:
         """A completion, or, of an engine that has none, an embedding.

@@ -17,7 +17,7 @@ class Tenant(Protocol):
 
     @property
     def busy(self) -> bool:
-        """Whether it has a request running or pending: then it stays."""
+        """Whether it starts, or has a request running or pending: then it stays."""
         ...
 
     @property

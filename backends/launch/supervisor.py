@@ -19,14 +19,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from enum import StrEnum
 
 from backends.base import BackendError, Cause, Readiness, Stage, Supervised
 from backends.launch.activity import Activity
 from backends.launch.life import EngineFailedError, Life, LifeMaker
 from backends.launch.residency import Residency
-from backends.launch.restarts import Restarts
+from backends.launch.restarts import LOOP_AFTER, Restarts
 from backends.launch.watch import Verdict, Watch
 from backends.options import Launch
 
@@ -96,7 +96,7 @@ class Supervisor:
 
     @property
     def busy(self) -> bool:
-        return self._activity.busy
+        return self._activity.busy or self.phase is Phase.STARTING
 
     @property
     def last_used(self) -> float:
@@ -113,7 +113,7 @@ class Supervisor:
         self._told.set()
 
     def go_to_sleep(self) -> None:
-        assert not self.busy, "it has a request running or pending"
+        assert not self.busy, "it starts, or has a request running or pending"
         self._wanted = False
         if self.resident:
             self._enter(Phase.STOPPING, "making room for another engine")
@@ -151,10 +151,11 @@ class Supervisor:
 
         return end
 
-    async def until_ready(self) -> None:
-        """Wait until a request can be sent, waking the engine if it sleeps.
+    async def until_ready(self, then: Callable[[], Awaitable[None]] | None = None) -> None:
+        """Wait until a request can be sent, waking the engine if it sleeps; then for `then`.
 
-        Raises `BackendError` if too many wait already, or it is not ready in time.
+        It is pending all that time: whoever sends it at once finds the engine still there. Raises
+        `BackendError` if too many wait already, or it is not ready in time.
         """
         if self._activity.pending >= MAX_PENDING:
             raise self._not_ready(f"{MAX_PENDING} requests wait for it already")
@@ -163,6 +164,8 @@ class Supervisor:
             async with asyncio.timeout(self._launch.start_timeout):
                 while self.phase is not Phase.READY:
                     await self._come_nearer()
+                if then is not None:
+                    await then()
         except TimeoutError:
             raise self._not_ready(f"is still {self.phase}: {self._reason}") from None
         finally:
@@ -195,10 +198,17 @@ class Supervisor:
         self._task = asyncio.create_task(self._run())
 
     async def settled(self) -> None:
-        """Until an engine that was woken is ready. Raises `BackendError` if it only dies."""
-        while self.phase not in (Phase.READY, Phase.CRASH_LOOP, Phase.STOPPED):
-            await self._changed.wait()
-        if self.phase is not Phase.READY:
+        """Until an engine that was woken is ready, or had to go to sleep for another one.
+
+        Raises `BackendError` if it only dies, or dies and starts for too long.
+        """
+        over = (Phase.READY, Phase.ASLEEP, Phase.CRASH_LOOP, Phase.STOPPED)
+        longest = LOOP_AFTER * (self._launch.start_timeout + self._launch.stop_timeout + _END_TIME)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(longest):
+                while self.phase not in over:
+                    await self._changed.wait()
+        if self.phase not in (Phase.READY, Phase.ASLEEP):
             raise self._not_ready(self._reason)
 
     async def stop(self) -> None:
@@ -232,10 +242,11 @@ class Supervisor:
         self._lives += 1
         self._enter(Phase.STARTING, "starting")
         started, served_from = loop.time(), None
-        life = self._make_life(self._lives)
-        life.adapter.on_event = self._progress
+        life: Life | None = None
         verdict = Verdict("its supervisor was ended", wanted=True, kill=True)
         try:
+            life = self._make_life(self._lives)
+            life.adapter.on_event = self._progress
             logger.info("%s: starting %s", self.id, self._launch.model)
             if await self._unless_told(life):
                 served_from = loop.time()
@@ -253,9 +264,20 @@ class Supervisor:
             verdict = Verdict("the gateway failed to watch it", kill=True)
         finally:
             wait = self._after(verdict, served_from)
-            await life.end(kill=verdict.kill)
+            if life is not None:
+                life.over = verdict.why
+                wait = max(wait, await self._end(life, verdict))
         if wait:
             await self._rest(wait)
+
+    async def _end(self, life: Life, verdict: Verdict) -> float:
+        """End a life; the seconds to wait where that hits a bug, which counts as one more death."""
+        try:
+            await life.end(kill=verdict.kill)
+        except Exception:
+            logger.exception("%s: the supervisor hit a bug", self.id)
+            return self._after(Verdict("the gateway failed to end it"), None)
+        return 0.0
 
     def _after(self, verdict: Verdict, served_from: float | None) -> float:
         """Say what follows the end of a life; the seconds until the next one."""
@@ -325,15 +347,18 @@ class Supervisor:
         self._activity.progress(asyncio.get_running_loop().time())
 
     def _enter(self, phase: Phase, reason: str) -> None:
+        started = self.phase is Phase.STARTING and phase is not Phase.STARTING
         self.phase, self._reason = phase, reason
         if phase is not Phase.READY:
             self.life = None  # from this moment on, no request is sent to it
         self._on_change(self.readiness)
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()
+        if started:
+            self._maybe_idle()
 
     def _maybe_idle(self) -> None:
-        if not self._activity.busy:
+        if not self.busy:
             self._note_idle()
 
     def _note_idle(self) -> None:

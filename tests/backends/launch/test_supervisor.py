@@ -4,11 +4,13 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from backends.base import BackendError, Readiness
 from backends.launch import watch
+from backends.launch.activity import Activity, Look
 from backends.launch.doubt import Token
 from backends.launch.life import EngineFailedError
 from backends.launch.restarts import Restarts
@@ -41,11 +43,14 @@ class ScriptedLife:
         self.died: asyncio.Future[Ended] = asyncio.get_running_loop().create_future()
         self.process = SimpleNamespace(wait=self._death, pid=None)
         self.token = Token(True)
+        self.moves = False
+        """A piece of a reply comes while it is asked for a token."""
         self.made: float | None = None
         """What it counts itself."""
         self.advance = 0.0
         """How far it gets between two looks."""
         self.tokens_asked = 0
+        self.cannot_end = False
         self.ended: bool | None = None
         """Whether it was killed, once it was ended."""
 
@@ -57,6 +62,8 @@ class ScriptedLife:
 
     async def make_token(self, within: float) -> Token:
         self.tokens_asked += 1
+        if self.moves:
+            self.adapter.on_event()
         return self.token
 
     async def steps(self) -> float | None:
@@ -66,6 +73,8 @@ class ScriptedLife:
 
     async def end(self, *, kill: bool) -> None:
         self.ended = kill
+        if self.cannot_end:
+            raise ZeroDivisionError
 
     def obituary(self, ended: Ended) -> str:
         return str(ended)
@@ -78,11 +87,23 @@ class Stage:
         self.supervisor = supervisor
         self.lives = lives
         self.told: list[Readiness] = []
+        self.cannot_make = 0
+        """How many lives cannot be made."""
 
     async def until(self, *phases: Phase) -> None:
-        async with asyncio.timeout(5):
-            while self.supervisor.phase not in phases:
-                await asyncio.sleep(0.001)
+        await until(lambda: self.supervisor.phase in phases)
+
+    async def until_lives(self, count: int) -> None:
+        await until(lambda: len(self.lives) >= count)
+
+    async def until_asked(self, life: ScriptedLife, tokens: int) -> None:
+        await until(lambda: life.tokens_asked >= tokens)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not condition():
+            await asyncio.sleep(0.001)
 
 
 @asynccontextmanager
@@ -91,6 +112,9 @@ async def supervised(*starts: Start, wake: bool = True, **launch: float) -> Asyn
     lives: list[ScriptedLife] = []
 
     def make_life(number: int) -> ScriptedLife:
+        if stage.cannot_make:
+            stage.cannot_make -= 1
+            raise ZeroDivisionError
         lives.append(ScriptedLife(starts[min(number, len(starts)) - 1]))
         return lives[-1]
 
@@ -174,7 +198,7 @@ async def test_too_many_do_not_wait():
         for task in waiting:
             task.cancel()
         await asyncio.gather(*waiting, return_exceptions=True)
-        assert not stage.supervisor.busy
+        assert stage.supervisor._activity.pending == 0
 
 
 async def test_the_wait_is_bounded():
@@ -222,24 +246,76 @@ async def test_nothing_busy_is_put_to_sleep():
         assert not stage.supervisor.busy
 
 
-async def test_idle_it_is_unloaded():
-    async with supervised(at_once, idle_unload=0.05) as stage:
-        end = None
+async def test_one_that_starts_is_not_put_to_sleep_but_one_that_has_failed_is():
+    """`settled` comes back then: a reload waits for it."""
+
+    async def told_to_fail(life: ScriptedLife) -> None:
+        await life.died
+        raise EngineFailedError("ended with exit code 1")
+
+    async with supervised(told_to_fail) as stage:
+        settled = asyncio.create_task(stage.supervisor.settled())
+        await stage.until_lives(1)
+        assert stage.supervisor.busy
+        with pytest.raises(AssertionError, match="it starts"):
+            stage.supervisor.go_to_sleep()
+        stage.lives[0].died.set_result(Ended(code=1))
+        await stage.until(Phase.BACKING_OFF)
+        assert not stage.supervisor.busy
+        stage.supervisor.go_to_sleep()
+        async with asyncio.timeout(5):
+            await settled
+        assert stage.supervisor.phase is Phase.ASLEEP
+
+
+async def test_a_life_that_cannot_be_made_or_ended_is_one_more_death():
+    async with supervised(at_once) as stage:
+        await stage.until(Phase.READY)
+        stage.lives[0].cannot_end = True
+        stage.cannot_make = 1
+        stage.supervisor.go_to_sleep()
+        await stage.supervisor.until_ready()
+        assert stage.cannot_make == 0
+        assert stage.supervisor.supervised.restarts == 2
+
+
+async def test_it_is_pending_until_all_is_done_that_was_to_be_done_first():
+    async with supervised(at_once, wake=False) as stage:
+        seen = []
+
+        async def then() -> None:
+            await asyncio.sleep(0)
+            seen.append((stage.supervisor.phase, stage.supervisor.busy))
+
+        await stage.supervisor.until_ready(then)
+        assert seen == [(Phase.READY, True)]
+
+
+async def test_idle_it_is_unloaded(monkeypatch):
+    looks = []
+
+    class Watched(Activity):
+        def look(self, now: float, **limits: Any) -> Look:
+            looks.append(now)
+            return super().look(now, **limits)
+
+    monkeypatch.setattr("backends.launch.supervisor.Activity", Watched)
+    async with supervised(at_once, idle_unload=0.01) as stage:
         await stage.until(Phase.READY)
         end = stage.supervisor.begin()
-        await asyncio.sleep(0.2)
+        begun = asyncio.get_running_loop().time()
+        await until(lambda: bool(looks) and looks[-1] > begun + 0.02)
         assert stage.supervisor.phase is Phase.READY
         end()
         await stage.until(Phase.ASLEEP)
 
 
-async def test_one_that_makes_no_token_is_killed_and_one_that_is_slow_is_not():
+async def test_one_that_makes_no_token_is_killed():
     async with supervised(at_once, stall_timeout=0.05) as stage:
         await stage.until(Phase.READY)
         end = stage.supervisor.begin()
         slow = stage.lives[0]
-        while slow.tokens_asked < 3:
-            await asyncio.sleep(0.001)
+        await stage.until_asked(slow, 3)
         assert stage.supervisor.phase is Phase.READY
         slow.token = Token(False, "made no token within 1 s")
         await stage.until(Phase.BACKING_OFF, Phase.STARTING)
@@ -249,14 +325,41 @@ async def test_one_that_makes_no_token_is_killed_and_one_that_is_slow_is_not():
         assert stage.told[-3].reason == "backing_off: hangs: made no token within 1 s"
 
 
-async def test_one_whose_replies_move_is_not_asked():
-    async with supervised(at_once, stall_timeout=0.1) as stage:
+@pytest.mark.parametrize(
+    "token",
+    [
+        Token(False, "made no token within 1 s"),
+        Token(False, "answers HTTP 429 when asked for a token", refused=True),
+    ],
+)
+async def test_one_that_is_busy_with_others_is_not(monkeypatch, token):
+    monkeypatch.setattr(watch, "_PROBE_TIME", (0.01, 0.01))
+    async with supervised(at_once, stall_timeout=0.02) as stage:
         await stage.until(Phase.READY)
+        busy = stage.lives[0]
+        busy.token, busy.made, busy.advance = token, 0.0, 1.0
         end = stage.supervisor.begin()
-        for _ in range(30):
-            stage.lives[0].adapter.on_event()
-            await asyncio.sleep(0.01)
-        assert stage.lives[0].tokens_asked == 0
+        await stage.until_asked(busy, 3)
+        assert stage.supervisor.phase is Phase.READY
+        busy.advance = 0.0
+        await stage.until(Phase.BACKING_OFF, Phase.STARTING)
+        end()
+        await stage.until(Phase.READY)
+        assert (
+            stage.told[-3].reason == f"backing_off: hangs: {token.why_not}, and nothing else moves"
+        )
+
+
+async def test_one_whose_replies_move_while_it_is_asked_is_not_either():
+    async with supervised(at_once, stall_timeout=0.02) as stage:
+        await stage.until(Phase.READY)
+        life = stage.lives[0]
+        life.token, life.moves = Token(False, "made no token within 1 s"), True
+        end = stage.supervisor.begin()
+        await stage.until_asked(life, 3)
+        assert stage.supervisor.phase is Phase.READY
+        life.moves = False
+        await stage.until(Phase.BACKING_OFF, Phase.STARTING)
         end()
 
 
@@ -265,8 +368,6 @@ async def test_at_rest_it_is_asked_for_a_token_now_and_then(monkeypatch):
     monkeypatch.setattr(watch, "_TICK", 0.01)
     async with supervised(at_once) as stage:
         await stage.until(Phase.READY)
-        while stage.lives[0].tokens_asked < 3:
-            await asyncio.sleep(0.001)
+        await stage.until_asked(stage.lives[0], 3)
         stage.lives[0].token = Token(False, "answers HTTP 500 when asked for a token")
-        while len(stage.lives) < 2:
-            await asyncio.sleep(0.001)
+        await stage.until_lives(2)
