@@ -11,6 +11,8 @@ It loads and drops LoRA adapters while it runs if it was started with `--enable-
 
 from __future__ import annotations
 
+import logging
+import re
 from collections.abc import Collection
 from typing import ClassVar
 
@@ -21,16 +23,23 @@ from backends.capabilities import EVERYTHING, Capability
 from backends.engine_error import parse_error
 from backends.metrics_page import total
 from backends.openai_http import OpenAIHttpBackend
-from backends.options import HttpOptions
+from backends.options import HttpOptions, VllmOptions
 from backends.vllm_adapters import LOAD, UNLOAD, Listed, name_for, names_of, read_models
+from backends.vllm_lora import place_count
 
 _NOT_ENABLED = (
     "misconfigured: it does not load adapters while it runs; start vLLM with --enable-lora and "
     "VLLM_ALLOW_RUNTIME_LORA_UPDATING=1"
 )
-
+_WORKER_FAILED = re.compile(
+    r"Worker failed with error '(?P<what>.*)', please check the stack trace above.*", re.DOTALL
+)
+"""What a worker raised, where nobody has thought of it: a trace is in the engine's log."""
+_NOT_FOR_THIS_MODEL = re.compile(r"size of tensor|size mismatch|shape|not found in", re.IGNORECASE)
 
 _STEPS = frozenset((b"vllm:generation_tokens_total", b"vllm:prompt_tokens_total"))
+
+logger = logging.getLogger(__name__)
 
 
 class VllmBackend(OpenAIHttpBackend):
@@ -54,6 +63,9 @@ class VllmBackend(OpenAIHttpBackend):
         super().__init__(name, options)
         self._adapters: dict[str, dict[Adapter, str]] = {one: {} for one in self.addresses}
         """What each replica calls the adapters that it has."""
+        launch = options.launch if isinstance(options, VllmOptions) else None
+        self._places = None if launch is None else place_count(options.loras, launch.args)
+        """For how many adapters, and the base, they have been started, where that is known."""
 
     def has_adapter(self, address: str, adapter: Adapter) -> bool:
         """See `Backend.has_adapter`."""
@@ -73,6 +85,14 @@ class VllmBackend(OpenAIHttpBackend):
         name = name_for(adapter, (await self._listed(address)).names)
         await self._tell(address, LOAD, {"lora_name": name, "lora_path": adapter.path})
         self._adapters[address][adapter] = name
+        held = len(self._adapters[address])
+        if self._places is not None and held >= self._places:
+            logger.warning(
+                "%s: %d adapters are loaded, and it was started with --max-loras %d: on a CPU, "
+                "requests for the model itself may be answered with one of them; give it %d or "
+                "more (`launch.args`)",
+                *(self.name, held, self._places, held + 1),
+            )
 
     async def unload_adapter(self, address: str, adapter: Adapter) -> None:
         """See `Backend.unload_adapter`."""
@@ -106,7 +126,11 @@ class VllmBackend(OpenAIHttpBackend):
         status, body = await self.post(address, path, msgspec.json.encode(what))
         if status == 200:
             return
-        reason = _NOT_ENABLED if status in (404, 405) else parse_error(status, body).message
+        reason = _NOT_ENABLED
+        if status not in (404, 405):
+            said = _why(parse_error(status, body).message)
+            where = what.get("lora_path", what["lora_name"])
+            reason = f"vLLM refuses the adapter {where}: {said}"
         raise BackendError(Stage.SENT, Cause.ENGINE, f"{address}: {reason}")
 
     async def _check(self, address: str) -> Readiness:
@@ -116,3 +140,13 @@ class VllmBackend(OpenAIHttpBackend):
         if status != 200:
             return Readiness(False, f"/health answers HTTP {status}")
         return await super()._check(address)
+
+
+def _why(message: str) -> str:
+    """Why an adapter is refused, without leading to a trace that nobody who reads this sees."""
+    if (failed := _WORKER_FAILED.fullmatch(message)) is None:
+        return message
+    what = failed["what"]
+    if _NOT_FOR_THIS_MODEL.search(what):
+        return f"it is for another model, or broken: {what}"
+    return f"it is broken: {what}"

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from backends.base import Endpoint, Request
-from backends.options import VllmOptions
+from backends.base import Adapter, BackendError, Endpoint, Request
+from backends.options import Launch, VllmOptions
 
 ROOT = Path(__file__).resolve().parents[2]
 MODEL = ROOT / "models" / "tiny-tale"
@@ -150,3 +150,40 @@ async def test_how_far_it_is_is_what_it_counts(start_peer, step, status, page, s
         assert await backend.steps(peer.url) == steps
         await backend.stop()
     assert peer.requests[0].startswith(b"GET /metrics HTTP/1.1\r\n")
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ("The size of tensor a (128) must match", "for another model, or broken: The size of"),
+        ("header too small", "broken: header too small"),
+    ],
+)
+async def test_what_is_wrong_with_an_adapter_names_it_and_no_trace(start_peer, step, said, told):
+    message = f"Worker failed with error '{said}', please check the stack trace above for it"
+    body = json.dumps({"error": {"message": message, "code": 500}}).encode()
+    cards = b'{"object":"list","data":[]}'
+    script = [step.READ, answer(200, cards), step.READ, answer(500, body), step.HANG]
+    async with start_peer(script) as peer:
+        backend = opened(peer.url)
+        with pytest.raises(BackendError) as refused:
+            await backend.load_adapter(backend.addresses[0], Adapter("sql", "/adapters/sql"))
+        await backend.stop()
+    assert f"vLLM refuses the adapter /adapters/sql: it is {told}" in refused.value.message
+    assert "stack trace" not in refused.value.message
+
+
+@pytest.mark.parametrize(("places", "warned"), [("1", True), ("2", False)])
+async def test_an_adapter_that_leaves_no_place_for_the_model_is_warned_of(
+    start_peer, step, caplog, places, warned
+):
+    cards = b'{"object":"list","data":[]}'
+    script = [step.READ, answer(200, cards), step.READ, answer(200), step.HANG]
+    async with start_peer(script) as peer:
+        options = VllmOptions(
+            replicas=(peer.url,), launch=Launch(model="/m", args=("--max-loras", places))
+        )
+        backend = options.connect("vllm")
+        await backend.load_adapter(backend.addresses[0], Adapter("sql", "/adapters/sql"))
+        await backend.stop()
+    assert ("--max-loras" in caplog.text) is warned

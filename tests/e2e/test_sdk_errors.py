@@ -157,7 +157,7 @@ async def test_anthropics_client_sends_its_key_in_its_own_header(keyed):
 async def test_a_full_engine_is_a_rate_limit(start_gateway):
     gateway = start_gateway(
         f"backends: {{tale: {{use: mlx, model: {MODEL_DIR}, max_batch: 1, max_waiting: 0}}}}\n"
-        "models: {tiny-tale: {backend: tale, retry: {attempts: 1}}}\n"
+        "models: {tiny-tale: {backend: tale}}\n"
     )
     busy = {"temperature": 0, "max_tokens": 3000, "extra_body": {"ignore_eos": True}}
     with gateway.openai() as client:
@@ -168,6 +168,7 @@ async def test_a_full_engine_is_a_rate_limit(start_gateway):
         with pytest.raises(openai.RateLimitError) as limited:
             client.chat.completions.create(model="tiny-tale", messages=CAPITAL)
         assert limited.value.response.headers["retry-after"]
+        assert limited.value.response.headers["x-gateway-attempts"] == "1"
         assert "full" in limited.value.message
         stream.close()
 

@@ -54,7 +54,9 @@ class TestCandidates:
         assert candidates_for(three, failed, 2.0, 0.0) == [b, c]
 
     def test_where_none_may_be_nobody_is(self, three):
-        assert not candidates_for(three, [tried(one, leave_replica=True) for one in three], 2.0, 0.0)
+        assert not candidates_for(
+            three, [tried(one, leave_replica=True) for one in three], 2.0, 0.0
+        )
 
     def test_one_that_wants_to_be_left_alone_leaves_the_others(self, three):
         a, b, c = three
