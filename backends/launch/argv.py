@@ -22,6 +22,8 @@ from backends.llama_server import lora
 from backends.options import LaunchableOptions, LlamaServerOptions
 
 _SECRET = re.compile(r"key|token|secret|password|passwd", re.IGNORECASE)
+_SHORT_SECRETS = frozenset({"-hft"})
+"""Flags that are short for one that is named like a secret."""
 _NO_SECRET = re.compile(r"file|path|tokenizer|tokens|token-budget", re.IGNORECASE)
 MASK = "***"
 
@@ -78,12 +80,15 @@ def owned_arguments(options: LaunchableOptions) -> list[tuple[int, str]]:
 
 
 def masked(argv: Sequence[str]) -> tuple[str, ...]:
-    """`argv` as it may be shown: without the values of flags that are named like secrets."""
+    """`argv` as it may be shown: without the values of flags that are named like secrets.
+
+    Whether such a flag has a value is not known: what follows it is taken for one.
+    """
     shown, hide = [], False
     for argument in argv:
         flag, equals, _ = argument.partition("=")
         secret = flag.startswith("-") and _names_a_secret(flag)
-        if hide and not argument.startswith("--"):
+        if hide:
             shown.append(MASK)
         else:
             shown.append(f"{flag}={MASK}" if secret and equals else argument)
@@ -112,7 +117,8 @@ def recipe_of(options: LaunchableOptions) -> Recipe:
 
 
 def _names_a_secret(flag: str) -> bool:
-    return bool(_SECRET.search(flag)) and not _NO_SECRET.search(flag)
+    named = _SECRET.search(flag) and not _NO_SECRET.search(flag)
+    return bool(named) or flag in _SHORT_SECRETS
 
 
 def _unless(given: Iterable[str], *flags: str) -> bool:

@@ -90,7 +90,9 @@ def test_the_environment_is_inherited_but_for_what_would_mislead_the_engine():
         (("--max-num-batched-tokens", "10"), ("--max-num-batched-tokens", "10")),
         (("--tokenizer", "x"), ("--tokenizer", "x")),
         (("--ssl-key-file", "x"), ("--ssl-key-file", "x")),
-        (("--log-prompt-secret", "--flag"), ("--log-prompt-secret", "--flag")),
+        (("--hf-token", "--abc", "--x"), ("--hf-token", "***", "--x")),
+        (("-hft", "abc", "-c", "1"), ("-hft", "***", "-c", "1")),
+        (("-hft=abc",), ("-hft=***",)),
     ],
 )
 def test_values_of_flags_that_are_named_like_secrets_are_masked(argv, shown):
