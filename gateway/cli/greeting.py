@@ -1,12 +1,10 @@
-"""What `gateway serve` says when it starts: what it loads, where it is, and how to try it. Pure."""
+"""What `gateway serve` says when it is ready: where it is, and how to try it. Pure."""
 
 from __future__ import annotations
 
 import json
 import shlex
-from pathlib import Path
 
-from backends.options import HttpOptions
 from gateway.config.names import is_glob
 from gateway.config.structs import Config
 from gateway.control.readiness import ReadinessReport
@@ -16,21 +14,6 @@ _SHOWN = 10
 _ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 """Addresses that can be listened on but, on some systems, not called."""
 _QUESTION = "What is the capital of Spain?"
-
-
-def loading(config: Config) -> list[str]:
-    """One line per engine that is loaded into this process. Looks at the size of its files."""
-    lines = []
-    for name, options in config.backends.items():
-        if isinstance(options, HttpOptions):
-            continue
-        folder = Path(options.model)
-        if folder.is_dir():
-            size = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
-            lines.append(f"loading {name}: {folder}, {size / 1e6:.1f} MB")
-        else:
-            lines.append(f"loading {name}: {options.model}, from the hub or its cache")
-    return lines
 
 
 def ready(config: Config, host: str, port: int, seconds: float, said: ReadinessReport) -> list[str]:

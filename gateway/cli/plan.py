@@ -1,7 +1,8 @@
 """`gateway plan [FILE]`: what would run, without running any of it.
 
-For engines that the gateway starts: the whole command, where its log goes, how long it may take;
-for the others, where they are. Then what is loaded into this machine's memory, and whether it fits.
+For engines that the gateway starts, those of `isolation: process` among them: the whole command,
+where its log goes, how long it may take; for the others, where they are. Then what is loaded into
+this machine's memory, and whether it fits.
 """
 
 from __future__ import annotations
@@ -16,11 +17,12 @@ from pathlib import Path
 import msgspec
 
 from backends.base import Footprint, Options
+from backends.isolation.options import IsolatedOptions
 from backends.launch.argv import command_line, environment, masked
 from backends.launch.backend import weights_size
 from backends.launch.engine_log import log_file
 from backends.memory import machine_memory, refusal, written
-from backends.options import HttpOptions, LaunchableOptions
+from backends.options import HttpOptions, InProcessOptions, LaunchableOptions
 from gateway import config
 from gateway.config.structs import Config
 
@@ -54,7 +56,9 @@ class BackendPlan(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     name: str
     use: str
     addresses: tuple[str, ...] = ()
-    """Where it is, if the gateway does not start it."""
+    """Where its replicas are, if they run already."""
+    model: str | None = None
+    """What is loaded into this process, or into a process of its own: a place or a hub id."""
     commands: tuple[Command, ...] = ()
     start_timeout: float | None = None
     """Seconds; so are the others."""
@@ -65,7 +69,7 @@ class BackendPlan(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     memory: int | None = None
     """Bytes one replica holds of `memory_limit`: as written, or the size of its weights."""
     footprint: Footprint | None = None
-    """What is loaded into this process."""
+    """What is taken of this machine's memory, in this process or in one of its own."""
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -137,7 +141,11 @@ def _backend(name: str, options: Options, env: Mapping[str, str], cwd: Path) -> 
         footprint = options.footprint()
     except (ValueError, OSError) as error:
         raise _UnreadableModelError(f"backends.{name}: {error}") from None
-    return BackendPlan(name=name, use=use, addresses=(str(options.model),), footprint=footprint)
+    if isinstance(options, InProcessOptions) and options.isolation == "process":
+        plan = _launched(name, use, IsolatedOptions.of(options), env, cwd)
+    else:
+        plan = BackendPlan(name=name, use=use)
+    return msgspec.structs.replace(plan, model=options.model, footprint=footprint)
 
 
 def _launched(
@@ -177,11 +185,12 @@ def told(plan: Plan) -> str:
 
 def _tell_backend(one: BackendPlan) -> Iterator[str]:
     if not one.commands:
-        where = "in this process" if one.footprint else "at"
-        yield f"{one.name} ({one.use}) {where} {' '.join(one.addresses)}".rstrip()
+        where = f"in this process: {one.model}" if one.model else f"at {' '.join(one.addresses)}"
+        yield f"{one.name} ({one.use}) {where}"
         yield ""
         return
-    yield f"{one.name} ({one.use}), started by the gateway"
+    whose = f"in a process of its own: {one.model}" if one.model else "started by the gateway"
+    yield f"{one.name} ({one.use}), {whose}"
     first = one.commands[0]
     yield f"  runs    {shlex.join(first.argv)}"
     yield f"  in      {first.cwd}"
@@ -191,7 +200,7 @@ def _tell_backend(one: BackendPlan) -> Iterator[str]:
         yield f"  {command.replica} logs to {command.log}"
     yield f"  starts  {'with the gateway' if one.preload else 'at the first request'}, " + (
         f"within {one.start_timeout:g} s; stops within {one.stop_timeout:g} s; "
-        f"hangs after {one.stall_timeout:g} s without a token"
+        f"hangs after {one.stall_timeout:g} s without a token; started again when it dies or hangs"
     )
     if one.idle_unload is not None:
         yield f"  sleeps  after {one.idle_unload:g} s without a request"

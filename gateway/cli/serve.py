@@ -110,8 +110,6 @@ def _serve(path: Path, checked: Config, host: str, port: int) -> int:
     async def serve() -> None:
         await Gateway(path, checked, os.environ, host=host).run(bound, announce)
 
-    for line in greeting.loading(checked):
-        logger.info(line)
     if not checked.keys:
         logger.warning("no `keys` are set: whoever reaches this address may ask")
 

@@ -22,26 +22,6 @@ def ask(lines: list[str]) -> list[str]:
     return shlex.split(line.removeprefix("try it: "))
 
 
-def test_engines_elsewhere_are_not_loaded(tmp_path: Path) -> None:
-    assert greeting.loading(config(tmp_path, HTTP + "models: {m: {backend: b}}")) == []
-
-
-def test_loading_says_what_and_how_much(tmp_path: Path) -> None:
-    folder = tmp_path / "models" / "tale"
-    folder.mkdir(parents=True)
-    (folder / "model.safetensors").write_bytes(bytes(2_500_000))
-    (folder / "other.bin").write_bytes(bytes(1000))
-    found = config(
-        tmp_path,
-        "backends: {tale: {use: mlx, model: models/tale}, hub: {use: mlx, model: org/name}}\n"
-        "models: {m: {backend: tale}, n: {backend: hub}}",
-    )
-    assert greeting.loading(found) == [
-        f"loading tale: {folder}, 2.5 MB",
-        "loading hub: org/name, from the hub or its cache",
-    ]
-
-
 READY = ReadinessReport(True, "ready", {})
 
 

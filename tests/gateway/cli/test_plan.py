@@ -1,14 +1,16 @@
 from __future__ import annotations
 
 import json
+import re
+import sys
 
 import msgspec
 import pytest
 
 from backends.base import Footprint
 from gateway.__main__ import main
-from gateway.cli import plan
 from gateway.cli.plan import BackendPlan, Plan, told
+from tests.support.engines import MODEL_DIR
 
 MEBI = 1 << 20
 
@@ -87,27 +89,88 @@ FOOTPRINT = Footprint(
 )
 
 
-def in_memory(refusal: str | None = None) -> Plan:
-    other = msgspec.structs.replace(FOOTPRINT, weights=1 << 30)
+def in_memory(adapters: int = 0) -> Plan:
+    other = msgspec.structs.replace(
+        FOOTPRINT, weights=1 << 30, adapters=adapters, prompt_cache=3 * MEBI
+    )
     return Plan(
         backends=(
-            BackendPlan(name="tale", use="mlx", addresses=("/models/tale",), footprint=FOOTPRINT),
-            BackendPlan(name="other", use="mlx", addresses=("/models/other",), footprint=other),
+            BackendPlan(name="tale", use="mlx", model="/models/tale", footprint=FOOTPRINT),
+            BackendPlan(name="other", use="mlx", model="/models/other", footprint=other),
         ),
         memory_limit=None,
         machine_memory=8 << 30,
-        refusal=refusal,
+        refusal=None,
     )
 
 
-def test_the_table_of_memory_adds_up():
-    table = told(in_memory()).splitlines()[-4:]
-    assert [line.split()[0] for line in table] == ["memory", "tale", "other", "all"]
-    assert "79.0 MiB  KV cache for 16 sequences of 4096 tokens, 1.0 KiB a token" in table[1]
-    assert table[3].split() == ["all", "1.1", "GiB", "of", "8.0", "GiB"]
+UNITS = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 
 
-def test_what_does_not_fit_is_refused_with_the_reason(file, capsys, monkeypatch):
-    monkeypatch.setattr(plan, "make_plan", lambda *_: in_memory("too much: take less"))
-    assert main(["plan", str(file)]) == 1
-    assert capsys.readouterr().err == "too much: take less\n"
+def cells(line: str) -> list[float]:
+    """The sizes in a row of the table, in MiB."""
+    found = re.findall(r"([\d.]+) ([KMG]?i?B)\b", line.partition("KV cache for")[0])
+    return [float(number) * UNITS[unit] / MEBI for number, unit in found]
+
+
+@pytest.mark.parametrize("adapters", [0, 7 * MEBI])
+def test_the_table_of_memory_adds_up(adapters):
+    head, *rows, last = told(in_memory(adapters)).splitlines()[-4:]
+    columns = ["weights", "adapters", "KV cache", "prompt cache", "margin", "total"]
+    if not adapters:
+        columns.remove("adapters")
+    assert re.split(r"  +", head.strip()) == ["memory", *columns]
+    assert "KV cache for 16 sequences of 4096 tokens, 1.0 KiB a token" in rows[0]
+    totals = []
+    for row in rows:
+        *parts, total = cells(row)
+        assert len(parts) == len(columns) - 1
+        assert sum(parts) == pytest.approx(total, rel=0.05)
+        totals.append(total)
+    assert totals[1] > 1024 + adapters / MEBI
+    assert last.split()[:1] + last.split()[-3:] == ["all", "of", "8.0", "GiB"]
+    assert cells(last)[0] == pytest.approx(sum(totals), rel=0.05)
+
+
+def plan_of(tmp_path, capsys, *entries: str, code: int = 0) -> tuple[str, str]:
+    """What `gateway plan` says of these backends, on both outputs."""
+    path = tmp_path / "routing.yaml"
+    path.write_text("\n".join(["backends:", *entries, "models: {m: {backend: b}}"]))
+    assert main(["plan", str(path)]) == code
+    said = capsys.readouterr()
+    return said.out, said.err
+
+
+def test_what_is_loaded_into_this_process(tmp_path, capsys):
+    out, _ = plan_of(
+        tmp_path,
+        capsys,
+        f"  b: {{use: mlx, model: {MODEL_DIR}, context: 512}}",
+        "  h: {use: mlx, model: org/some-model}",
+    )
+    assert f"b (mlx) in this process: {MODEL_DIR}\n" in out
+    assert "h (mlx) in this process: org/some-model\n" in out
+
+
+def test_what_runs_in_a_process_of_its_own(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("XDG_STATE_HOME", "/state")
+    out, _ = plan_of(
+        tmp_path,
+        capsys,
+        f"  b: {{use: mlx, model: {MODEL_DIR}, isolation: process, stall_timeout: 20s}}",
+    )
+    assert f"b (mlx), in a process of its own: {MODEL_DIR}\n" in out
+    assert f"  runs    {sys.executable} -m backends.isolation.child " in out
+    assert " SOCKET " in out
+    assert "  b@0 logs to /state/llm-gateway/logs/b@0.log\n" in out
+    assert "hangs after 20 s without a token; started again when it dies or hangs\n" in out
+    assert re.search(r"^b +[\d.]+ MiB .* sequences of ", out, re.MULTILINE), "in the table too"
+
+
+def test_what_does_not_fit_is_refused_with_the_reason(tmp_path, capsys):
+    out, err = plan_of(
+        tmp_path, capsys, f"  b: {{use: mlx, model: {MODEL_DIR}, kv_cache: 900GiB}}", code=1
+    )
+    assert "b (mlx) in this process" in out
+    assert "900.0 GiB KV cache" in err
+    assert "Lower `context` or `max_batch` of b" in err

@@ -73,7 +73,7 @@ def test_a_wrong_value_is_told_with_line_and_path(problems: Problems, text: str,
         ("{}", "backends.b.use: is missing; one of openai, llama_server, vllm, mlx"),
         (
             "{use: vlm}",
-            'expected one of openai, llama_server, vllm, mlx, llama_cpp, found "vlm"; did you mean "v',
+            'expected one of openai, llama_server, vllm, mlx, llama_cpp, found "vlm"; did you mean',
         ),
         ("{use: vllm}", "backends.b.replicas: is missing"),
         (
