@@ -53,7 +53,7 @@ def _with_fallback(state: str, route: Route, table: Table, own: Mapping[str, str
     if state == _READY:
         return state
     for name in route.fallback:
-        other = table.resolve(name).name
-        if own[other] == _READY:
-            return f"{_READY} through {other} ({state})"
+        other = table.find(name)
+        if other is not None and own[other.name] == _READY:
+            return f"{_READY} through {other.name} ({state})"
     return state

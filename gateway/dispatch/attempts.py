@@ -225,6 +225,6 @@ def _chain(ask: Ask) -> Iterator[Route]:
     """The route asked for, then those of the models it falls back to that the key may use."""
     yield ask.route
     for name in ask.route.fallback:
-        route = ask.table.resolve(name)
-        if ask.principal is None or ask.principal.may_use(route.name):
+        route = ask.table.find(name)
+        if route is not None and (ask.principal is None or ask.principal.may_use(route.name)):
             yield route

@@ -92,7 +92,7 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     retry: structs.Retry
     timeouts: structs.Timeouts
     fallback: tuple[str, ...]
-    """Names of models to try next, each of which the table resolves."""
+    """Names of models to try next."""
     public: bool
     parent: str | None = None
     """The model that this one is, but for an adapter: of `MODEL:ADAPTER`, the model."""
@@ -127,10 +127,14 @@ class Table:
 
         Raises `ModelNotFound` with the nearest public names, of those `visible` accepts.
         """
-        route = self._index.find(name)
+        route = self.find(name)
         if route is None:
             raise ModelNotFound(self._unknown(name, visible), param="model")
         return route
+
+    def find(self, name: str) -> Route | None:
+        """The same; None where there is none."""
+        return self._index.find(name)
 
     def _unknown(self, name: str, visible: Callable[[str], bool] | None) -> str:
         shown = name if len(name) <= _SHOWN else name[:_SHOWN] + "…"

@@ -25,7 +25,7 @@ def snapshot(fallback=(), **models):
         )
         for name, variants in models.items()
     }
-    table = SimpleNamespace(routes=tuple(routes.values()), resolve=routes.get)
+    table = SimpleNamespace(routes=tuple(routes.values()), find=routes.get)
     return SimpleNamespace(table=table)
 
 
