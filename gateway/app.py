@@ -58,7 +58,7 @@ class Gateway:
         self._access_log = AccessLog(sys.stdout.fileno()) if config.telemetry.access_log else None
         self._attempts = Attempts(budget=config.retry_budget, metrics=self._metrics, rng=Random())
         self._adapters = Adapters(self._state)
-        self._health = HealthMonitor(self._state, before_ready=self._adapters.settle)
+        self._health = HealthMonitor(self._state, on_return=self._adapters.ask)
         self._host = config.server.host if host is None else host
         self._reloader = Reloader(
             path,
@@ -99,14 +99,14 @@ class Gateway:
 
     async def _keep(self, announce: Callable[[ReadinessReport], None]) -> None:
         """Load the engines, while `/ready` already says so, then watch over them for good."""
-        await self._engines.start(self._plan)
+        await self._reloader.start(self._plan)
         await self._health.look(self._state.snapshot.replicas)
-        await self._adapters.look(self._state.snapshot.replicas)
-        announce(report(self._state.snapshot, self._drain.phase, time.monotonic()))
         async with asyncio.TaskGroup() as watchers:
             watchers.create_task(self._health.run())
             watchers.create_task(self._adapters.run())
             watchers.create_task(self._reloader.run())
+            await self._adapters.settle_all(self._state.snapshot.replicas)
+            announce(report(self._state.snapshot, self._drain.phase, time.monotonic()))
 
     async def _stop(self) -> None:
         await self._reloader.stop()

@@ -41,13 +41,13 @@ def adapter_routes(door: Door, state: State, reloader: Reloader) -> list[HTTPRou
 
     @get(_PATH, summary="List a backend's adapters", tags=_TAGS, sync_to_thread=False)
     def listed(request: Request, backend: FromPath[str]) -> Response[bytes]:  # type: ignore[type-arg]
-        door.enter(request.scope)
+        door.require_admin(request.scope)
         shown = [_shown(one, backend, state, reloader) for one in _adapters(backend, state)]
         return _json({"backend": backend, "adapters": shown})
 
     @get(f"{_PATH}/{{name:str}}", summary="Show an adapter", tags=_TAGS, sync_to_thread=False)
     def one(request: Request, backend: FromPath[str], name: FromPath[str]) -> Response[bytes]:  # type: ignore[type-arg]
-        door.enter(request.scope)
+        door.require_admin(request.scope)
         for adapter in _adapters(backend, state):
             if adapter.name == name:
                 return _json(_shown(adapter, backend, state, reloader))
@@ -55,7 +55,7 @@ def adapter_routes(door: Door, state: State, reloader: Reloader) -> list[HTTPRou
 
     @post(_PATH, summary="Add an adapter, or replace one", tags=_TAGS, status_code=200)
     async def add(request: Request, backend: FromPath[str]) -> Response[bytes]:  # type: ignore[type-arg]
-        door.enter(request.scope)
+        door.require_admin(request.scope)
         try:
             wanted = _decode(await request.body())
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
@@ -69,7 +69,7 @@ def adapter_routes(door: Door, state: State, reloader: Reloader) -> list[HTTPRou
         backend: FromPath[str],
         name: FromPath[str],
     ) -> Response[bytes]:
-        door.enter(request.scope)
+        door.require_admin(request.scope)
         replicas = [one.id for one in _replicas(backend, state)]
         await reloader.change_adapter(backend, name, None)
         told = [{"replica": replica, "outcome": "unloading"} for replica in replicas]

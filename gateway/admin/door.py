@@ -26,7 +26,7 @@ class Door:
         self._identify = identify
         self._host = host
 
-    def enter(self, scope: Scope) -> None:
+    def require_admin(self, scope: Scope) -> None:
         """Raises `Unauthenticated` or `Forbidden`."""
         config = self._state.snapshot.config
         principal = self._identify(config.keys, scope)

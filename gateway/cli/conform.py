@@ -111,7 +111,7 @@ async def _conform(checked: Config, args: argparse.Namespace) -> Report:
         snapshot = engines.commit(plan)
         _tell(f"starting {', '.join(checked.backends)}")
         await engines.start(plan)
-        await Adapters(State(snapshot)).prepare(plan)
+        await Adapters(State(snapshot)).load_ahead(plan.opened.values())
         return await _examine_all(_targets(snapshot.table, args.models), args)
     finally:
         await engines.stop()

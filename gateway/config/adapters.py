@@ -8,7 +8,6 @@ the routing table and the checks both ask it.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from difflib import get_close_matches
 from pathlib import Path
 
 import msgspec
@@ -16,13 +15,12 @@ import msgspec
 from backends.options import BackendOptions, LaunchableOptions, LlamaServerOptions, MlxOptions
 from gateway.config import problems
 from gateway.config.names import is_glob
+from gateway.config.places import ggufs_in, look, near
 from gateway.config.problems import Report
 from gateway.config.structs import Config, Model
 
 SEPARATOR = ":"
 """Between a model and an adapter, in the name of what they make together."""
-
-_PATH_STARTS = ("./", "../", "~/")
 
 
 class AdapterModel(msgspec.Struct, frozen=True):
@@ -115,22 +113,16 @@ def resolve_adapters(config: Config, base: Path, env: Mapping[str, str], report:
 
 def locate(options: BackendOptions, path: str, base: Path, env: Mapping[str, str]) -> str:
     """Where the engine of `options` finds the adapter `path`. Raises `ValueError`."""
-    if "\0" in path:
-        raise ValueError("holds a NUL character")
     is_llama = isinstance(options, LlamaServerOptions)
     here = not isinstance(options, LaunchableOptions) or options.launch is not None
-    home = env.get("HOME")
-    place = base / (home + path[1:] if home and path.startswith("~/") else path)
-    try:
-        is_dir, is_file = place.is_dir(), place.is_file()
-    except OSError as error:
-        raise ValueError(f'"{path[:64]}" cannot be looked at: {error.strerror}') from None
-    if is_dir or is_file:
-        found = str(_gguf_in(place) if is_llama and is_dir else place.resolve())
-        if not is_llama and is_file:
+    seen = look(path, base, env)
+    place = seen.path
+    if seen.is_dir or seen.is_file:
+        found = str(_gguf_in(place) if is_llama and seen.is_dir else place.resolve())
+        if not is_llama and seen.is_file:
             raise ValueError(f"expected the directory of an adapter, found the file {place}")
     elif here or not path.startswith("/"):
-        raise ValueError(f"there is no {'file' if is_llama else 'directory'} {place}{_near(place)}")
+        raise ValueError(f"there is no {'file' if is_llama else 'directory'} {place}{near(place)}")
     else:
         found = path
     if is_llama and here and ("," in found or ":" in found):
@@ -150,21 +142,12 @@ def _check_files(options: MlxOptions, place: Path) -> None:
 
 def _gguf_in(folder: Path) -> Path:
     """The one GGUF file in `folder`. Raises `ValueError`."""
-    files = sorted(folder.glob("*.gguf"))
+    files = ggufs_in(folder)
     if len(files) != 1:
         raise ValueError(
             f"expected one .gguf file in {folder}, found {len(files) or 'none'}: name the file"
         )
     return files[0].resolve()
-
-
-def _near(place: Path) -> str:
-    try:
-        siblings = [path.name for path in place.parent.iterdir()]
-    except OSError:  # it is not there, or not ours to read
-        return ""
-    near = get_close_matches(place.name, siblings, n=1)
-    return f'; did you mean "{near[0]}"?' if near else ""
 
 
 def check_adapters(config: Config, report: Report) -> None:
@@ -206,16 +189,6 @@ def _adapter_exists(
         return
     near = report.suggest(adapter, known)
     report.add(path, f'the backend "{backend}" has no adapter "{adapter}"', near)
-
-
-def clash(config: Config) -> str | None:
-    """What two different things are called in `config`, through one of its adapters; else None."""
-    derived = adapter_models(config)
-    written = [*config.models, *(one for model in config.models.values() for one in model.aliases)]
-    for name in written:
-        if name in derived or _owner(name, config) is not None:
-            return f'"{name}" would be a model with its adapter, and is another model already'
-    return None
 
 
 def _owner(name: str, config: Config) -> tuple[str, str] | None:

@@ -17,7 +17,7 @@ from backends.options import HttpOptions
 from gateway.config.adapters import adapter_models, check_adapters
 from gateway.config.launches import check_launches
 from gateway.config.names import Glob, NameIndex, is_glob
-from gateway.config.problems import Path, Report
+from gateway.config.problems import ConfigErrors, Path, Report
 from gateway.config.structs import Config, Model, Rule
 
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
@@ -29,6 +29,25 @@ def check(config: Config, report: Report) -> None:
     """Run every check."""
     for one in _CHECKS:
         one(config, report)
+
+
+def objection(config: Config) -> str | None:
+    """What does not fit together in `config`, which no file says as a whole; else None."""
+    report = Report("")
+    for section, names in (
+        ("backends", config.backends),
+        ("models", config.models),
+        ("keys", config.keys),
+    ):
+        report.place((section,), 1, 1)
+        for name in names:
+            report.place((section, name), 1, 1)
+    check(config, report)
+    try:
+        report.raise_any()
+    except ConfigErrors as errors:
+        return "; ".join(f"{one.path}: {one.message}" for one in errors.problems)
+    return None
 
 
 def model_index(config: Config) -> NameIndex[str]:

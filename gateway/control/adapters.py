@@ -14,13 +14,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from enum import StrEnum
 
 import msgspec
 
-from backends.base import Adapter, Backend, BackendError
-from gateway.control.engines import Opened, Plan
+from backends.base import Adapter, Backend, BackendError, Readiness
+from backends.launch.supervisor import Phase
+from gateway.control.engines import Opened
 from gateway.control.state import State
 from gateway.routing.replica import Replica
 
@@ -32,6 +33,8 @@ INTERVAL = 2.0
 """Seconds after which a replica is asked what it has."""
 TIMEOUT = 60.0
 """Seconds that a replica may take to load or drop one adapter."""
+ASK_TIMEOUT = 5.0
+"""Seconds that it may take to say how it is, or what it has, where somebody waits for that."""
 _LONGEST_WAIT = 60.0
 
 
@@ -115,44 +118,71 @@ class Adapters:
     async def settle(self, replica: Replica) -> None:
         """Bring one replica to where it should be, as far as it goes. Raises nothing."""
         wanted = self._wanted(replica.backend_name)
-        results = await self._settle(replica.id, replica.backend, replica.address, wanted)
-        self._tell(replica, results)
+        results = await self._reconcile(replica.id, replica.backend, replica.address, wanted)
+        _note_faults(replica, results)
 
-    async def look(self, replicas: Iterable[Replica]) -> None:
+    async def settle_all(self, replicas: Iterable[Replica]) -> None:
         """The same for each of `replicas` that is ready, side by side."""
         ready = [one for one in replicas if one.readiness.ready and self._concerns(one)]
         await asyncio.gather(*map(self.settle, ready))
 
-    async def prepare(self, plan: Plan) -> list[Result]:
-        """Load what `plan` wants and nobody has asked for yet, on every replica that is ready.
+    async def ask(self, replica: Replica) -> None:
+        """Find out what a replica has that was away: what was known of it may be true no more.
 
-        It stays until the plan is `decided`.
+        No longer than the caller waits; it is given what it lacks later, by `run`.
         """
-        self._coming = frozenset().union(*(one.options.loras for one in plan.opened.values()))
-        looks = [
-            self._prepare(opened, address)
-            for opened in plan.opened.values()
-            if opened.options.loras
-            for address in opened.backend.addresses
+        if not self._concerns(replica):
+            return
+        place = self._places.get(replica.id)
+        ours = frozenset() if place is None else place.ours
+        try:
+            await replica.backend.find_adapters(replica.address, ours | self._kept())
+        except BackendError as error:
+            logger.warning("%s does not say which adapters it has: %s", replica.id, error.message)
+
+    async def load_ahead(self, opened: Collection[Opened]) -> list[Result]:
+        """Load what `opened` wants on every replica that is ready, before it is in force.
+
+        It stays until that is `decided`. Raises nothing.
+        """
+        self._coming = frozenset().union(*(one.options.loras for one in opened))
+        loads = [
+            self._load_ahead_on(one, address)
+            for one in opened
+            if one.options.loras
+            for address in one.backend.addresses
         ]
-        return [result for results in await asyncio.gather(*looks) for result in results]
+        return [result for results in await asyncio.gather(*loads) for result in results]
 
     def decided(self) -> None:
-        """The plan is in force now, or will never be."""
+        """What was loaded ahead is in force now, or will never be."""
         self._coming = frozenset()
 
-    async def _prepare(self, opened: Opened, address: str) -> list[Result]:
-        replica = Replica(opened.name, opened.backend, address)
-        wanted = opened.options.loras
-        if all(opened.backend.has_adapter(address, one) for one in wanted):
-            return [Result(replica.id, one, Outcome.PRESENT) for one in _in_order(wanted)]
-        said = await opened.backend.probe(address)
-        if not said.ready:
-            waiting = Outcome.WAITING
-            return [Result(replica.id, one, waiting, said.reason) for one in _in_order(wanted)]
-        return await self._settle(replica.id, opened.backend, address, wanted, unload=False)
+    def note_faults(self, results: Iterable[Result]) -> None:
+        """Keep what `load_ahead` has found for replicas in force."""
+        by_replica: dict[str, list[Result]] = {}
+        for result in results:
+            by_replica.setdefault(result.replica, []).append(result)
+        for replica in self._state.snapshot.replicas:
+            if replica.id in by_replica:
+                _note_faults(replica, by_replica[replica.id])
 
-    async def _settle(
+    async def _load_ahead_on(self, opened: Opened, address: str) -> list[Result]:
+        replica = Replica(opened.name, opened.backend, address).id
+        wanted = opened.options.loras
+        try:
+            async with asyncio.timeout(ASK_TIMEOUT):
+                said = await opened.backend.probe(address)
+        except TimeoutError:
+            said = Readiness(False, f"no answer to a health check in {ASK_TIMEOUT:g} s")
+        except Exception:
+            logger.exception("the health check of %s hit a bug", replica)
+            said = Readiness(False, "its health check failed in the gateway")
+        if not said.ready:
+            return _all(Outcome.WAITING, replica, wanted, said.reason)
+        return await self._reconcile(replica, opened.backend, address, wanted, unload=False)
+
+    async def _reconcile(
         self,
         replica: str,
         backend: Backend,
@@ -161,29 +191,55 @@ class Adapters:
         *,
         unload: bool = True,
     ) -> list[Result]:
+        """Give a replica what it lacks of `wanted`, and take away what nobody wants.
+
+        One at a time for each replica. Raises nothing.
+        """
         place = self._places.setdefault(replica, _Place(asyncio.Lock()))
         async with place.lock:
             place.asked = time.monotonic()
             place.ours |= wanted
-            kept = self._kept()
-            known = place.ours | kept
             try:
-                async with asyncio.timeout(self._timeout):
-                    has = await backend.find_adapters(address, known)
-            except (BackendError, TimeoutError) as error:
-                reason = f"it does not say what it has: {_reason(error, self._timeout)}"
-                results = [Result(replica, one, Outcome.FAILED, reason) for one in wanted]
-                _count(place, results)
-                return results
-            todo = changes(wanted, kept, place.ours, has)
-            results = [Result(replica, one, Outcome.PRESENT) for one in _in_order(wanted & has)]
-            results += [await self._load(replica, backend, address, one) for one in todo.load]
-            _count(place, results)
-            for one in todo.unload if unload else ():
-                await self._unload(replica, backend, address, one)
-            if unload:
-                place.ours &= wanted | kept
+                results = await self._change(
+                    replica, backend, address, place, wanted, unload=unload
+                )
+            except Exception:
+                logger.exception("the adapters of %s: a bug", replica)
+                results = _all(Outcome.FAILED, replica, wanted, "it failed in the gateway")
+                _count(place, failed=True)
             return results
+
+    async def _change(
+        self,
+        replica: str,
+        backend: Backend,
+        address: str,
+        place: _Place,
+        wanted: frozenset[Adapter],
+        *,
+        unload: bool,
+    ) -> list[Result]:
+        kept = self._kept()
+        try:
+            async with asyncio.timeout(self._timeout):
+                has = await backend.find_adapters(address, place.ours | kept)
+        except (BackendError, TimeoutError) as error:
+            if (state := _is_not_there(backend, address)) is not None:
+                return _all(Outcome.WAITING, replica, wanted, state)
+            _count(place, failed=True)
+            reason = f"it does not say what it has: {_reason(error, self._timeout)}"
+            return _all(Outcome.FAILED, replica, wanted, reason)
+        todo = changes(wanted, kept, place.ours, has)
+        results = _all(Outcome.PRESENT, replica, wanted & has)
+        results += [await self._load(replica, backend, address, one) for one in todo.load]
+        _count(place, failed=any(one.outcome is Outcome.FAILED for one in results))
+        if not unload:
+            return results
+        for one in todo.unload:
+            if one not in self._kept():  # it may be wanted again by now
+                await self._unload(replica, backend, address, one)
+        place.ours &= wanted | self._kept()
+        return results
 
     async def _load(self, replica: str, backend: Backend, address: str, adapter: Adapter) -> Result:
         try:
@@ -203,13 +259,6 @@ class Adapters:
             logger.warning("%s does not drop the adapter %s: %s", replica, adapter.name, reason)
         else:
             logger.info("replica %s is without the adapter %s now", replica, adapter.name)
-
-    def _tell(self, replica: Replica, results: Iterable[Result]) -> None:
-        faults = {one.adapter: one.reason for one in results if one.outcome is Outcome.FAILED}
-        for adapter, reason in faults.items():
-            if replica.adapter_faults.get(adapter) != reason:
-                logger.warning("%s lacks the adapter %s: %s", replica.id, adapter.name, reason)
-        replica.adapter_faults = faults
 
     def _is_due(self, replica: Replica, now: float) -> bool:
         if not replica.readiness.ready or not self._concerns(replica):
@@ -269,9 +318,30 @@ def _reason(error: Exception, timeout: float) -> str:
     return error.message if isinstance(error, BackendError) else f"no answer in {timeout:g} s"
 
 
-def _count(place: _Place, results: Iterable[Result]) -> None:
+def _all(
+    outcome: Outcome, replica: str, adapters: Iterable[Adapter], reason: str = ""
+) -> list[Result]:
+    return [Result(replica, one, outcome, reason) for one in _in_order(adapters)]
+
+
+def _is_not_there(backend: Backend, address: str) -> str | None:
+    """What an engine of ours that cannot be asked does instead; None where it runs."""
+    supervised = backend.supervised(address)
+    if supervised is None or supervised.state == Phase.READY:
+        return None
+    return f"its engine is {supervised.state}"
+
+
+def _note_faults(replica: Replica, results: Iterable[Result]) -> None:
+    faults = {one.adapter: one.reason for one in results if one.outcome is Outcome.FAILED}
+    for adapter, reason in faults.items():
+        if replica.adapter_faults.get(adapter) != reason:
+            logger.warning("%s lacks the adapter %s: %s", replica.id, adapter.name, reason)
+    replica.adapter_faults = faults
+
+
+def _count(place: _Place, *, failed: bool) -> None:
     """Wait longer before the next try the more of them have failed in a row."""
-    failed = any(one.outcome is Outcome.FAILED for one in results)
     place.failures = place.failures + 1 if failed else 0
     wait = min(2.0**place.failures, _LONGEST_WAIT) if failed else 0.0
     place.again = time.monotonic() + wait

@@ -30,11 +30,12 @@ class HealthMonitor:
         state: State,
         interval: float = INTERVAL,
         timeout: float = TIMEOUT,
-        before_ready: Callable[[Replica], Awaitable[None]] | None = None,
+        on_return: Callable[[Replica], Awaitable[None]] | None = None,
     ) -> None:
-        """`before_ready` is awaited for a replica that comes back, before it takes traffic."""
+        """`on_return` is awaited, for as long as `timeout`, before a replica that was not ready is
+        ready; what it knows of that one may be true no more."""
         self._state = state
-        self._before_ready = before_ready
+        self._on_return = on_return
         self._interval = interval
         self._timeout = timeout
 
@@ -56,22 +57,37 @@ class HealthMonitor:
                 looks.create_task(self._look_at(replica))
 
     async def _look_at(self, replica: Replica) -> None:
-        backend = replica.backend
-        try:
-            async with asyncio.timeout(self._timeout):
-                readiness = await backend.probe(replica.address)
-        except TimeoutError:
-            readiness = Readiness(False, f"no answer to a health check in {self._timeout:g} s")
-        except Exception:
-            logger.exception("the health check of %s hit a bug", replica.id)
-            readiness = Readiness(False, "its health check failed in the gateway")
-        if readiness.ready and not replica.readiness.ready and self._before_ready is not None:
-            await self._before_ready(replica)
-        if replica.backend is not backend:
-            return  # a reload has replaced the adapter: the old one's word is no news
+        backend, known = replica.backend, replica.readiness
+        readiness = await self._probed(replica)
+        if readiness.ready and not known.ready:
+            await self._tell_of_return(replica)
+        if replica.backend is not backend or replica.readiness is not known:
+            return  # a reload has replaced the adapter, or there is newer word
         if readiness != replica.readiness:
             if readiness.ready:
                 logger.info("replica %s is ready", replica.id)
             else:
                 logger.warning("replica %s is not ready: %s", replica.id, readiness.reason)
         replica.observe(readiness)
+
+    async def _probed(self, replica: Replica) -> Readiness:
+        try:
+            async with asyncio.timeout(self._timeout):
+                return await replica.backend.probe(replica.address)
+        except TimeoutError:
+            return Readiness(False, f"no answer to a health check in {self._timeout:g} s")
+        except Exception:
+            logger.exception("the health check of %s hit a bug", replica.id)
+            return Readiness(False, "its health check failed in the gateway")
+
+    async def _tell_of_return(self, replica: Replica) -> None:
+        """No word of what comes of it: that replica is ready all the same."""
+        if self._on_return is None:
+            return
+        try:
+            async with asyncio.timeout(self._timeout):
+                await self._on_return(replica)
+        except TimeoutError:
+            logger.warning("%s is back, and did not say more in %g s", replica.id, self._timeout)
+        except Exception:
+            logger.exception("the return of %s hit a bug", replica.id)

@@ -1,6 +1,7 @@
 """What the admin API has changed about adapters, laid over what routing.yaml says. Pure.
 
-It survives a reload of the file, and not a restart of the gateway.
+It survives a reload of the file, and not a restart of the gateway. The file is the later word: a
+change that does not go with it is passed over, as long as that is so.
 """
 
 from __future__ import annotations
@@ -10,49 +11,63 @@ from collections.abc import Mapping
 import msgspec
 
 from gateway.config.adapters import adapters_of, takes_adapters
+from gateway.config.checks import objection
 from gateway.config.structs import Config
 
 
+class Change(msgspec.Struct, frozen=True):
+    """One adapter of one backend, told by their names."""
+
+    backend: str
+    adapter: str
+
+
 class Overlay(msgspec.Struct, frozen=True):
-    """For each backend: adapters by name, with their path, or None for one that is taken away."""
+    """The latest change of each adapter, in the order in which they were made."""
 
-    adapters: Mapping[str, Mapping[str, str | None]] = {}
+    paths: Mapping[Change, str | None] = {}
+    """Where it is now; None for one that is taken away."""
 
-    def changed(self, backend: str, adapter: str, path: str | None) -> Overlay:
+    def changed(self, change: Change, path: str | None) -> Overlay:
         """The same with one more change."""
-        mine = {**self.adapters.get(backend, {}), adapter: path}
-        return Overlay({**self.adapters, backend: mine})
+        others = {one: where for one, where in self.paths.items() if one != change}
+        return Overlay({**others, change: path})
 
 
-def users_of(config: Config, backend: str, adapter: str) -> list[str]:
-    """The models that cannot be without `adapter`: a variant of theirs names it."""
-    return [
-        name
-        for name, model in config.models.items()
-        if any(
-            (variant.backend, variant.adapter) == (backend, adapter)
-            for variant in model.arms().values()
-        )
-    ]
+class Overlaid(msgspec.Struct, frozen=True):
+    """A configuration with an overlay on it."""
+
+    config: Config
+    passed_over: Mapping[Change, str] = {}
+    """What was left out because the rest does not go with it, and why."""
 
 
-def apply(config: Config, overlay: Overlay) -> Config:
-    """`config` with the changes of `overlay`.
+def apply(config: Config, overlay: Overlay) -> Overlaid:
+    """`config`, which has been checked, with the changes of `overlay`.
 
-    Left out are those for a backend that is gone or is another kind of engine now, and taking
-    away what a model of the file needs: the file is the later word.
+    Left out, without a word, are those for a backend that is gone or is another kind of engine now.
     """
-    backends = dict(config.backends)
-    for backend, changes in overlay.adapters.items():
-        options = backends.get(backend)
-        if options is None or not takes_adapters(options):
-            continue
-        allowed = {
-            adapter: path
-            for adapter, path in changes.items()
-            if path is not None or not users_of(config, backend, adapter)
-        }
-        adapters = {**adapters_of(options), **allowed}
-        kept = {adapter: path for adapter, path in adapters.items() if path is not None}
-        backends[backend] = msgspec.structs.replace(options, adapters=kept)
-    return msgspec.structs.replace(config, backends=backends)
+    whole = config
+    for change, path in overlay.paths.items():
+        whole = _with(whole, change, path)
+    if whole == config or objection(whole) is None:
+        return Overlaid(whole)
+    passed_over = {}
+    for change, path in overlay.paths.items():  # one by one, to find out which
+        changed = _with(config, change, path)
+        why = None if changed == config else objection(changed)
+        if why is None:
+            config = changed
+        else:
+            passed_over[change] = why
+    return Overlaid(config, passed_over)
+
+
+def _with(config: Config, change: Change, path: str | None) -> Config:
+    options = config.backends.get(change.backend)
+    if options is None or not takes_adapters(options):
+        return config
+    adapters = {**adapters_of(options), change.adapter: path}
+    kept = {adapter: where for adapter, where in adapters.items() if where is not None}
+    backend = msgspec.structs.replace(options, adapters=kept)
+    return msgspec.structs.replace(config, backends={**config.backends, change.backend: backend})

@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 from backends.base import Adapter
 from gateway.config import Config, ConfigErrors, load
-from gateway.config.adapters import clash, locate, takes_adapters
+from gateway.config.adapters import locate, takes_adapters
 from gateway.config.checks import is_open_to_others
 from gateway.control.adapters import Adapters, Result, refusal
-from gateway.control.engines import Engines, Plan, StartError
+from gateway.control.engines import Engines, Opened, Plan, StartError
 from gateway.control.health import HealthMonitor
-from gateway.control.overlay import Overlay, apply, users_of
+from gateway.control.overlay import Change, Overlay, apply
 from gateway.control.state import Snapshot, State
 from gateway.errors import BadRequest, Conflict, NotFound
 
@@ -26,6 +27,9 @@ logger = logging.getLogger(__name__)
 
 LOOK_EVERY = 1.0
 """Seconds between two looks at the file."""
+
+LONGEST_TURN = 30.0
+"""Seconds that a change may have to wait until another one is done."""
 
 _AT_START_ONLY = ("server", "telemetry")
 """Sections whose parts are built once, when the gateway starts."""
@@ -103,31 +107,45 @@ class Reloader:
         Returns the path as the engine was told it, and how it went on each replica that was asked.
         Raises `GatewayError`; then nothing has changed.
         """
-        async with self._swapping:
+        async with self._turn():
             where = self._locate(backend, name, path)
-            overlay = self._overlay.changed(backend, name, where)
-            config = apply(self._written, overlay)
-            if where is not None and (what := clash(config)) is not None:
-                raise Conflict(what)
+            change = Change(backend, name)
+            overlay = self._overlay.changed(change, where)
+            why = apply(self._written, overlay).passed_over.get(change)
+            if why is not None:
+                raise Conflict(f"nothing has changed: that does not go with the file: {why}")
             try:
-                results = await self._bring(config)
+                results = await self._put_in_force(self._written, overlay, asked=backend)
             except StartError as error:
                 raise Conflict(f"nothing has changed: {error}") from None
-            self._overlay = overlay
             return where, results
+
+    async def start(self, plan: Plan) -> None:
+        """Start what the first configuration needs; changes wait for it. Raises `StartError`."""
+        async with self._swapping:
+            await self._engines.start(plan)
+
+    @asynccontextmanager
+    async def _turn(self) -> AsyncIterator[None]:
+        """The right to change what is in force. Raises `Conflict` where somebody else keeps it."""
+        try:
+            async with asyncio.timeout(LONGEST_TURN):
+                await self._swapping.acquire()
+        except TimeoutError:
+            what = "engines are being started, or another change is under way: try again later"
+            raise Conflict(what) from None
+        try:
+            yield
+        finally:
+            self._swapping.release()
 
     def _locate(self, backend: str, name: str, path: str | None) -> str | None:
         options = self._state.snapshot.config.backends.get(backend)
         if options is None:
             raise NotFound(f"no backend is called {backend!r}")
-        known = {one.name for one in options.loras}
         if path is None:
-            if name not in known:
+            if name not in {one.name for one in options.loras}:
                 raise NotFound(f"the backend {backend!r} has no adapter {name!r}")
-            if users := users_of(self._written, backend, name):
-                raise Conflict(
-                    f"the model {users[0]!r} needs the adapter {name!r}: change it in the file"
-                )
             return None
         if not takes_adapters(options):
             raise Conflict(f"the engine of the backend {backend!r} has no adapters")
@@ -147,12 +165,8 @@ class Reloader:
         except ConfigErrors as errors:
             logger.error("%s is not taken over; what was in force stays:\n%s", self._path, errors)
             return False
-        config = apply(written, self._overlay)
-        if config == self._state.snapshot.config:
-            logger.info("%s says nothing new", self._path)
-            self._written = written
-            return True
-        if is_open_to_others(config, self._host):
+        overlaid = apply(written, self._overlay)
+        if is_open_to_others(overlaid.config, self._host):
             logger.error(
                 "%s is not taken over; what was in force stays: it has no keys any more, but the "
                 "gateway listens on %s, which other machines can reach",
@@ -161,34 +175,55 @@ class Reloader:
             )
             return False
         try:
-            await self._bring(config)
+            await self._put_in_force(written, self._overlay)
         except StartError as error:
             logger.error("%s is not taken over; what was in force stays: %s", self._path, error)
             return False
-        self._written = written
+        for change, why in overlaid.passed_over.items():
+            logger.warning(
+                "what was said at /admin about the adapter %r of the backend %r does not go with "
+                "%s, which counts: %s",
+                change.adapter,
+                change.backend,
+                self._path,
+                why,
+            )
         return True
 
-    async def _bring(self, config: Config) -> list[Result]:
-        """Put `config` in force: its engines started, its adapters loaded, then swapped.
+    async def _put_in_force(
+        self, written: Config, overlay: Overlay, asked: str | None = None
+    ) -> list[Result]:
+        """Start the engines of `written` with `overlay`, load its adapters, then swap.
 
-        Raises `StartError`; then nothing has changed.
+        Returns how it went on the backends that have other adapters now; on the one that is `asked`
+        for, also where all is in force already. Raises `StartError`; then nothing has changed.
         """
-        plan = self._engines.plan(config)
+        config, force = apply(written, overlay).config, self._state.snapshot.config
+        if config == force:
+            logger.info("%s says nothing new", self._path)
+            self._written, self._overlay = written, overlay
+            try:
+                return await self._adapters.load_ahead(self._engines.opened(asked))
+            finally:
+                self._adapters.decided()
+        plan = await asyncio.to_thread(self._engines.plan, config)
         await self._engines.start(plan)
         try:
-            results = await self._adapters.prepare(plan)
-            force = self._state.snapshot.config.backends.values()
-            refused = refusal(results, [one for options in force for one in options.loras])
+            results = await self._adapters.load_ahead(_with_new_adapters(plan, force))
+            refused = refusal(results, _adapters_in(force))
             if refused is not None:
                 raise StartError(refused)
-            self._swap(plan)
         except BaseException:
-            await self._engines.stop(plan.fresh)
+            await self._engines.abandon(plan)
             raise
         finally:
             self._adapters.decided()
-        await self._health.look(self._state.snapshot.replicas)
-        await self._adapters.look(self._state.snapshot.replicas)
+        self._swap(plan, written, overlay)
+        self._adapters.note_faults(results)
+        try:
+            await self._health.look(self._state.snapshot.replicas)
+        except Exception:
+            logger.exception("%s is in force; the look at its replicas hit a bug", self._path)
         return results
 
     async def stop(self) -> None:
@@ -197,15 +232,19 @@ class Reloader:
             task.cancel()
         await asyncio.gather(*self._retiring, return_exceptions=True)
 
-    def _swap(self, plan: Plan) -> None:
+    def _swap(self, plan: Plan, written: Config, overlay: Overlay) -> None:
         before = self._state.swap(self._engines.commit(plan))
-        self._on_swap(plan.config)
-        for section in _AT_START_ONLY:
-            if getattr(before.config, section) != getattr(plan.config, section):
-                logger.warning("`%s` has changed: that takes a restart of the gateway", section)
+        self._written, self._overlay = written, overlay
         task = asyncio.create_task(self._retire(before, plan))
         self._retiring.add(task)
         task.add_done_callback(self._retiring.discard)
+        try:
+            self._on_swap(plan.config)
+        except Exception:
+            logger.exception("%s is in force, but not in all its parts", self._path)
+        for section in _AT_START_ONLY:
+            if getattr(before.config, section) != getattr(plan.config, section):
+                logger.warning("`%s` has changed: that takes a restart of the gateway", section)
         logger.info("%s is in force: %d models", self._path, len(plan.config.models))
         if before.config.keys and not plan.config.keys:
             logger.warning("no `keys` are set any more: whoever reaches this address may ask")
@@ -213,6 +252,19 @@ class Reloader:
     async def _retire(self, before: Snapshot, plan: Plan) -> None:
         await self._state.unused(before)
         await self._engines.stop(plan.retired)
+
+
+def _with_new_adapters(plan: Plan, force: Config) -> list[Opened]:
+    """The backends of `plan` that want adapters which they do not have by `force`."""
+    return [
+        one
+        for one in plan.opened.values()
+        if one in plan.fresh or one.options.loras - force.backends[one.name].loras
+    ]
+
+
+def _adapters_in(config: Config) -> list[Adapter]:
+    return [adapter for options in config.backends.values() for adapter in options.loras]
 
 
 def _fingerprint(path: Path) -> tuple[int, int, int] | None:

@@ -28,6 +28,9 @@ class LoraEngine:
         self.answering = asyncio.Event()
         """Answers wait for it."""
         self.answering.set()
+        self.loading = asyncio.Event()
+        """Adapters are loaded once it is set."""
+        self.loading.set()
 
     def answer(self, method: str, path: str, body: bytes) -> tuple[int, Any]:
         if path == "/health":
@@ -80,6 +83,8 @@ async def lora_engine() -> AsyncIterator[LoraEngine]:
                 content = await reader.readexactly(size)
                 if path == "/v1/chat/completions":
                     await engine.answering.wait()
+                if path == "/v1/load_lora_adapter":
+                    await engine.loading.wait()
                 status, answer = engine.answer(method, path, content)
                 body = json.dumps(answer).encode()
                 writer.write(

@@ -102,7 +102,7 @@ async def test_an_adapter_is_removed(tmp_path):
         ("v2", "/m/v2", "far", 409, "has no adapters"),
         ("v2", "./nowhere", "gpu", 400, "there is no directory"),
         ("v2", "/broken", "gpu", 409, "no replica could load"),
-        ("v7", "/m/v7", "gpu", 409, '"base:v7" would be'),
+        ("v7", "/m/v7", "gpu", 409, '"base:v7" is already the model'),
         ("a:b", "/m/v2", "gpu", 400, "expected"),
         ("", "/m/v2", "gpu", 400, "expected"),
         ("v2", 7, "gpu", 400, "expected"),
@@ -131,8 +131,92 @@ async def test_what_a_model_needs_stays(tmp_path):
     async with lora_engine() as engine, serving(tmp_path, routing(engine)) as gateway:
         answer = await gateway.client.delete(f"{ADMIN}/v1")
         assert answer.status_code == 409
-        assert "'sql' needs" in answer.json()["error"]["message"]
+        assert "models.sql.adapter: the backend" in answer.json()["error"]["message"]
         assert (await gateway.client.delete(f"{ADMIN}/v5")).status_code == 404
+
+
+async def test_what_a_model_falls_back_to_stays(tmp_path):
+    async with lora_engine() as engine:
+        document = routing(engine)
+        document["backends"]["gpu"]["adapters"] = {"v1": "/m/v1", "v2": "/m/v2"}
+        document["models"]["x"] = {"backend": "far", "fallback": ["base:v2"]}
+        async with serving(tmp_path, document) as gateway:
+            answer = await gateway.client.delete(f"{ADMIN}/v2")
+            assert answer.status_code == 409
+            assert "models.x.fallback[0]" in answer.json()["error"]["message"]
+            assert await said(gateway, "x") == "/m/v2"
+            assert (await gateway.client.get("/ready")).status_code == 200
+
+
+async def test_a_file_that_needs_what_was_taken_away_gets_it_back(tmp_path, caplog):
+    async with lora_engine() as engine:
+        document = routing(engine)
+        document["backends"]["gpu"]["adapters"] = {"v1": "/m/v1", "v2": "/m/v2"}
+        async with serving(tmp_path, document) as gateway:
+            assert (await gateway.client.delete(f"{ADMIN}/v2")).status_code == 200
+            document["models"]["x"] = {"backend": "far", "fallback": ["base:v2"]}
+            gateway.path.write_text(json.dumps(document))
+            assert await gateway.gateway._reloader.reload()
+            assert await said(gateway, "x") == "/m/v2"
+            assert "the adapter 'v2' of the backend 'gpu' does not go with" in caplog.text
+
+
+async def test_a_model_of_the_file_takes_its_name_from_an_adapter_and_that_is_told(
+    tmp_path, caplog
+):
+    async with lora_engine() as engine, serving(tmp_path, routing(engine)) as gateway:
+        assert (await add(gateway, "late", "/m/late")).status_code == 200
+        document = routing(engine)
+        document["models"]["base:late"] = {"backend": "gpu", "adapter": "v1"}
+        gateway.path.write_text(json.dumps(document))
+        assert await gateway.gateway._reloader.reload()
+        assert await said(gateway, "base:late") == "/m/v1"
+        assert "the adapter 'late' of the backend 'gpu' does not go with" in caplog.text
+        assert (await gateway.client.get(f"{ADMIN}/late")).status_code == 404
+
+
+async def test_what_is_in_force_already_makes_nothing_new_and_says_how_it_is(tmp_path):
+    async with lora_engine() as engine, serving(tmp_path, routing(engine)) as gateway:
+        before = gateway.gateway._state.snapshot
+        answer = await add(gateway, "v1", "/m/v1")
+        assert [one["outcome"] for one in answer.json()["replicas"]] == ["present"]
+        assert gateway.gateway._state.snapshot is before
+
+
+async def test_a_change_waits_for_the_start_of_engines_but_not_for_good(tmp_path, monkeypatch):
+    monkeypatch.setattr("gateway.control.reload.LONGEST_TURN", 0.05)
+    async with lora_engine() as engine, serving(tmp_path, routing(engine)) as gateway:
+        start = asyncio.Event()
+
+        async def slow(_):
+            await start.wait()
+
+        monkeypatch.setattr(gateway.gateway._engines, "start", slow)
+        starting = asyncio.create_task(gateway.gateway._reloader.start(gateway.gateway._plan))
+        answer = await add(gateway, "v2", "/m/v2")
+        assert answer.status_code == 409
+        assert "engines are being started" in answer.json()["error"]["message"]
+        start.set()
+        await starting
+        assert (await add(gateway, "v2", "/m/v2")).status_code == 200
+
+
+async def test_what_is_in_force_is_remembered_whatever_comes_after(tmp_path, monkeypatch):
+    async with lora_engine() as engine, serving(tmp_path, routing(engine)) as gateway:
+
+        def broken(*_):
+            raise ZeroDivisionError("oops")
+
+        with monkeypatch.context() as bugs:
+            bugs.setattr(gateway.gateway._health, "look", broken)
+            bugs.setattr(gateway.gateway._reloader, "_on_swap", broken)
+            assert (await add(gateway, "v2", "/m/v2")).status_code == 200
+        assert await said(gateway, "base:v2") == "/m/v2"
+        document = routing(engine)
+        document["models"]["more"] = {"backend": "gpu"}
+        gateway.path.write_text(json.dumps(document))
+        assert await gateway.gateway._reloader.reload()
+        assert await said(gateway, "base:v2") == "/m/v2"
 
 
 async def test_where_keys_are_set_it_takes_an_admins(tmp_path):

@@ -16,12 +16,12 @@ def door(principal, host="127.0.0.1"):
 
 
 def test_a_key_needs_to_be_an_admins():
-    door(Principal("root", (), admin=True), host="0.0.0.0").enter({})
+    door(Principal("root", (), admin=True), host="0.0.0.0").require_admin({})
     with pytest.raises(Forbidden, match="'alice' has no `admin: true`"):
-        door(Principal("alice", ())).enter({})
+        door(Principal("alice", ())).require_admin({})
 
 
 def test_without_keys_only_this_machine_may():
-    door(None).enter({})
+    door(None).require_admin({})
     with pytest.raises(Forbidden, match="set `keys`"):
-        door(None, host="0.0.0.0").enter({})
+        door(None, host="0.0.0.0").require_admin({})

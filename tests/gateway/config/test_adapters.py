@@ -6,7 +6,8 @@ import json
 
 import pytest
 
-from gateway.config.adapters import adapter_models, clash
+from gateway.config.adapters import adapter_models
+from gateway.config.checks import objection
 from gateway.config.problems import ConfigErrors
 from tests.support.engines import MODEL_DIR
 
@@ -128,7 +129,7 @@ def test_a_path_is_seen_from_the_file_and_a_folder_stands_for_its_gguf(load_text
 
 
 def test_no_clash_where_each_name_is_one_thing(load_text):
-    assert clash(load_text(BACKENDS + "  base: {backend: gpu, aliases: [b]}\n")) is None
+    assert objection(load_text(BACKENDS + "  base: {backend: gpu, aliases: [b]}\n")) is None
 
 
 def test_an_adapter_that_mlx_could_not_use_is_a_mistake_at_its_place(load_text):

@@ -7,8 +7,14 @@ import json
 
 import pytest
 
-from backends.base import Adapter
-from gateway.control.adapters import Outcome, Result, changes, refusal
+from backends.base import Adapter, Backend, Readiness
+from backends.options import VllmOptions
+from gateway.config import Config
+from gateway.control.adapters import Adapters, Outcome, Result, changes, refusal
+from gateway.control.engines import Opened
+from gateway.control.state import Snapshot, State
+from gateway.routing.replica import Replica
+from gateway.routing.table import Table
 from tests.support.inprocess import serving
 from tests.support.lora_engine import BASE, lora_engine
 
@@ -121,7 +127,7 @@ async def test_what_nobody_wants_goes_when_its_last_request_is_done(tmp_path):
         early = asyncio.create_task(said(gateway, "base:v2"))
         await until(lambda: gateway.gateway._state.snapshot.replicas[0].outstanding)
         assert await reload(gateway, routing(engine, v1="/m/v1"))
-        await gateway.gateway._adapters.look(gateway.gateway._state.snapshot.replicas)
+        await gateway.gateway._adapters.settle_all(gateway.gateway._state.snapshot.replicas)
         assert "v2" in engine.adapters
         engine.answering.set()
         assert await early == "/m/v2"
@@ -175,17 +181,127 @@ async def test_a_reload_whose_adapter_nobody_can_load_changes_nothing(tmp_path, 
             assert [*engine.adapters] == ["v1", "v2"]
 
 
-async def test_a_replica_that_comes_back_empty_is_given_them_before_it_takes_traffic(tmp_path):
+async def test_a_replica_that_comes_back_empty_serves_its_base_and_then_what_it_is_given(tmp_path):
     async with lora_engine() as engine, serving(tmp_path, routing(engine)) as gateway:
         (replica,) = gateway.gateway._state.snapshot.replicas
         engine.healthy = False
         await gateway.gateway._health.look([replica])
         assert not replica.readiness.ready
         engine.adapters.clear()
+        engine.loading.clear()
         engine.healthy = True
         await gateway.gateway._health.look([replica])
         assert replica.readiness.ready
+        assert not replica.serves(V1)
+        assert await said(gateway, "base") == "base"
+        assert (await gateway.chat(model="sql")).status_code == 503
+        engine.loading.set()
+        await until(lambda: replica.serves(V1))
         assert await said(gateway) == "/m/v1"
+
+
+class Odd(Backend):
+    """A replica whose adapters do what a test says; everything else is fine."""
+
+    addresses = ("here",)
+
+    def __init__(self):
+        self.has = set()
+        self.bug = False
+        self.unloading, self.may_unload = asyncio.Event(), asyncio.Event()
+        self.answering = asyncio.Event()
+        self.answering.set()
+
+    async def start(self):
+        pass
+
+    async def stop(self):
+        pass
+
+    async def send(self, address, request):
+        raise AssertionError("nobody asks it")
+
+    async def probe(self, address):
+        await self.answering.wait()
+        return Readiness(True)
+
+    def has_adapter(self, address, adapter):
+        return adapter in self.has
+
+    async def find_adapters(self, address, known):
+        if self.bug:
+            raise ZeroDivisionError("oops")
+        return frozenset(self.has) & frozenset(known)
+
+    async def load_adapter(self, address, adapter):
+        self.has.add(adapter)
+
+    async def unload_adapter(self, address, adapter):
+        self.unloading.set()
+        await self.may_unload.wait()
+        self.has.discard(adapter)
+
+
+def wanting(*adapters):
+    return VllmOptions(replicas=("http://h",), adapters={one.name: one.path for one in adapters})
+
+
+def state_of(backend, options):
+    replica = Replica("gpu", backend, "here")
+    replica.observe(Readiness(True))
+    config = Config(backends={"gpu": options}, models={})
+    return State(Snapshot(config=config, table=Table(()), replicas=(replica,))), replica
+
+
+async def test_what_is_wanted_again_by_now_is_not_unloaded():
+    backend = Odd()
+    state, replica = state_of(backend, wanting(V1, V2, V3))
+    adapters = Adapters(state)
+    await adapters.settle(replica)
+    config = Config(backends={"gpu": wanting(V3)}, models={})
+    before = state.swap(Snapshot(config=config, table=Table(()), replicas=(replica,)))
+    await state.unused(before)
+    settling = asyncio.create_task(adapters.settle(replica))
+    await backend.unloading.wait()  # of the first, with the second still to come
+    back = Opened("gpu", wanting(V1, V2, V3), backend)
+    loading = asyncio.create_task(adapters.load_ahead([back]))
+    await asyncio.sleep(0.01)
+    backend.may_unload.set()
+    results = await loading
+    await settling
+    assert {one.adapter: one.outcome for one in results} == {
+        V1: Outcome.LOADED,
+        V2: Outcome.PRESENT,
+        V3: Outcome.PRESENT,
+    }
+    assert backend.has == {V1, V2, V3}
+
+
+async def test_a_replica_that_does_not_say_how_it_is_holds_up_no_change(monkeypatch):
+    monkeypatch.setattr("gateway.control.adapters.ASK_TIMEOUT", 0.05)
+    backend = Odd()
+    backend.answering.clear()
+    state, _ = state_of(backend, wanting(V1))
+    (result,) = await Adapters(state).load_ahead([Opened("gpu", wanting(V1), backend)])
+    assert result.outcome is Outcome.WAITING
+    assert "no answer" in result.reason
+
+
+async def test_a_bug_in_a_backend_ends_nothing(caplog):
+    backend = Odd()
+    backend.bug = True
+    state, replica = state_of(backend, wanting(V1))
+    adapters = Adapters(state)
+    running = asyncio.create_task(adapters.run())
+    await until(lambda: "oops" in caplog.text)
+    assert not running.done()
+    assert replica.adapter_faults == {V1: "it failed in the gateway"}
+    backend.bug = False
+    await adapters.settle(replica)
+    assert replica.serves(V1)
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
 
 
 @pytest.mark.slow

@@ -37,9 +37,9 @@ async def broken():
     raise ZeroDivisionError("oops")
 
 
-def monitor(*replicas, interval=60.0, timeout=0.1):
+def monitor(*replicas, interval=60.0, timeout=0.1, on_return=None):
     state = SimpleNamespace(snapshot=SimpleNamespace(replicas=replicas))
-    return HealthMonitor(state, interval, timeout)
+    return HealthMonitor(state, interval, timeout, on_return)
 
 
 async def test_a_hung_probe_delays_no_other_and_is_called_what_it_is():
@@ -103,3 +103,20 @@ async def test_the_word_of_an_adapter_that_a_reload_has_replaced_is_no_news():
     answer.set()
     await look
     assert one.readiness.ready
+
+
+@pytest.mark.parametrize("on_return", [lambda _: hung(), lambda _: broken()])
+async def test_who_comes_back_is_ready_whatever_else_becomes_of_that(on_return):
+    one = replica("a", good)
+    await monitor(one, on_return=on_return).look((one,))
+    assert one.readiness.ready
+
+
+async def test_a_newer_word_stays():
+    one = replica("a", good)
+
+    async def dies(_):
+        one.observe(Readiness(False, "died"))
+
+    await monitor(one, on_return=dies).look((one,))
+    assert one.readiness == Readiness(False, "died")
