@@ -8,11 +8,13 @@ import msgspec
 
 from backends.inprocess.constraint import (
     ANY_OBJECT,
+    MAX_SCHEMA,
     CallShape,
     Constraint,
     Thinking,
     Value,
     checked_schema,
+    uncompilable,
 )
 from backends.inprocess.params import Chat, Completion, refuse
 from backends.inprocess.tool_call_formats import ToolFormat
@@ -32,9 +34,25 @@ def constraint_of(
         constraint = _with_tools(params, answer, tool_format)
     else:
         constraint = Constraint(answer=answer) if answer is not None else None
-    if constraint is None or thinking is None:
+    if constraint is None:
+        return None
+    _check_sizes(constraint)
+    if thinking is None:
         return constraint
     return msgspec.structs.replace(constraint, thinking=thinking)
+
+
+def _check_sizes(constraint: Constraint) -> None:
+    """Refuse schemas that are too much together, at the first one that does not fit."""
+    size = 0
+    for value in (constraint.answer, *constraint.calls):
+        size += len(value.schema) if value is not None else 0  # it is ASCII
+        if value is not None and size > MAX_SCHEMA:
+            raise uncompilable(
+                value.param,
+                f"with those before it, the schemas of this request have {size} bytes in ASCII, "
+                f"and at most {MAX_SCHEMA} are taken",
+            )
 
 
 def _with_tools(

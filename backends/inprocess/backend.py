@@ -32,7 +32,7 @@ from backends.inprocess.answer import Answer, EventStream, Whole
 from backends.inprocess.answer_constraint import constraint_of
 from backends.inprocess.answer_texts import AnswerTexts
 from backends.inprocess.compiler import Compiler
-from backends.inprocess.constraint import Grammar
+from backends.inprocess.constraint import Compiled
 from backends.inprocess.embedder import embed
 from backends.inprocess.engine import Engine
 from backends.inprocess.events import ChatWriter, CompletionWriter, Usage, Writer
@@ -235,7 +235,7 @@ class InProcessBackend(Backend):
             refuse("n", f"{wanted} answers are more than the {self._engine.capacity} possible here")
         return prompts
 
-    async def _grammar(self, params: Chat | Completion, prompt: list[int]) -> Grammar | None:
+    async def _grammar(self, params: Chat | Completion, prompt: list[int]) -> Compiled | None:
         """What the answers are held to; only a chat, which has one prompt, is thought about."""
         runtime, compiler = self._loaded(), self._compiler
         thinking = AnswerTexts(runtime, params, stream=False).thinking(prompt)
@@ -249,7 +249,7 @@ class InProcessBackend(Backend):
         params: Chat | Completion,
         prompts: list[list[int]],
         answer: Answer,
-        grammar: Grammar | None,
+        grammar: Compiled | None,
         *,
         stream: bool,
         adapter: Adapter | None,

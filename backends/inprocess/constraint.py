@@ -18,10 +18,11 @@ from backends.base import RequestRefused
 from backends.malformed import MALFORMED
 
 MAX_SCHEMA = 128 << 10
-"""Bytes of all schemas of a request: a longer one could hold up the others of its batch."""
+"""Bytes of one schema, and of those of a request together: a longer one could hold up the others of
+its batch."""
 ANY_OBJECT = '{"type":"object"}'
 
-Grammar = Any
+Compiled = Any
 """What an engine has made of a constraint; its own to read."""
 
 
@@ -94,7 +95,7 @@ class Compile(Protocol):
     Raises `RequestRefused` for what cannot be compiled.
     """
 
-    def __call__(self, constraint: Constraint) -> Grammar:
+    def __call__(self, constraint: Constraint) -> Compiled:
         """The grammar."""
         ...
 
@@ -118,19 +119,14 @@ def uncompilable(param: str, reason: str) -> RequestRefused:
 
 def checked_schema(schema: msgspec.Raw, param: str) -> str:
     """The text of a schema that is an object, or true; raises `RequestRefused`."""
-    text = bytes(schema).decode()
-    if len(text) > MAX_SCHEMA:
-        raise uncompilable(param, f"it has {len(text)} bytes, and at most {MAX_SCHEMA} are taken")
+    given = bytes(schema)
+    if len(given) > MAX_SCHEMA:
+        raise uncompilable(param, f"it has {len(given)} bytes, and at most {MAX_SCHEMA} are taken")
     try:
-        value = json.loads(text)
+        value = json.loads(given)
     except (ValueError, *MALFORMED) as error:
         raise uncompilable(param, str(error)) from None
     if not isinstance(value, dict) and value is not True:
         raise uncompilable(param, "a JSON Schema is an object")
     # Written anew: what only differs in white space is compiled once.
     return json.dumps(value, separators=(",", ":"))
-
-
-def one_value(schema: str, param: str) -> Constraint:
-    """An answer that is a JSON value and nothing else."""
-    return Constraint(answer=Value(schema=schema, param=param))

@@ -17,7 +17,7 @@ import msgspec
 
 from backends.base import Adapter, BackendError, Cause, RequestRefused, Stage
 from backends.inprocess.answer_format import AnswerFormat
-from backends.inprocess.constraint import Constraint, Grammar, blamed
+from backends.inprocess.constraint import Compiled, Constraint, blamed
 from backends.inprocess.logprobs import TokenLogprobs
 from backends.inprocess.params import Chat, Sampling
 
@@ -31,7 +31,7 @@ class SequenceSpec(msgspec.Struct, frozen=True, kw_only=True):
     sampling: Sampling
     ignore_eos: bool = False
     """Go on after an end-of-sequence token. A grammar wins: behind its end nothing may follow."""
-    grammar: Grammar | None = None
+    grammar: Compiled | None = None
     """What the answer is held to, from `Runtime.compile`; many sequences may share it."""
     top_logprobs: int | None = None
     """How many log-probabilities are wanted for each token besides its own; None for none."""
@@ -130,7 +130,7 @@ class Runtime(Protocol):
         """How many tokens of a sequence's prompt need not be computed; asked after `insert`."""
         return 0
 
-    def compile(self, constraint: Constraint) -> Grammar:
+    def compile(self, constraint: Constraint) -> Compiled:
         """The grammar that holds a sequence to `constraint`; it takes long, in any thread.
 
         Raises `RequestRefused`, naming the schema that cannot be compiled.

@@ -4,7 +4,7 @@ import pytest
 
 from backends.base import RequestRefused
 from backends.inprocess.answer_constraint import constraint_of
-from backends.inprocess.constraint import Thinking
+from backends.inprocess.constraint import MAX_SCHEMA, Thinking
 from backends.inprocess.params import parse_chat, parse_completion
 from backends.inprocess.tool_call_formats import DEEPSEEK_V3, HERMES, LLAMA3_JSON
 
@@ -80,6 +80,21 @@ def test_a_format_or_a_call():
     assert not held.text
     forced = of(tools=[tool("f")], response_format=SCHEMA, tool_choice="required")
     assert forced.answer is None
+
+
+def test_schemas_are_counted_together():
+    long = {"type": "object", "description": "x" * (MAX_SCHEMA // 2)}
+    many = [tool(name, parameters=long) for name in "fgh"]
+    assert of(tools=many[:1], tool_choice="required") is not None
+    with pytest.raises(RequestRefused, match="with those before it") as caught:
+        of(tools=many, tool_choice="required")
+    assert caught.value.param == "tools[1].function.parameters"
+
+
+def test_a_schema_is_as_long_as_its_bytes():
+    umlauts = {"type": "object", "description": "ü" * (MAX_SCHEMA // 2)}
+    with pytest.raises(RequestRefused, match="bytes"):
+        of(tools=[tool("f", parameters=umlauts)], tool_choice="required")
 
 
 def test_thinking_goes_first():

@@ -5,7 +5,8 @@ import pytest
 
 from backends.base import RequestRefused
 from backends.inprocess.compiler import KEPT, Compiler
-from backends.inprocess.constraint import one_value, uncompilable
+from backends.inprocess.constraint import uncompilable
+from tests.support.constraints import one_value
 
 
 def constraint(number=0):
@@ -64,10 +65,84 @@ async def test_what_takes_too_long_is_refused_and_others_get_their_turn(slow):
     assert await Compiler(slow).grammar(constraint(1))
 
 
+async def until(condition):
+    for _ in range(2000):
+        if condition():
+            return
+        await asyncio.sleep(0.005)
+    raise AssertionError("it did not happen")
+
+
+async def test_the_wait_for_others_is_not_the_fault_of_a_schema(slow):
+    compiler = Compiler(slow, timeout=60, queue_timeout=0.05)
+    first = [asyncio.create_task(compiler.grammar(constraint(at))) for at in range(2)]
+    await until(lambda: len(slow.asked) == 2)
+    with pytest.raises(RequestRefused, match="no schema could be compiled within") as caught:
+        await compiler.grammar(constraint(2))
+    assert (caught.value.status, caught.value.code) == (429, "engine_overloaded")
+    assert caught.value.retry_after
+    slow.gate.set()
+    await asyncio.gather(*first)
+    assert await compiler.grammar(constraint(2))
+
+
+async def test_its_time_begins_with_the_work(slow):
+    compiler = Compiler(slow, timeout=0.05, queue_timeout=60)
+    first = [asyncio.create_task(compiler.grammar(constraint(at))) for at in range(2)]
+    waits = asyncio.create_task(compiler.grammar(constraint(2)))
+    for task in first:
+        with pytest.raises(RequestRefused, match="longer than"):
+            await task
+    assert not waits.done(), "however long that was"
+    slow.gate.set()
+    assert await waits
+
+
+async def test_who_comes_to_one_that_takes_too_long_does_not_wait_anew(slow):
+    compiler = Compiler(slow, timeout=0.05)
+    for _ in range(2):
+        with pytest.raises(RequestRefused, match="longer than"):
+            await compiler.grammar(constraint())
+    assert len(slow.asked) == 1
+
+
+class Panic(BaseException):
+    """As Rust's panics come to Python."""
+
+
+async def test_a_panic_costs_no_thread(caplog):
+    def compile_(wanted):
+        if wanted == constraint():
+            raise Panic("index out of bounds")
+        return "grammar"
+
+    compiler = Compiler(compile_)
+    for _ in range(3):
+        with pytest.raises(RequestRefused, match="the compiler fails on it") as caught:
+            await compiler.grammar(constraint())
+        compiler._known.clear()
+    assert caught.value.status == 400
+    assert "index out of bounds" in caplog.text
+    assert await asyncio.wait_for(compiler.grammar(constraint(1)), 10) == "grammar"
+
+
+async def test_without_a_thread_it_is_refused_and_tried_again(monkeypatch):
+    def start(thread):
+        raise RuntimeError("can't start new thread")
+
+    compiler = Compiler(lambda wanted: "grammar")
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", start)
+        with pytest.raises(RequestRefused, match="new thread") as caught:
+            await compiler.grammar(constraint())
+    assert caught.value.status == 429
+    assert await asyncio.wait_for(compiler.grammar(constraint()), 10) == "grammar"
+
+
 async def test_a_client_that_leaves_spoils_nothing_for_the_next(slow):
     compiler = Compiler(slow)
     leaving = asyncio.create_task(compiler.grammar(constraint()))
-    await asyncio.sleep(0.01)
+    await until(lambda: slow.asked)
     leaving.cancel()
     slow.gate.set()
     assert await compiler.grammar(constraint()) == 1
@@ -76,7 +151,7 @@ async def test_a_client_that_leaves_spoils_nothing_for_the_next(slow):
 async def test_no_more_wait_than_there_is_room_for(slow):
     compiler = Compiler(slow)
     waiting = [asyncio.create_task(compiler.grammar(constraint(at))) for at in range(40)]
-    await asyncio.sleep(0.05)
+    await until(lambda: sum(task.done() for task in waiting) == 6)
     with pytest.raises(RequestRefused) as caught:
         await compiler.grammar(constraint(99))
     assert caught.value.status == 429

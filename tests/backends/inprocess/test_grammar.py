@@ -6,9 +6,10 @@ import pytest
 from llguidance import LLTokenizer
 
 from backends.base import RequestRefused
-from backends.inprocess.constraint import Constraint, Thinking, Value, one_value
+from backends.inprocess.constraint import Constraint, Thinking, Value
 from backends.inprocess.grammar import Grammars
 from backends.inprocess.tool_call_formats import HERMES
+from tests.support.constraints import one_value
 
 MODEL = Path(__file__).parents[3] / "models" / "tiny-tale"
 END = 2

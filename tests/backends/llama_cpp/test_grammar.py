@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from backends.base import RequestRefused
-from backends.inprocess.constraint import Constraint, Value, one_value
+from backends.inprocess.constraint import Constraint, Value
+from tests.support.constraints import one_value
 
 PARAM = "response_format.json_schema.schema"
 PERSON = {

@@ -2,10 +2,10 @@
 
 import pytest
 
-from backends.inprocess.constraint import one_value
 from backends.inprocess.params import Sampling
 from backends.inprocess.runtime import SequenceSpec
 from backends.mlx.model import load
+from tests.support.constraints import one_value
 
 SAMPLINGS = [
     Sampling(temperature=0),
