@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import fcntl
 import logging
 import os
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -37,7 +40,7 @@ def log_file(replica: str, env: Mapping[str, str]) -> Path:
 
 class EngineLog:
     """The sink for the lines of one replica's engines, one after the other. Used by one thread
-    at a time, that of the child's output."""
+    at a time, that of the child's output; any may close it."""
 
     def __init__(
         self,
@@ -94,7 +97,8 @@ class EngineLog:
 class BoundedFile:
     """A file that lines are added to; when it is full it becomes `NAME.1`, and so on to `NAME.3`.
 
-    A disk that is full, or not ours, costs lines and nothing else.
+    Threads may share one, and several may be of one path: a reload has the old engine and the new
+    one of a name run side by side. A disk that is full, or not ours, costs lines and nothing else.
     """
 
     def __init__(self, path: Path, size: int = FILE_SIZE) -> None:
@@ -102,32 +106,38 @@ class BoundedFile:
         self._path = path
         self._most = size
         self._file: int | None = None
-        self._size = 0
+        self._busy = threading.Lock()
         self._open()
 
     def write(self, line: str) -> None:
         """Add a line."""
-        if self._file is None:
-            return
         data = line.encode("utf-8", "replace") + b"\n"
-        if self._size + len(data) > self._most:
-            self._rotate()
-        with contextlib.suppress(OSError):
+        with self._busy, contextlib.suppress(OSError):
+            if self._file is not None and os.fstat(self._file).st_size + len(data) > self._most:
+                self._rotate(self._file)
             if self._file is not None:
-                self._size += os.write(self._file, data)
+                os.write(self._file, data)
 
     def close(self) -> None:
         """Close it; what is written after that is lost."""
+        with self._busy:
+            self._close()
+
+    def _close(self) -> None:
         if self._file is not None:
             os.close(self._file)
             self._file = None
 
-    def _rotate(self) -> None:
-        self.close()
-        for number in range(_OLDER_FILES - 1, -1, -1):
-            older = self._numbered(number)
-            with contextlib.suppress(OSError):
-                older.replace(self._numbered(number + 1))
+    def _rotate(self, full: int) -> None:
+        try:
+            fcntl.flock(full, fcntl.LOCK_EX)  # `_close` gives it back
+            if _is_at(full, self._path):  # else another one of this path has done it
+                for number in range(_OLDER_FILES - 1, -1, -1):
+                    older = self._numbered(number)
+                    with contextlib.suppress(OSError):
+                        older.replace(self._numbered(number + 1))
+        finally:
+            self._close()
         self._open()
 
     def _numbered(self, number: int) -> Path:
@@ -135,9 +145,32 @@ class BoundedFile:
 
     def _open(self) -> None:
         try:
-            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+            _make_own(self._path.parent)
+            flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW
             self._file = os.open(self._path, flags, 0o600)
-            self._size = os.fstat(self._file).st_size
         except OSError as error:
             logger.warning("no log of the engine is kept: %s: %s", self._path, error.strerror)
+
+
+def _is_at(file: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(file), path.lstat())
+    except OSError:
+        return False
+
+
+def _make_own(folder: Path) -> None:
+    """Have `folder` to ourselves; whatever is missing on the way to it is made with 0700.
+
+    Raises `OSError` where somebody else has put it there, or a link to another place, or may put
+    something into it. What it is in may be a volume that others write to as well.
+    """
+    for level in [*reversed(folder.parents), folder]:
+        with contextlib.suppress(FileExistsError):
+            if not level.exists():
+                level.mkdir(mode=0o700)
+    if any(level.lstat().st_uid not in (0, os.getuid()) for level in (folder.parent, folder)):
+        raise PermissionError(errno.EPERM, "the folder belongs to another user")
+    place = folder.stat()
+    if place.st_uid != os.getuid() or place.st_mode & 0o022:
+        raise PermissionError(errno.EPERM, "others may write to the folder")

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import logging
+import os
+import stat
+import threading
 
 import pytest
 
@@ -75,3 +78,65 @@ def test_a_place_that_cannot_be_written_costs_the_file_and_nothing_else(tmp_path
     log("line")
     log.close()
     assert "no log of the engine is kept" in caplog.text
+
+
+def test_every_level_that_is_made_is_ours_alone(tmp_path):
+    BoundedFile(tmp_path / "a" / "b" / "logs" / "l.log").close()
+    for level in ("a", "a/b", "a/b/logs"):
+        assert stat.S_IMODE((tmp_path / level).stat().st_mode) == 0o700
+
+
+def test_a_folder_that_others_may_write_to_is_not_used(tmp_path, caplog):
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "logs").chmod(0o777)
+    BoundedFile(tmp_path / "logs" / "l.log").close()
+    assert "others may write to the folder" in caplog.text
+    assert not list((tmp_path / "logs").iterdir())
+
+
+def test_one_of_ours_on_a_volume_that_others_write_to_is(tmp_path):
+    (tmp_path / "volume").mkdir()
+    (tmp_path / "volume").chmod(0o777)
+    BoundedFile(tmp_path / "volume" / "logs" / "l.log").close()
+    assert (tmp_path / "volume" / "logs" / "l.log").exists()
+
+
+def test_a_folder_of_another_user_is_not_used(tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr(os, "getuid", lambda: os.geteuid() + 1)
+    BoundedFile(tmp_path / "l.log").close()
+    assert "belongs to another user" in caplog.text
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_link_in_the_place_of_a_log_is_not_followed(tmp_path, caplog):
+    (tmp_path / "victim").write_text("")
+    (tmp_path / "l.log").symlink_to(tmp_path / "victim")
+    file = BoundedFile(tmp_path / "l.log")
+    file.write("line")
+    file.close()
+    assert (tmp_path / "victim").read_text() == ""
+    assert "no log of the engine is kept" in caplog.text
+
+
+def test_two_of_one_path_lose_nothing_and_stay_bounded(tmp_path):
+    """A reload has the old engine and the new one of a name write side by side."""
+    first, second = (BoundedFile(tmp_path / "l.log", size=100) for _ in range(2))
+    for number in range(16):
+        (first, second)[number % 2].write(f"line {number:03}")
+    first.close()
+    second.close()
+    files = [tmp_path / f"l.log{number}" for number in ("", ".1", ".2", ".3")]
+    assert all(file.stat().st_size <= 100 for file in files if file.exists())
+    lines = [line for file in files if file.exists() for line in file.read_text().splitlines()]
+    assert sorted(lines) == [f"line {number:03}" for number in range(16)]
+
+
+def test_closed_while_it_is_written_to_it_writes_nowhere_else(tmp_path):
+    file = BoundedFile(tmp_path / "l.log", size=1000)
+    writing = threading.Thread(target=lambda: [file.write("line") for _ in range(20000)])
+    writing.start()
+    file.close()
+    other = os.open(tmp_path / "other", os.O_CREAT | os.O_WRONLY)  # it gets the same number
+    writing.join()
+    os.close(other)
+    assert (tmp_path / "other").read_text() == ""
