@@ -164,6 +164,16 @@ class LlamaServerOptions(LaunchableOptions, frozen=True, kw_only=True, tag="llam
             return self
         return msgspec.structs.replace(self, adapters={"any": "-"} if self.adapters else {})
 
+    def check_adapter(self, file: Path) -> None:
+        """Whether that file is an adapter of this model, as far as files tell.
+
+        Raises `ValueError` or `OSError`.
+        """
+        from backends.llama_cpp.gguf_adapter import check_adapter  # noqa: PLC0415
+
+        model = None if self.launch is None else Path(self.launch.model)
+        check_adapter(file, model if model is not None and model.is_file() else None)
+
     def connect(self, name: str) -> OpenAIHttpBackend:
         """See `LaunchableOptions.connect`."""
         from backends.llama_server.backend import LlamaServerBackend  # noqa: PLC0415

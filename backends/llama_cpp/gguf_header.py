@@ -5,6 +5,7 @@ Rules of this file:
 - Nothing that a file says is believed before it is checked: a count or a length that the file has
   no room for is a `GgufError`, not an allocation.
 - Only scalars, and short lists of numbers, are kept. A vocabulary is stepped over.
+- Of tensors their shapes are read, and whether the file is long enough for all of them.
 
 The format is that of ggml's docs/gguf.md, versions 2 and 3, little-endian.
 """
@@ -15,6 +16,7 @@ import os
 import re
 import struct
 from collections.abc import Mapping
+from math import prod
 from pathlib import Path
 from typing import BinaryIO
 
@@ -31,6 +33,17 @@ _SCALARS = {
 _MAX_LIST = 4096
 """Numbers in a list that is kept: one for each layer, at most."""
 _MAX_KEYS = 65_536
+_MAX_DIMENSIONS = 4
+_ALIGNMENT = 32
+"""Bytes, unless `general.alignment` says otherwise."""
+_BLOCKS = {
+    0: (1, 4), 1: (1, 2), 2: (32, 18), 3: (32, 20), 6: (32, 22), 7: (32, 24), 8: (32, 34),
+    9: (32, 36), 10: (256, 84), 11: (256, 110), 12: (256, 144), 13: (256, 176), 14: (256, 210),
+    15: (256, 292), 16: (256, 66), 17: (256, 74), 18: (256, 98), 19: (256, 50), 20: (32, 18),
+    21: (256, 110), 22: (256, 82), 23: (256, 136), 24: (1, 1), 25: (1, 2), 26: (1, 4),
+    27: (1, 8), 28: (1, 8), 29: (256, 56), 30: (1, 2), 34: (256, 54), 35: (256, 66), 39: (32, 17),
+}  # fmt: skip
+"""Numbers in a block, and its bytes, by ggml's number of the type (`ggml_type`)."""
 _SPLIT = re.compile(r"(?P<stem>.*)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf")
 
 Value = bool | int | float | str | list[bool | int | float]
@@ -46,6 +59,8 @@ class GgufHeader(msgspec.Struct, frozen=True):
     metadata: Mapping[str, Value]
     nbytes: int
     """Of the whole file, or of all files where the model is split."""
+    tensors: Mapping[str, tuple[int, ...]] = {}
+    """Those of the file that was read, and their shapes: what is next in memory comes first."""
 
     @property
     def architecture(self) -> str:
@@ -72,10 +87,12 @@ class GgufHeader(msgspec.Struct, frozen=True):
 
 
 def read_header(path: Path) -> GgufHeader:
-    """The metadata of the model at `path`; raises `GgufError` or `OSError`."""
+    """What the head of the file at `path` says; raises `GgufError` or `OSError`."""
     with path.open("rb") as file:
-        metadata = _Reader(file).metadata()
-    return GgufHeader(metadata, sum(part.stat().st_size for part in parts(path)))
+        reader = _Reader(file)
+        metadata = reader.metadata()
+        tensors = reader.tensors(metadata.get("general.alignment"))
+    return GgufHeader(metadata, sum(part.stat().st_size for part in parts(path)), tensors)
 
 
 def parts(path: Path) -> list[Path]:
@@ -101,6 +118,7 @@ class _Reader:
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
         self._size = os.fstat(file.fileno()).st_size
+        self._tensors = 0
 
     def metadata(self) -> dict[str, Value]:
         """All that is kept of it."""
@@ -109,7 +127,7 @@ class _Reader:
         version = self._number("<I")
         if version not in _VERSIONS:
             raise GgufError(f"it has version {version}; versions 2 and 3 are known")
-        self._number("<Q")  # how many tensors there are
+        self._tensors = int(self._number("<Q"))
         keys = int(self._number("<Q"))
         if keys > _MAX_KEYS:
             raise GgufError(f"it claims to have {keys} keys")
@@ -120,6 +138,25 @@ class _Reader:
             if value is not None:
                 found[key] = value
         return found
+
+    def tensors(self, alignment: Value | None) -> dict[str, tuple[int, ...]]:
+        """The shapes of all, which come after the metadata; refuses a file that was cut off."""
+        shapes: dict[str, tuple[int, ...]] = {}
+        end = 0
+        for _ in range(self._possible(self._tensors, each=24)):
+            name = self._string()
+            dimensions = int(self._number("<I"))
+            if dimensions > _MAX_DIMENSIONS:
+                raise GgufError(f"its tensor {name!r} claims to have {dimensions} dimensions")
+            shapes[name] = tuple(int(self._number("<Q")) for _ in range(dimensions))
+            block, nbytes = _BLOCKS.get(int(self._number("<I")), (1, 0))
+            end = max(end, int(self._number("<Q")) + prod(shapes[name]) // block * nbytes)
+        step = alignment if isinstance(alignment, int) and alignment > 0 else _ALIGNMENT
+        begin = -(-self._file.tell() // step) * step
+        if shapes and begin + end > self._size:
+            missing = begin + end - self._size
+            raise GgufError(f"it was cut off: {missing} bytes are missing; fetch it again")
+        return shapes
 
     def _value(self, kind: int) -> Value | None:
         if kind == _STRING:

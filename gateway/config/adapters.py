@@ -127,13 +127,13 @@ def locate(options: BackendOptions, path: str, base: Path, env: Mapping[str, str
         found = path
     if is_llama and here and ("," in found or ":" in found):
         raise ValueError("llama-server takes no `,` or `:` in the path of an adapter")
-    if isinstance(options, MlxOptions):
+    if isinstance(options, MlxOptions) or (is_llama and (seen.is_dir or seen.is_file)):
         _check_files(options, Path(found))
     return found
 
 
-def _check_files(options: MlxOptions, place: Path) -> None:
-    """Raises `ValueError` for an adapter that the engine in this process could not use."""
+def _check_files(options: MlxOptions | LlamaServerOptions, place: Path) -> None:
+    """Raises `ValueError` for an adapter that the engine could not use."""
     try:
         options.check_adapter(place)
     except OSError as error:

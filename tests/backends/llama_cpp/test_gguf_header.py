@@ -94,3 +94,13 @@ class TestParts:
         files[2].unlink()
         with pytest.raises(GgufError, match=r"of 3 files m-00003-of-00003\.gguf is missing"):
             parts(files[0])
+
+
+def test_a_file_that_lacks_some_of_its_weights_is_refused(tmp_path):
+    (tmp_path / "m.gguf").write_bytes(GGUF.read_bytes()[:-1])
+    with pytest.raises(GgufError, match="was cut off: 1 bytes are missing"):
+        read_header(tmp_path / "m.gguf")
+
+
+def test_shapes_are_those_of_the_tensors():
+    assert read_header(GGUF).tensors["blk.0.attn_q.weight"] == (128, 128)

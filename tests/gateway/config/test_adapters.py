@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +12,7 @@ from gateway.config.checks import objection
 from gateway.config.problems import ConfigErrors
 from tests.support.engines import MODEL_DIR
 
+ADAPTER = Path(MODEL_DIR) / "adapters" / "a" / "adapter.gguf"
 BACKENDS = """backends:
   gpu: {use: vllm, replicas: [http://h], adapters: {v1: /m/v1, v2: /m/v2}}
   other: {use: vllm, replicas: [http://o], adapters: {v2: /m/v2}}
@@ -117,7 +119,7 @@ def test_places_that_cannot_be(problems, tmp_path, backend, said):
 
 def test_a_path_is_seen_from_the_file_and_a_folder_stands_for_its_gguf(load_text, tmp_path):
     (tmp_path / "ad").mkdir()
-    (tmp_path / "ad" / "x.gguf").write_text("")
+    (tmp_path / "ad" / "x.gguf").write_bytes(ADAPTER.read_bytes())
     config = load_text(
         "backends:\n"
         "  v: {use: vllm, replicas: [http://h], adapters: {here: ad, there: /elsewhere/ad}}\n"
