@@ -169,8 +169,9 @@ def _make_own(folder: Path) -> None:
         with contextlib.suppress(FileExistsError):
             if not level.exists():
                 level.mkdir(mode=0o700)
-    if any(level.lstat().st_uid not in (0, os.getuid()) for level in (folder.parent, folder)):
-        raise PermissionError(errno.EPERM, "the folder belongs to another user")
     place = folder.stat()
-    if place.st_uid != os.getuid() or place.st_mode & 0o022:
+    links = {level.lstat().st_uid for level in (folder.parent, folder)}
+    if place.st_uid != os.getuid() or not links <= {0, os.getuid()}:
+        raise PermissionError(errno.EPERM, "the folder belongs to another user")
+    if place.st_mode & 0o022:
         raise PermissionError(errno.EPERM, "others may write to the folder")
