@@ -12,7 +12,6 @@ Rules of this file:
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any
 
@@ -90,7 +89,11 @@ class EngineServer:
         if path == "/health":
             await _answer(send, 200, _encode(await self._health()))
             return
-        body = await _read(receive)
+        try:
+            body = await _read(receive)
+        except RequestRefused as refused:
+            await _answer(send, refused.status, _failed(refused))
+            return
         if body is None:
             return
         if path.startswith(ADAPTERS_PATH):
@@ -169,10 +172,9 @@ async def _unless_gone(receive: Receive, work: Awaitable[None]) -> None:
     finally:
         for task in (working, leaving):
             task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await leaving
-    with contextlib.suppress(asyncio.CancelledError):
-        await working
+        await asyncio.wait((working, leaving))
+    if not working.cancelled():
+        working.result()
 
 
 async def _gone(receive: Receive) -> None:
@@ -181,7 +183,7 @@ async def _gone(receive: Receive) -> None:
 
 
 async def _read(receive: Receive) -> bytes | None:
-    """The body, whole; None where the client left before."""
+    """The body, whole; None where the client left before. Raises `RequestRefused`: too large."""
     pieces: list[bytes] = []
     size = 0
     while True:
@@ -190,8 +192,9 @@ async def _read(receive: Receive) -> bytes | None:
             return None
         piece = message.get("body", b"")
         size += len(piece)
-        if size <= _MAX_BODY:
-            pieces.append(piece)
+        if size > _MAX_BODY:
+            raise RequestRefused(413, f"the request's body has more than {_MAX_BODY} bytes")
+        pieces.append(piece)
         if not message.get("more_body"):
             return b"".join(pieces)
 

@@ -5,7 +5,7 @@ import msgspec
 import pytest
 
 from backends.base import Endpoint, Request
-from backends.isolation.server import Health
+from backends.isolation.server import EngineServer, Health
 
 pytestmark = pytest.mark.slow
 LONG = {"messages": [{"role": "user", "content": "x"}], "ignore_eos": True, "max_tokens": 4000}
@@ -85,3 +85,56 @@ async def test_adapters_that_are_none(child, body):
     status, answer = await child.backend.post(child.address, "/adapters/load", body)
     assert status == 400
     assert json.loads(answer)["refused"] is True
+
+
+class Waiting:
+    """A backend whose answer never comes, and which says when it was left."""
+
+    addresses = ("here",)
+
+    def __init__(self):
+        self.asked, self.left = asyncio.Event(), False
+
+    async def send(self, address, request):
+        self.asked.set()
+        try:
+            await asyncio.sleep(600)
+        finally:
+            await asyncio.sleep(0)
+            self.left = True
+
+
+SCOPE = {"path": "/v1/chat/completions", "headers": []}
+
+
+async def ask(server, pieces):
+    """What the server sends for a body of these pieces, after which the client stays."""
+    sent = []
+    messages = [{"type": "http.request", "body": one, "more_body": True} for one in pieces]
+    messages.append({"type": "http.request"})
+
+    async def receive():
+        return messages.pop(0) if messages else await asyncio.sleep(600)
+
+    async def send(message):
+        sent.append(message)
+
+    await server(SCOPE, receive, send)
+    return sent
+
+
+async def test_a_body_that_is_too_large_is_refused_and_not_cut(monkeypatch):
+    monkeypatch.setattr("backends.isolation.server._MAX_BODY", 10)
+    start, body = await ask(EngineServer(Waiting()), [b"x" * 6, b"x" * 6])
+    assert start["status"] == 413
+    assert "more than 10 bytes" in json.loads(body["body"])["error"]["message"]
+
+
+async def test_cancelled_from_outside_it_leaves_nothing_running():
+    backend = Waiting()
+    serving = asyncio.create_task(ask(EngineServer(backend), [b"{}"]))
+    await backend.asked.wait()
+    serving.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await serving
+    assert backend.left
