@@ -48,8 +48,15 @@ class Ended(msgspec.Struct, frozen=True):
 
     def __str__(self) -> str:
         if self.signal is not None:
-            return f"was ended by {signal.Signals(self.signal).name}"
+            return f"was ended by {_name_of(self.signal)}"
         return "was lost" if self.code is None else f"ended with exit code {self.code}"
+
+
+def _name_of(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # a real-time signal: all but two have none
+        return f"signal {number}"
 
 
 class ProcessError(Exception):
@@ -78,7 +85,6 @@ class ChildProcess:
         """The command's own, and its process group's; None before `start`."""
         self._env = env
         self._cwd = cwd
-        self._log = log
         self._stop_timeout = stop_timeout
         self._output = _Output(log)
         self._tether: subprocess.Popen[bytes] | None = None
@@ -204,15 +210,21 @@ class ChildProcess:
     async def _bury(self) -> None:
         """The tether's end is no more than a moment away: wait for it, and for the last words."""
         assert self._tether is not None
-        for _ in range(int(_KILL_TIME / 0.01)):
-            if self._tether.poll() is not None:
-                break
-            await asyncio.sleep(0.01)
-        else:
+        if not await self._tether_is_gone():
             self._tether.kill()
-            self._tether.wait()
+            # One that waits for a disk for good is not waited for: there is nothing else to do.
+            await self._tether_is_gone()
         self._kill_group()
         await self._output.end(_KILL_TIME)
+
+    async def _tether_is_gone(self) -> bool:
+        """Whether it is, within the time it may take."""
+        assert self._tether is not None
+        for _ in range(int(_KILL_TIME / 0.01)):
+            if self._tether.poll() is not None:
+                return True
+            await asyncio.sleep(0.01)
+        return False
 
     def _kill_group(self) -> None:
         """Where the tether itself was killed, or on a system where it cannot reap: what is left."""

@@ -54,6 +54,15 @@ async def test_output_and_exit_code():
     assert str(child.ended) == "ended with exit code 3"
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has signals without a name")
+async def test_a_signal_without_a_name_is_told_by_its_number():
+    child = ChildProcess(sh("kill -40 $$"))
+    await child.start()
+    async with asyncio.timeout(10):
+        assert str(await child.wait()) == "was ended by signal 40"
+    await child.stop()
+
+
 async def test_a_child_that_is_killed_is_noticed_at_once_and_told_by_name():
     child = ChildProcess(SLEEP)
     await child.start()
