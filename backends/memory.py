@@ -1,11 +1,12 @@
 """What this machine has of memory, and whether what shall be loaded fits into it.
 
-The decision is pure; only `machine_memory` reads anything.
+The decisions are pure; only `machine_memory` and `process_memory` read anything.
 """
 
 from __future__ import annotations
 
 import os
+import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -17,6 +18,9 @@ _LEAVE_FIRST = (
     "What is still loaded goes with the last request that uses it: take it out of the file and put "
     "the new one in once it has gone, or start the gateway anew"
 )
+_STATM = Path("/proc/self/statm")
+_PS_TIME = 5.0
+_WORTH_TELLING = 1 << 20
 _UNITS = ((1 << 40, "TiB"), (1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB"))
 
 
@@ -24,6 +28,22 @@ def machine_memory() -> int:
     """Bytes that this process may use at most: the machine's, or its cgroup's limit if lower."""
     physical = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return min([physical, *cgroup_limits(_CGROUP_OF_SELF, _CGROUPS)])
+
+
+def process_memory() -> int:
+    """Bytes that this process holds now; 0 where nobody tells. Blocks."""
+    try:
+        return int(_STATM.read_text(encoding="ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError, IndexError):
+        pass  # not Linux
+    command = ["ps", "-o", "rss=", "-p", str(os.getpid())]
+    try:
+        told = subprocess.run(  # noqa: S603 — nothing of a stranger's is in it
+            command, capture_output=True, text=True, timeout=_PS_TIME, check=False
+        )
+        return int(told.stdout) * 1024
+    except (OSError, ValueError, subprocess.TimeoutExpired):
+        return 0
 
 
 def cgroup_limits(of_self: Path, root: Path) -> list[int]:
@@ -67,11 +87,32 @@ def refusal(
     else:
         largest = max(footprints, key=lambda name: footprints[name].total)
         weights = sum(one.weights for one in footprints.values())
-        advice = _advice(largest, wanted - memory, weights_fit=weights < memory)
+        fits = weights < memory
+        advice = _advice(largest, footprints[largest], wanted - memory, weights_fit=fits)
     return (
         f"loading this needs {written(needed)} of memory, and there are {written(memory)}. "
         f"{'; '.join(parts)}. {advice}"
     )
+
+
+def refusal_beside(held: int, footprints: Mapping[str, Footprint], memory: int) -> str | None:
+    """The same, where `held` of `memory` is taken already: by whatever else this process runs.
+
+    That may be more than the configuration says: after a reload a model stays until its last
+    request is answered.
+    """
+    why = refusal(footprints, max(0, memory - held))
+    if why is None or held < _WORTH_TELLING:
+        return why
+    return f"{why}. This process holds {written(held)} already"
+
+
+def sequences(one: Footprint) -> str:
+    """What the KV cache is for: `8 of 16 sequences of 512 tokens`, where 8 have room at once."""
+    count = one.concurrency
+    noun = "sequence" if count == 1 else "sequences"
+    some = "" if one.whole is None or one.whole >= count else f"{one.whole} of "
+    return f"{some}{count} {noun} of {one.context} tokens"
 
 
 def written(nbytes: int) -> str:
@@ -88,7 +129,7 @@ def _told(one: Footprint) -> str:
         f"{written(one.weights)} weights",
         *((f"{written(one.adapters)} adapters",) if one.adapters else ()),
         f"{written(one.kv_cache)} KV cache "
-        f"({one.concurrency} sequences of {one.context} tokens, {about}"
+        f"({sequences(one)}, {about}"
         f"{written(one.bytes_per_token)} a token)",
     ]
     if one.prompt_cache:
@@ -96,8 +137,11 @@ def _told(one: Footprint) -> str:
     return " + ".join([*parts, f"{written(one.overhead)} margin"])
 
 
-def _advice(name: str, excess: int, *, weights_fit: bool) -> str:
+def _advice(name: str, one: Footprint, excess: int, *, weights_fit: bool) -> str:
     """What to change, at the largest of them."""
+    if weights_fit and one.kv_given:
+        keys = "`kv_cache` or `prompt_cache`" if one.prompt_cache else "`kv_cache`"
+        return f"Lower {keys} of {name}: {written(excess)} are too much"
     if weights_fit:
         return (
             f"Lower `context` or `max_batch` of {name}, or give it a smaller `kv_cache` or "

@@ -1,7 +1,7 @@
 """What a GGUF model will take of memory, told from its metadata. Pure but for reading that.
 
-llama.cpp sets aside the KV cache of all sequences when the model is loaded: what is told here is
-what it takes, not what it may come to take.
+llama.cpp sets aside the KV cache of all sequences when the model is loaded. The margin has room for
+one sequence more: that is what embeddings are made in, from when they are first asked for.
 """
 
 from __future__ import annotations
@@ -52,12 +52,15 @@ def footprint_of(
     tokens = context_of(header, context)
     per_token = kv_bytes_per_token(header)
     rounded = -(-tokens // _STEP) * _STEP
+    one = per_token * rounded
+    # A model that looks forward too has no KV cache: it reads a text at once.
+    causal = header.of_model("attention.causal") is not False
     untold = any(header.of_model(key) is not None for key in (*_UNTOLD, _UNTOLD_MLA))
     return Footprint(
         name=str(path),
         weights=header.nbytes,
-        kv_cache=per_token * rounded * max_batch,
-        overhead=_MARGIN,
+        kv_cache=one * max_batch if causal else 0,
+        overhead=_MARGIN + (one if causal else 0),
         estimated=untold,
         context=tokens,
         concurrency=max_batch,

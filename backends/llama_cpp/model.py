@@ -21,7 +21,7 @@ from backends.inprocess.failures import failed, said
 from backends.llama_cpp.gguf_header import GgufError, GgufHeader, parts, read_header
 from backends.llama_cpp.library import import_llama_cpp, lines_kept
 from backends.llama_cpp.memory import context_of, footprint_of
-from backends.memory import machine_memory, refusal, written
+from backends.memory import machine_memory, process_memory, refusal_beside, written
 
 if TYPE_CHECKING:
     from backends.inprocess.runtime import Runtime
@@ -71,8 +71,9 @@ def load(options: LlamaCppOptions) -> Runtime:
     header = header_of(path)
     needed = footprint_of(path, header, context=options.context, max_batch=options.max_batch)
     # llama.cpp ends the process where it gets no memory.
-    if (said_why := refusal({path.name: needed}, machine_memory())) is not None:
-        raise failed(said_why)
+    why = refusal_beside(process_memory(), {path.name: needed}, machine_memory())
+    if why is not None:
+        raise failed(why)
     library = import_llama_cpp()
     from backends.llama_cpp.embedding_runtime import EmbeddingRuntime  # noqa: PLC0415 — as above
     from backends.llama_cpp.runtime import LlamaCppRuntime, Settings  # noqa: PLC0415 — as above

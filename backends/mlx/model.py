@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from backends.base import BackendError, Footprint
 from backends.inprocess.failures import failed, said
-from backends.memory import machine_memory, refusal, written
+from backends.memory import machine_memory, refusal_beside, written
 from backends.mlx.adapter_files import BadAdapter
 from backends.mlx.memory import Wishes, plan
 
@@ -149,14 +149,9 @@ def memory_limit() -> int:
 
 
 def _check_fits(model: str, footprint: Footprint) -> None:
-    """Refuse what does not fit beside what MLX has loaded already; raises `BackendError`.
-
-    That may be more than the configuration says: after a reload a model stays until its last
-    request is answered.
-    """
-    others = _held()
-    if (why := refusal({model: footprint}, memory_limit() - others)) is not None:
-        raise failed(f"{why}. MLX holds {written(others)} already" if others > 1 << 20 else why)
+    """Refuse what does not fit beside what MLX has loaded already; raises `BackendError`."""
+    if (why := refusal_beside(_held(), {model: footprint}, memory_limit())) is not None:
+        raise failed(why)
 
 
 def _held() -> int:

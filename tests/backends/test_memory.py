@@ -1,7 +1,14 @@
 import pytest
 
 from backends.base import Footprint
-from backends.memory import cgroup_limits, machine_memory, refusal, written
+from backends.memory import (
+    cgroup_limits,
+    machine_memory,
+    process_memory,
+    refusal,
+    refusal_beside,
+    written,
+)
 
 GIB = 1 << 30
 
@@ -35,6 +42,40 @@ def test_models_are_counted_together_and_the_numbers_are_told():
     assert "144.0 KiB a token) + 1.0 GiB margin" in said
     assert "Lower `context` or `max_batch` of large" in said
     assert "1.0 GiB are too much" in said
+
+
+def test_what_is_held_already_is_not_there_for_others():
+    one = {"one": footprint()}
+    assert refusal_beside(GIB, one, 8 * GIB) is None
+    said = refusal_beside(2 * GIB, one, 8 * GIB)
+    assert said is not None
+    assert "there are 6.0 GiB" in said
+    assert said.endswith("This process holds 2.0 GiB already")
+    more_than_all = refusal_beside(9 * GIB, one, 8 * GIB)
+    assert more_than_all is not None
+    assert "there are 0 B" in more_than_all
+
+
+def test_this_process_holds_something():
+    assert 1 << 20 < process_memory() < machine_memory()
+
+
+def test_where_the_cache_was_asked_for_that_is_what_to_change():
+    said = refusal({"one": footprint(kv_cache=400 * GIB, kv_given=True)}, 16 * GIB)
+    assert said is not None
+    assert "Lower `kv_cache` of one: 389.0 GiB are too much" in said
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({"concurrency": 1}, "1 sequence of 8192 tokens"),
+        ({"whole": 16}, "16 sequences of 8192 tokens"),
+        ({"whole": 8}, "8 of 16 sequences of 8192 tokens"),
+    ],
+)
+def test_for_how_many_sequences_there_is_room(changed, told):
+    assert sequences(footprint(**changed)) == told
 
 
 def test_where_the_weights_alone_are_too_much_no_option_is_advised():

@@ -2,7 +2,7 @@ import msgspec
 import pytest
 
 from backends.llama_cpp.gguf_header import GgufHeader
-from backends.llama_cpp.memory import context_of, footprint, kv_bytes_per_token
+from backends.llama_cpp.memory import context_of, footprint, footprint_of, kv_bytes_per_token
 from backends.options import LlamaCppOptions
 from tests.support.engines import GGUF
 
@@ -46,8 +46,17 @@ def test_the_shipped_model():
     found = footprint(GGUF, context=None, max_batch=4)
     assert (found.context, found.concurrency, found.bytes_per_token) == (4096, 4, 1024)
     assert found.kv_cache == 4 * 4096 * 1024
+    assert found.overhead == (256 << 20) + 4096 * 1024, "embeddings are made in one sequence more"
     assert found.weights == GGUF.stat().st_size
     assert not found.estimated
+
+
+def test_a_model_that_looks_forward_too_has_no_kv_cache():
+    bert = GgufHeader(
+        {"general.architecture": "bert", "bert.attention.causal": False, "bert.block_count": 12}, 10
+    )
+    found = footprint_of(GGUF, bert, context=512, max_batch=4)
+    assert (found.kv_cache, found.overhead) == (0, 256 << 20)
 
 
 def test_llama_cpp_rounds_a_sequences_share_up():

@@ -63,7 +63,14 @@ class TestWhatCannotBeLoaded:
         key, context = b"llama.context_length\x04\0\0\0", (4096).to_bytes(4, "little")
         file = patched(key + context, key + (2**31 - 1).to_bytes(4, "little"))
         said = refused(file, context=2**31 - 1, max_batch=1)
-        assert "loading this needs 2.0 TiB of memory" in said
+        assert "loading this needs 4.0 TiB of memory" in said, "and embeddings as much again"
+
+    def test_no_memory_beside_what_is_there_already(self, llama_cpp, monkeypatch):
+        monkeypatch.setattr(loading, "machine_memory", lambda: 1 << 40)
+        monkeypatch.setattr(loading, "process_memory", lambda: (1 << 40) - (1 << 20))
+        said = refused(llama_cpp)
+        assert "there are 1.0 MiB" in said
+        assert "This process holds 1024.0 GiB already" in said
 
     def test_an_unknown_format_of_tool_calls(self, llama_cpp):
         said = refused(llama_cpp, tool_parser="hermse")
