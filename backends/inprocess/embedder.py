@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from functools import partial
 
 from backends.inprocess.embeddings import (
@@ -30,15 +31,23 @@ async def embed(engine: Engine, runtime: Runtime, body: bytes, *, model: str) ->
     vectors: list[Vector] = [()] * len(prompts)
     for places in batches(lengths):
         batch = [prompts[place] for place in places]
-        found = await engine.run(partial(_embed, batch))
+        found: Sequence[Vector] = await engine.run(partial(_embed, batch))
+        if params.dimensions is not None:
+            found = await asyncio.to_thread(_shortened, found, params.dimensions, runtime)
         for place, vector in zip(places, found, strict=True):
-            vectors[place] = shortened(vector, params.dimensions, runtime.embedding_sizes)
-    return answer(
+            vectors[place] = vector
+    # In a worker thread as well: they may be two million numbers.
+    return await asyncio.to_thread(
+        answer,
         vectors,
         model=params.model or model,
         tokens=sum(lengths),
         as_base64=params.encoding_format == "base64",
     )
+
+
+def _shortened(vectors: Sequence[Vector], dimensions: int, runtime: Runtime) -> list[Vector]:
+    return [shortened(vector, dimensions, runtime.embedding_sizes) for vector in vectors]
 
 
 def _embed(batch: list[list[int]], runtime: Runtime) -> list[list[float]]:

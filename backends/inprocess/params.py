@@ -24,6 +24,8 @@ ROLES = frozenset({"system", "developer", "user", "assistant", "tool", "function
 MAX_STOPS = 4
 MAX_CHOICES = 128
 MAX_BIAS = 100
+_HUGE = 1e6
+"""Beyond it a factor changes nothing any more, but is 0 or infinite in single precision."""
 _MAX_DIGITS = 20
 """Of a token id: Python refuses to read numbers of thousands."""
 _COMPLETIONS_MAX_TOKENS = 16
@@ -73,13 +75,13 @@ class Generation(msgspec.Struct, kw_only=True):
     n: Annotated[int, Meta(ge=1, le=MAX_CHOICES)] | None = None
     stop: str | list[str] | None = None
     seed: int | None = None
-    temperature: Annotated[float, Meta(ge=0)] | None = None
+    temperature: Annotated[float, Meta(ge=0, le=_HUGE)] | None = None
     top_p: Annotated[float, Meta(ge=0, le=1)] | None = None
     top_k: Annotated[int, Meta(ge=-1)] | None = None
     min_p: Annotated[float, Meta(ge=0, le=1)] | None = None
     presence_penalty: Penalty | None = None
     frequency_penalty: Penalty | None = None
-    repetition_penalty: Annotated[float, Meta(gt=0)] | None = None
+    repetition_penalty: Annotated[float, Meta(ge=1 / _HUGE, le=_HUGE)] | None = None
     logit_bias: dict[str, float] | None = None
     stream_options: StreamOptions | None = None
     response_format: ResponseFormat | None = None
