@@ -200,7 +200,7 @@ class Footprint(msgspec.Struct, frozen=True, kw_only=True):
     """What is loaded: a directory, a file, or a hub id."""
     weights: int
     kv_cache: int
-    """For `concurrency` sequences of `context` tokens each."""
+    """For `concurrency` sequences of `context` tokens each, or for `whole` of them."""
     overhead: int
     """A margin: activations, buffers, the engine itself."""
     adapters: int = 0
@@ -213,7 +213,11 @@ class Footprint(msgspec.Struct, frozen=True, kw_only=True):
     context: int
     """Tokens that one sequence may have."""
     concurrency: int
-    """Sequences that are generated together."""
+    """Sequences that are generated together, at most."""
+    whole: int | None = None
+    """For how many of them, of `context` tokens each, there is room at once; None for all."""
+    kv_given: bool = False
+    """The configuration says how large the KV cache is."""
     bytes_per_token: int
     """Of the KV cache."""
 

@@ -143,10 +143,9 @@ def _advice(name: str, one: Footprint, excess: int, *, weights_fit: bool) -> str
         keys = "`kv_cache` or `prompt_cache`" if one.prompt_cache else "`kv_cache`"
         return f"Lower {keys} of {name}: {written(excess)} are too much"
     if weights_fit:
-        return (
-            f"Lower `context` or `max_batch` of {name}, or give it a smaller `kv_cache` or "
-            f"`prompt_cache`: {written(excess)} are too much"
-        )
+        # llama.cpp, which has no prompt cache, has no key for the size of the KV cache either.
+        caches = ", or give it a smaller `kv_cache` or `prompt_cache`" if one.prompt_cache else ""
+        return f"Lower `context` or `max_batch` of {name}{caches}: {written(excess)} are too much"
     return f"Take a smaller or more strongly quantized model for {name}, or fewer models at once"
 
 

@@ -99,6 +99,7 @@ def plan(directory: Path, wishes: Wishes, *, memory: int, step: int) -> MemoryPl
     prompt_cache = wishes.prompt_cache
     if prompt_cache is None:
         prompt_cache = kv_cache // _SHARE_OF_KV
+    longest = min(context, kv.tokens - slack)
     footprint = Footprint(
         name=str(directory),
         weights=weights,
@@ -106,8 +107,10 @@ def plan(directory: Path, wishes: Wishes, *, memory: int, step: int) -> MemoryPl
         kv_cache=kv_cache,
         overhead=_overhead(config, shape, weights, kv_cache, rows=wishes.max_batch, step=step),
         prompt_cache=prompt_cache,
-        context=min(context, kv.tokens - slack),
+        context=longest,
         concurrency=wishes.max_batch,
+        whole=kv.tokens // (longest + slack),
+        kv_given=wishes.kv_cache is not None,
         bytes_per_token=shape.per_token,
         estimated=shape.estimated,
     )

@@ -21,7 +21,7 @@ from backends.isolation.options import IsolatedOptions
 from backends.launch.argv import command_line, environment, masked
 from backends.launch.backend import weights_size
 from backends.launch.engine_log import log_file
-from backends.memory import machine_memory, refusal, written
+from backends.memory import machine_memory, refusal, sequences, written
 from backends.options import HttpOptions, InProcessOptions, LaunchableOptions
 from gateway import config
 from gateway.config.structs import Config
@@ -246,6 +246,5 @@ def _cells(one: Footprint) -> list[str]:
     )
     return [
         *map(written, sizes),
-        f"KV cache for {one.concurrency} sequences of {one.context} tokens, "
-        f"{about}{written(one.bytes_per_token)} a token",
+        f"KV cache for {sequences(one)}, {about}{written(one.bytes_per_token)} a token",
     ]

@@ -173,4 +173,10 @@ def test_what_does_not_fit_is_refused_with_the_reason(tmp_path, capsys):
     )
     assert "b (mlx) in this process" in out
     assert "900.0 GiB KV cache" in err
-    assert "Lower `context` or `max_batch` of b" in err
+    assert "Lower `kv_cache` or `prompt_cache` of b: " in err
+
+
+def test_a_cache_that_is_smaller_than_the_batch_says_for_how_many_it_is(tmp_path, capsys):
+    entry = f"  b: {{use: mlx, model: {MODEL_DIR}, context: 512, kv_cache: 16MiB}}"
+    out, _ = plan_of(tmp_path, capsys, entry)
+    assert re.search(r"KV cache for \d of 16 sequences of 512 tokens", out)
