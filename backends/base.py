@@ -193,6 +193,15 @@ class Load(msgspec.Struct, frozen=True):
     """How often the batch has got on: a batch that stands still does not count any further."""
 
 
+class Demand(msgspec.Struct, frozen=True):
+    """What is asked of a replica at this moment, by whoever asks it."""
+
+    running: int
+    """Requests, or sequences, that it works on."""
+    waiting: int
+    """Those that wait for a place among them."""
+
+
 class Footprint(msgspec.Struct, frozen=True, kw_only=True):
     """What an engine will take of this machine's memory, in bytes, and why."""
 
@@ -281,6 +290,13 @@ class Backend(ABC):
     def load(self, address: str) -> Load | None:  # noqa: ARG002 — an engine elsewhere tells it itself
         """How busy the replica is, where this process knows: for an in-process engine."""
         return None
+
+    async def demand(self, address: str) -> Demand | None:
+        """Ask the replica what is asked of it now. None where it does not say, which is unknown
+        and not nothing. Never raises `BackendError`.
+        """
+        load = self.load(address)
+        return None if load is None else Demand(load.running, load.waiting)
 
     def readying(self, address: str) -> Awaitable[None] | None:  # noqa: ARG002 — most are there
         """What to wait for before `send`, for an engine that sleeps or starts; else None.

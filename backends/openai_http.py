@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import re
 import ssl
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import ClassVar, NamedTuple
 
 import httpx
@@ -18,6 +18,7 @@ from backends.base import (
     Backend,
     BackendError,
     Cause,
+    Demand,
     Endpoint,
     Header,
     Readiness,
@@ -26,6 +27,7 @@ from backends.base import (
     Stage,
 )
 from backends.capabilities import EVERYTHING, Capability
+from backends.gauges import ANY, Gauges, demand_in
 from backends.headers import HOP_BY_HOP
 from backends.options import HttpOptions
 from backends.secret import Secret
@@ -69,6 +71,8 @@ class OpenAIHttpBackend(Backend):
     conditional: frozenset[Capability] = EVERYTHING
     strips: ClassVar[frozenset[bytes]] = frozenset()
     """Request headers that mean something to this engine which no client may ask for."""
+    gauges: ClassVar[Sequence[Gauges]] = ANY
+    """What tells in its metrics how busy it is."""
 
     def __init__(
         self, name: str, options: HttpOptions, *, tls: ssl.SSLContext | None = None
@@ -123,6 +127,15 @@ class OpenAIHttpBackend(Backend):
             return Readiness(False, f"no answer within {PROBE_TIMEOUT:g} s")
         except BackendError as error:
             return Readiness(False, error.message)
+
+    async def demand(self, address: str) -> Demand | None:
+        """See `Backend.demand`: by its metrics, where it has any."""
+        try:
+            async with asyncio.timeout(PROBE_TIMEOUT):
+                status, page = await self.get(address, "/metrics")
+        except (BackendError, TimeoutError):
+            return None
+        return demand_in(page, self.gauges) if status == 200 else None
 
     async def stop(self) -> None:
         """Close every connection; replies still open are cut."""

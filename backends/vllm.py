@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import ClassVar
 
 import msgspec
@@ -21,6 +21,7 @@ import msgspec
 from backends.base import Adapter, BackendError, Cause, Readiness, Reply, Request, Stage
 from backends.capabilities import EVERYTHING, Capability
 from backends.engine_error import parse_error
+from backends.gauges import VLLM, Gauges
 from backends.metrics_page import total
 from backends.openai_http import OpenAIHttpBackend
 from backends.options import HttpOptions, VllmOptions
@@ -58,6 +59,7 @@ class VllmBackend(OpenAIHttpBackend):
     """Its server has what the model's task is; tools want `--enable-auto-tool-choice`."""
     strips: ClassVar[frozenset[bytes]] = frozenset((b"x-data-parallel-rank",))
     """It pins a request to one engine core, around vLLM's own balancing."""
+    gauges: ClassVar[Sequence[Gauges]] = (VLLM,)
 
     def __init__(self, name: str, options: HttpOptions) -> None:
         super().__init__(name, options)

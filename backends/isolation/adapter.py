@@ -6,6 +6,7 @@ its health.
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Collection
 from typing import NoReturn
@@ -16,6 +17,7 @@ from backends.base import (
     Adapter,
     BackendError,
     Cause,
+    Demand,
     Load,
     Readiness,
     Reply,
@@ -26,7 +28,7 @@ from backends.base import (
 from backends.isolation.options import IsolatedOptions
 from backends.isolation.server import ADAPTER_HEADER, ADAPTERS_PATH, Failed, Health
 from backends.malformed import MALFORMED
-from backends.openai_http import OpenAIHttpBackend
+from backends.openai_http import PROBE_TIMEOUT, OpenAIHttpBackend
 
 _MAX_ERROR = 1 << 16
 """Bytes of an error that are read."""
@@ -96,19 +98,33 @@ class IsolatedAdapter(OpenAIHttpBackend):
         """How busy it was at the last look."""
         return self._load
 
+    async def demand(self, address: str) -> Demand | None:
+        """See `Backend.demand`."""
+        try:
+            async with asyncio.timeout(PROBE_TIMEOUT):
+                load = (await self._look(address)).load
+        except (BackendError, TimeoutError):
+            return None
+        return None if load is None else Demand(load.running, load.waiting)
+
     async def steps(self, address: str) -> float | None:
         """See `OpenAIHttpBackend.steps`."""
         await self._check(address)
         return None if self._load is None else self._load.steps
 
     async def _check(self, address: str) -> Readiness:
+        return (await self._look(address)).readiness
+
+    async def _look(self, address: str) -> Health:
+        """What it says of its health. Raises `BackendError`."""
         status, body = await self.get(address, "/health")
         try:
             health = _decode_health(body)
         except MALFORMED:
-            return Readiness(False, f"/health answers HTTP {status} with something else")
+            message = f"/health answers HTTP {status} with something else"
+            raise BackendError(Stage.SENT, Cause.PROTOCOL, message) from None
         self._load = health.load
-        return health.readiness
+        return health
 
 
 async def _fail(address: str, reply: Reply) -> NoReturn:

@@ -20,6 +20,7 @@ from backends.base import (
     BackendError,
     ByteStream,
     Cause,
+    Demand,
     Load,
     Readiness,
     Reply,
@@ -122,10 +123,10 @@ class LaunchedBackend(Backend):
         life = self._supervisors[address].life
         return None if life is None else life.adapter.load(life.address)
 
-    async def get(self, address: str, path: str) -> tuple[int, bytes]:
-        """See `OpenAIHttpBackend.get`; raises `BackendError`, also where the engine is down."""
-        life = self._alive(address)
-        return await life.adapter.get(life.address, path)
+    async def demand(self, address: str) -> Demand | None:
+        """See `Backend.demand`. Of an engine that does not run it is unknown."""
+        life = self._supervisors[address].life
+        return None if life is None else await life.adapter.demand(life.address)
 
     def supervised(self, address: str) -> Supervised:
         """See `Backend.supervised`."""

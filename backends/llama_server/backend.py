@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import ClassVar
 
 import msgspec
 
 from backends.base import Adapter, BackendError, Cause, Readiness, Reply, Request, Stage
 from backends.capabilities import EVERYTHING, Capability
+from backends.gauges import LLAMA_SERVER, Gauges
 from backends.llama_server.asking import as_stream, with_progress
 from backends.llama_server.lora import asking_for, ids_of, puts_prompts_by_at_will, read_files
 from backends.llama_server.mistakes import unless_refused
@@ -43,6 +44,7 @@ class LlamaServerBackend(OpenAIHttpBackend):
     strips: ClassVar[frozenset[bytes]] = frozenset((b"x-conversation-id",))
     """It names a server-side stream that outlives its connection, so a cancel would not reach
     the engine, and one client could attach to another's stream."""
+    gauges: ClassVar[Sequence[Gauges]] = (LLAMA_SERVER,)
 
     def __init__(self, name: str, options: LlamaServerOptions) -> None:
         super().__init__(name, options)

@@ -106,10 +106,9 @@ async def ask(
 ) -> Answer:
     """Ask, and take all that comes, within `timeout` seconds. Raises nothing but cancellation."""
     try:
+        await awake(target)
         async with asyncio.timeout(timeout):
-            return await _take(
-                await _send(target, request(target, endpoint, fields, stream=stream))
-            )
+            return await _take(await send(target, request(target, endpoint, fields, stream=stream)))
     except TimeoutError:
         return Answer(status=0, failure=f"no whole answer within {timeout:g} s")
     except RequestRefused as error:
@@ -119,8 +118,21 @@ async def ask(
         return Answer(status=0, failure=f"{error.stage}: {error.message}")
 
 
-async def _send(target: Target, asked: Request) -> Reply:
-    """Ask, and once more where an idle connection was closed just then: as any client does."""
+async def awake(target: Target) -> None:
+    """Wait for an engine that sleeps or starts, as long as it may take for that itself.
+
+    Raises `BackendError`.
+    """
+    readying = target.backend.readying(target.address)
+    if readying is not None:
+        await readying
+
+
+async def send(target: Target, asked: Request) -> Reply:
+    """Ask, and once more where an idle connection was closed just then: as any client does.
+
+    Whoever asks waits until the engine is `awake` first. Raises `BackendError`.
+    """
     try:
         return await target.backend.send(target.address, asked)
     except BackendError as error:

@@ -8,14 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import re
 import time
 from collections.abc import Awaitable, Callable, Mapping
 
-from backends.base import Backend, BackendError, Endpoint, Request
-from backends.launch.backend import LaunchedBackend
-from backends.openai_http import OpenAIHttpBackend
-from gateway.conform.asking import Target, request
+from backends.base import BackendError, Endpoint, Request
+from gateway.conform.asking import Target, awake, request, send
 from gateway.conform.finding import (
     BrokenPromiseError,
     Finding,
@@ -33,37 +30,17 @@ _LOOK_EVERY = 0.01
 _TOKENS = 1500
 """More than any machine makes before the client leaves."""
 _FIELDS = chat("Tell me a long story.", max_tokens=_TOKENS, ignore_eos=True)
-_LOAD = re.compile(
-    rb"^(?:vllm:num_requests_(?:running|waiting)|llamacpp:requests_(?:processing|deferred)"
-    rb"|sglang:num_(?:running|queue)_reqs)(?:\{[^}]*\})? ([0-9.e+]+)$",
-    re.MULTILINE,
-)
-"""Samples of engines' own metrics that count requests at work or waiting."""
-
-
-async def busy(backend: Backend, address: str) -> float | None:
-    """Sequences or requests at work and waiting; None where the engine does not tell."""
-    if backend.load(address) is not None:
-        await backend.probe(address)  # one in a process of its own tells it when it is looked at
-        load = backend.load(address)
-        return None if load is None else load.running + load.waiting
-    if not isinstance(backend, OpenAIHttpBackend | LaunchedBackend):
-        return None
-    try:
-        async with asyncio.timeout(FREE_WITHIN):
-            status, body = await backend.get(address, "/metrics")
-    except (BackendError, TimeoutError):
-        return None
-    counts = [float(count) for count in _LOAD.findall(body)]
-    return sum(counts) if status == 200 and counts else None
 
 
 async def leave(target: Target, name: str) -> Finding:
     """Measure the departure called `name`; the detail says how long the engine went on."""
     try:
-        if await busy(target.backend, target.address) is None:
+        await awake(target)
+        if await target.backend.demand(target.address) is None:
             raise UnclearError("the engine does not say how busy it is")
         took = await DEPARTURES[name](target)
+    except BackendError as error:
+        return Finding(target.name, name, Outcome.UNCLEAR, error.message)
     except UnclearError as unclear:
         return Finding(target.name, name, Outcome.UNCLEAR, str(unclear))
     except BrokenPromiseError as broken:
@@ -75,7 +52,7 @@ async def _during_a_stream(target: Target) -> float:
     try:
         async with asyncio.timeout(_BUSY_WITHIN):
             asked = request(target, Endpoint.CHAT, _FIELDS, stream=True)
-            reply = await target.backend.send(target.address, asked)
+            reply = await send(target, asked)
             try:
                 require(reply.status == 200, f"the stream is answered with HTTP {reply.status}")
                 await anext(reply.body, b"")
@@ -83,8 +60,6 @@ async def _during_a_stream(target: Target) -> float:
             finally:
                 left = time.monotonic()
                 await reply.body.aclose()
-    except BackendError as error:
-        raise UnclearError(error.message) from error
     except TimeoutError as error:
         raise UnclearError(f"the stream did not begin within {_BUSY_WITHIN:g} s") from error
     return await _until_free(target, left)
@@ -107,7 +82,7 @@ async def _before_an_answer(target: Target) -> float:
 
 
 async def _send_and_wait(target: Target, asked: Request) -> None:
-    reply = await target.backend.send(target.address, asked)
+    reply = await send(target, asked)
     try:
         async for _ in reply.body:
             pass
@@ -116,7 +91,7 @@ async def _send_and_wait(target: Target, asked: Request) -> None:
 
 
 async def _until_busy(target: Target, sent: asyncio.Future[None] | None = None) -> None:
-    while not await busy(target.backend, target.address):
+    while not await _is_busy(target):
         if sent is not None and sent.done():
             raise UnclearError("the answer was there before the client could leave")
         await asyncio.sleep(_LOOK_EVERY)
@@ -124,11 +99,29 @@ async def _until_busy(target: Target, sent: asyncio.Future[None] | None = None) 
 
 async def _until_free(target: Target, left: float) -> float:
     """Seconds from `left` until nothing is at work any more."""
-    while await busy(target.backend, target.address):
-        if time.monotonic() - left > FREE_WITHIN:
-            raise BrokenPromiseError(f"still at work {FREE_WITHIN:g} s after the client has left")
-        await asyncio.sleep(_LOOK_EVERY)
+    try:
+        while await _is_busy(target):
+            if time.monotonic() - left > FREE_WITHIN:
+                raise BrokenPromiseError(
+                    f"still at work {FREE_WITHIN:g} s after the client has left"
+                )
+            await asyncio.sleep(_LOOK_EVERY)
+    except UnclearError as silent:
+        raise BrokenPromiseError(f"since the client has left, {silent}") from silent
     return time.monotonic() - left
+
+
+async def _is_busy(target: Target) -> bool:
+    """Whether anything is at work, or waits.
+
+    Raises `UnclearError` where the engine, which has told it before, does so no more.
+    """
+    silent_from = time.monotonic()
+    while (demand := await target.backend.demand(target.address)) is None:
+        if time.monotonic() - silent_from > FREE_WITHIN:
+            raise UnclearError(f"it has not said for {FREE_WITHIN:g} s how busy it is")
+        await asyncio.sleep(_LOOK_EVERY)
+    return demand.running + demand.waiting > 0
 
 
 DEPARTURES: Mapping[str, Callable[[Target], Awaitable[float]]] = {

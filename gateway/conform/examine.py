@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 
+from backends.base import BackendError
 from backends.capabilities import Capability
-from gateway.conform.asking import Target
+from gateway.conform.asking import Target, awake
 from gateway.conform.cancelling import DEPARTURES, leave
 from gateway.conform.finding import Finding, Outcome
 from gateway.conform.probes import makes_text, try_capability
@@ -16,16 +17,31 @@ _LOOK_EVERY = 0.25
 
 
 async def until_ready(target: Target, within: float) -> Finding:
-    """Wait until the replica may take traffic, for `within` seconds."""
-    deadline = asyncio.get_running_loop().time() + within
-    while not (said := await target.backend.probe(target.address)).ready:
-        if asyncio.get_running_loop().time() >= deadline:
-            return Finding(target.name, "ready", Outcome.BROKEN, said.reason)
+    """Wait until the replica answers, for `within` seconds. One that sleeps is woken."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + within
+    while (reason := await _why_not_ready(target, deadline - loop.time())) is not None:
+        if loop.time() >= deadline:
+            return Finding(target.name, "ready", Outcome.BROKEN, reason)
         await asyncio.sleep(_LOOK_EVERY)
     adapter = target.adapter
     if adapter is not None and not target.backend.has_adapter(target.address, adapter):
         return Finding(target.name, "ready", Outcome.BROKEN, f"it lacks adapter {adapter.name}")
     return Finding(target.name, "ready", Outcome.KEPT)
+
+
+async def _why_not_ready(target: Target, within: float) -> str | None:
+    said = await target.backend.probe(target.address)
+    if not said.ready:
+        return said.reason
+    try:
+        async with asyncio.timeout(within):
+            await awake(target)
+    except TimeoutError:
+        return (await target.backend.probe(target.address)).reason or "it is not ready in time"
+    except BackendError as error:
+        return error.message
+    return None
 
 
 async def examine(target: Target) -> AsyncIterator[Finding]:

@@ -6,10 +6,12 @@ import ssl
 import pytest
 import trustme
 
-from backends.base import BackendError, Cause, Endpoint, Request, Stage
+from backends import openai_http
+from backends.base import BackendError, Cause, Demand, Endpoint, Request, Stage
 from backends.openai_http import OpenAIHttpBackend, parse_base
 from backends.options import OpenAIOptions
 from backends.secret import Secret
+from tests.support.upstream import Reset, Send, Silence, scripted
 
 OK = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{}"
 KEY = "sk-very-private"
@@ -308,6 +310,34 @@ class TestProbe:
             readiness = await backend.probe(peer.url)
             assert "more than" in readiness.reason
             await asyncio.wait_for(peer.hung_up.wait(), 1)
+
+
+class TestDemand:
+    PAGE = b"sglang:num_running_reqs 2.0\nsglang:num_queue_reqs 1.0\n"
+
+    async def demand(self, *script):
+        async with scripted(probe=script) as engine:
+            backend = opened(engine.url)
+            found = await backend.demand(engine.url)
+            await backend.stop()
+        assert engine.probes[0].path == "/metrics"
+        return found
+
+    async def test_what_its_metrics_say(self):
+        assert await self.demand(Send(answer(200, self.PAGE))) == Demand(running=2, waiting=1)
+
+    @pytest.mark.parametrize(
+        "script",
+        [(Send(answer(404, PAGE)),), (Send(answer(200)),), (Reset(),), (Silence(),)],
+        ids=["404", "others", "reset", "silence"],
+    )
+    async def test_one_that_does_not_say_is_not_idle(self, script, monkeypatch):
+        monkeypatch.setattr(openai_http, "PROBE_TIMEOUT", 0.1)
+        assert await self.demand(*script) is None
+
+    async def test_nor_is_one_that_is_not_there(self):
+        address = "http://127.0.0.1:1"
+        assert await opened(address).demand(address) is None
 
 
 def test_a_backend_does_not_show_its_key():

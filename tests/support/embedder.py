@@ -24,7 +24,8 @@ class Embedder(Backend):
     async def stop(self) -> None: ...
 
     async def probe(self, address):
-        return Readiness(self._ready.pop(0) if self._ready else True, "loading")
+        ready = self._ready.pop(0) if self._ready else True
+        return Readiness(ready, "" if ready else "loading")
 
     async def send(self, address, request):
         if request.endpoint is not Endpoint.EMBEDDINGS:

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 import msgspec
 import pytest
 
-from backends.base import Adapter, BackendError, Endpoint, Request, RequestRefused, Stage
+from backends.base import Adapter, BackendError, Demand, Endpoint, Request, RequestRefused, Stage
 from backends.options import MlxOptions
 from backends.units import Timeout
 from tests.backends.isolation.conftest import MODEL
@@ -134,6 +134,20 @@ async def test_a_busy_engine_is_not_taken_for_a_frozen_one():
         answer = await ask(backend, **LONG)
         assert answer["usage"]["completion_tokens"] == LONG["max_tokens"]
         assert child_of(backend) == before
+
+
+async def test_what_is_asked_of_it_is_told_and_of_one_that_is_frozen_unknown(backend):
+    (address,) = backend.addresses
+    assert await backend.demand(address) == Demand(running=0, waiting=0)
+    reply = await backend.send(address, request(stream=True, **LONG))
+    await anext(reply.body)
+    assert await backend.demand(address) == Demand(running=1, waiting=0)
+    os.kill(child_of(backend), signal.SIGSTOP)
+    try:
+        assert await backend.demand(address) is None
+    finally:
+        os.kill(child_of(backend), signal.SIGCONT)
+        await reply.body.aclose()
 
 
 async def test_no_child_is_left(backend):

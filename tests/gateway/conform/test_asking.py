@@ -22,6 +22,9 @@ class Failing:
         self._errors = list(errors)
         self.asked = 0
 
+    def readying(self, address):
+        return None
+
     async def send(self, address, request):
         self.asked += 1
         error = self._errors.pop(0) if len(self._errors) > 1 else self._errors[0]
@@ -76,3 +79,38 @@ async def test_any_other_failure_is_one(error):
 async def test_every_wait_ends():
     answer = await ask(target(Failing(None)), Endpoint.CHAT, chat(), timeout=0.01)
     assert answer.failure == "no whole answer within 0.01 s"
+
+
+class Asleep(Failing):
+    """Has to be woken before each request, and takes its time for that."""
+
+    def __init__(self, wakes=True):
+        super().__init__(RequestRefused(404, "no"))
+        self._wakes = wakes
+        self.awake = False
+
+    def readying(self, address):
+        return None if self.awake else self._wake()
+
+    async def _wake(self):
+        await asyncio.sleep(0.05)
+        if not self._wakes:
+            raise BackendError(Stage.CONNECT, Cause.REFUSED, "no room in memory")
+        self.awake = True
+
+    async def send(self, address, request):
+        assert self.awake
+        self.awake = False
+        return await super().send(address, request)
+
+
+async def test_one_that_sleeps_is_woken_each_time_and_that_is_not_the_answers_time():
+    engine = target(Asleep())
+    for _ in range(2):
+        assert (await ask(engine, Endpoint.CHAT, chat(), timeout=0.02)).status == 404
+
+
+async def test_why_it_does_not_wake_up_is_part_of_the_answer():
+    backend = Asleep(wakes=False)
+    answer = await ask(target(backend), Endpoint.CHAT, chat())
+    assert (backend.asked, answer.status, answer.failure) == (0, 0, "connect: no room in memory")

@@ -6,12 +6,10 @@ import asyncio
 
 import pytest
 
-from backends.base import Backend, Load, Readiness, Reply
-from backends.openai_http import OpenAIHttpBackend
-from backends.options import OpenAIOptions
+from backends.base import Backend, BackendError, Cause, Load, Readiness, Reply, Stage
 from gateway.conform import cancelling
 from gateway.conform.asking import Target
-from gateway.conform.cancelling import DEPARTURES, busy, leave
+from gateway.conform.cancelling import DEPARTURES, leave
 from gateway.conform.finding import Outcome
 
 
@@ -89,40 +87,65 @@ async def test_of_one_that_tells_no_load_nothing_can_be_said():
     assert found.outcome is Outcome.UNCLEAR
 
 
-METRICS = (
-    b"# TYPE vllm:num_requests_running gauge\n"
-    b'vllm:num_requests_running{engine="0",model_name="m"} 2.0\n'
-    b'vllm:num_requests_waiting{engine="0",model_name="m"} 1.0\n'
-    b'vllm:num_requests_waiting_by_reason{reason="x"} 9.0\n'
-    b"llamacpp:requests_processing 1\n"
-    b"llamacpp:requests_deferred 0\n"
-)
+class GoneDumb(Engine):
+    """Says how busy it is until `once` something happens to it."""
+
+    def __init__(self, once) -> None:
+        super().__init__()
+        self._once = once
+        self._dumb = False
+
+    def load(self, address):
+        return None if self._dumb else super().load(address)
+
+    async def send(self, address, request):
+        self._dumb |= self._once == "asked"
+        return await super().send(address, request)
+
+    def _free(self):
+        self._dumb |= self._once == "left"
+        super()._free()
 
 
-class Told(OpenAIHttpBackend):
-    """An engine over HTTP whose `/metrics` say this."""
-
-    def __init__(self, status, body) -> None:
-        super().__init__("b", OpenAIOptions(replicas=("http://127.0.0.1:1",)))
-        self._said = status, body
-
-    async def get(self, address, path):
-        assert path == "/metrics"
-        return self._said
+@pytest.mark.parametrize("name", DEPARTURES)
+async def test_one_that_says_nothing_any_more_is_not_taken_for_free(name, monkeypatch):
+    monkeypatch.setattr(cancelling, "FREE_WITHIN", 0.05)
+    found = await leave(target(GoneDumb(once="left")), name)
+    assert found.outcome is Outcome.BROKEN
+    assert "since the client has left, it has not said" in found.detail
 
 
-async def test_load_is_read_from_the_engines_own_metrics():
-    assert await busy(Told(200, METRICS), "http://127.0.0.1:1") == 4
+@pytest.mark.parametrize("name", DEPARTURES)
+async def test_one_that_says_nothing_once_it_works_is_not_waited_for_long(name, monkeypatch):
+    monkeypatch.setattr(cancelling, "FREE_WITHIN", 0.05)
+    found = await leave(target(GoneDumb(once="asked")), name)
+    assert found.outcome is Outcome.UNCLEAR
+    assert "it has not said" in found.detail
 
 
-@pytest.mark.parametrize(
-    "said", [(404, METRICS), (200, b"{}"), (200, b"vllm:num_requests_running_x 1")]
-)
-async def test_an_engine_without_metrics_tells_nothing(said):
-    assert await busy(Told(*said), "http://127.0.0.1:1") is None
+class Hesitant(Engine):
+    """Says every other time how busy it is."""
+
+    turn = True
+
+    def load(self, address):
+        self.turn = not self.turn
+        return None if self.turn else super().load(address)
 
 
-async def test_one_that_cannot_be_reached_tells_nothing():
-    address = "http://127.0.0.1:1"
-    backend = OpenAIHttpBackend("b", OpenAIOptions(replicas=(address,)))
-    assert await busy(backend, address) is None
+@pytest.mark.parametrize("name", DEPARTURES)
+async def test_one_that_misses_a_look_is_looked_at_again(name):
+    assert (await leave(target(Hesitant()), name)).outcome is Outcome.KEPT
+
+
+class NotComing(Engine):
+    def readying(self, address):
+        return self._come()
+
+    async def _come(self):
+        raise BackendError(Stage.CONNECT, Cause.REFUSED, "no room in memory")
+
+
+async def test_one_that_does_not_wake_up_shows_nothing():
+    found = await leave(target(NotComing()), "cancel: stream")
+    assert (found.outcome, found.detail) == (Outcome.UNCLEAR, "no room in memory")

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
+from backends.base import BackendError, Cause, Stage
 from backends.capabilities import Capability
 from gateway.conform.asking import Target
 from gateway.conform.examine import examine, until_ready
@@ -31,3 +34,43 @@ async def test_a_replica_is_waited_for():
 async def test_but_not_for_ever(within):
     found = await until_ready(target(Embedder(*[False] * 99)), within)
     assert (found.outcome, found.detail) == (Outcome.BROKEN, "loading")
+
+
+class Asleep(Embedder):
+    """Is as ready as one that sleeps; what `wakes` raises, if anything, it does when woken."""
+
+    def __init__(self, *wakes, takes=0.0):
+        super().__init__()
+        self._wakes = list(wakes)
+        self._takes = takes
+
+    def readying(self, address):
+        return self._wake()
+
+    async def _wake(self):
+        await asyncio.sleep(self._takes)
+        if self._wakes:
+            raise self._wakes.pop(0)
+
+
+NO_ROOM = BackendError(Stage.CONNECT, Cause.REFUSED, "no room in memory")
+
+
+async def test_one_that_sleeps_is_woken():
+    assert (await until_ready(target(Asleep()), 5)).outcome is Outcome.KEPT
+
+
+async def test_and_once_more_where_it_fails_to_come_up_first():
+    assert (await until_ready(target(Asleep(NO_ROOM)), 5)).outcome is Outcome.KEPT
+
+
+@pytest.mark.parametrize("within", [0, 0.3])
+async def test_one_that_does_not_wake_up_is_told_with_its_reason(within):
+    found = await until_ready(target(Asleep(*[NO_ROOM] * 99)), within)
+    assert found.outcome is Outcome.BROKEN
+    assert found.detail
+
+
+async def test_one_that_takes_too_long_to_wake_up():
+    found = await until_ready(target(Asleep(takes=30)), 0.1)
+    assert (found.outcome, found.detail) == (Outcome.BROKEN, "it is not ready in time")
