@@ -75,13 +75,14 @@ async def _measure(case: Case, found: Sequence[Place], options: argparse.Namespa
             rounds[place.name].append(await _ask(place, asked))
             used[place.name].total += cpu_seconds(place.pid, children=True) - total
             used[place.name].main += main_thread_cpu_seconds(place.pid) - main
-    first = rounds[found[0].name]
+    first, alone = rounds[found[0].name], rounds[found[-1].name]
     return [
         summarize(
             case,
             place.name,
             rounds[place.name],
             first,
+            alone,
             used[place.name],
             single_loop=place.single_loop,
         )

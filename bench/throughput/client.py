@@ -44,6 +44,11 @@ class Round(msgspec.Struct):
         """All that were generated."""
         return sum(reply.tokens for reply in self.replies.values())
 
+    @property
+    def tokens_per_second(self) -> float:
+        """Of all conversations together."""
+        return self.tokens / self.seconds
+
 
 async def ask_all(
     port: int, model: str, conversations: Sequence[Conversation], concurrency: int
