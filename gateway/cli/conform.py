@@ -18,6 +18,7 @@ from pathlib import Path
 import msgspec
 
 from backends.base import Adapter
+from backends.event_loop import loop_factory
 from gateway import config
 from gateway.config.structs import Config
 from gateway.conform.agreement import Agreement, compare, say_all
@@ -79,7 +80,8 @@ def run(args: argparse.Namespace) -> int:
         print(f"{args.file}: {error.message}", file=sys.stderr)
         return WRONG
     try:
-        report = asyncio.run(_conform(_only(checked, routes), args))
+        with asyncio.Runner(loop_factory=loop_factory()) as runner:
+            report = runner.run(_conform(_only(checked, routes), args))
     except StartError as error:
         print(error, file=sys.stderr)
         return BROKEN
@@ -111,7 +113,8 @@ async def _conform(checked: Config, args: argparse.Namespace) -> Report:
         snapshot = engines.commit(plan)
         _tell(f"starting {', '.join(checked.backends)}")
         await engines.start(plan)
-        await Adapters(State(snapshot)).load_ahead(plan.opened.values())
+        adapters = Adapters(State(snapshot))
+        adapters.note_faults(await adapters.load_ahead(plan.opened.values()))
         return await _examine_all(_targets(snapshot.table, args.models), args)
     finally:
         await engines.stop()
@@ -160,6 +163,7 @@ def _targets(routing: Table, models: Iterable[str]) -> list[Target]:
             address=replica.address,
             model=upstream,
             adapter=adapter,
+            adapter_fault="" if adapter is None else replica.adapter_faults.get(adapter, ""),
         )
         for (name, upstream, adapter), replica in found.items()
     ]

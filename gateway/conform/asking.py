@@ -42,6 +42,8 @@ class Target(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     model: str
     adapter: Adapter | None = None
     """The LoRA adapter that shall answer."""
+    adapter_fault: str = ""
+    """Why the replica could not load it, if so."""
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):

@@ -26,7 +26,9 @@ async def until_ready(target: Target, within: float) -> Finding:
         await asyncio.sleep(_LOOK_EVERY)
     adapter = target.adapter
     if adapter is not None and not target.backend.has_adapter(target.address, adapter):
-        return Finding(target.name, "ready", Outcome.BROKEN, f"it lacks adapter {adapter.name}")
+        why = f": {target.adapter_fault}" if target.adapter_fault else ""
+        lacks = f"it lacks the adapter {adapter.name!r}{why}"
+        return Finding(target.name, "ready", Outcome.BROKEN, lacks)
     return Finding(target.name, "ready", Outcome.KEPT)
 
 

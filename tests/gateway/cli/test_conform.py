@@ -7,7 +7,7 @@ import json
 import pytest
 
 from gateway.__main__ import main
-from tests.support.engines import MODEL, MODEL_DIR
+from tests.support.engines import GGUF, LLAMA_SERVER, MODEL, MODEL_DIR, require
 from tests.support.voices import A
 
 
@@ -101,3 +101,36 @@ models:
     assert list(dict.fromkeys(one["target"] for one in report["findings"])) == names
     (agreement,) = report["agreements"]
     assert agreement["share"] < 1, "the adapter says the same as the model"
+
+
+@pytest.mark.slow
+@pytest.mark.engine
+def test_an_engine_that_sleeps_is_woken(conform):
+    binary = require(LLAMA_SERVER)
+    text = f"""
+backends:
+  gpu:
+    use: llama_server
+    model: {MODEL}
+    launch: {{command: {binary}, model: {GGUF}, preload: false, args: [--parallel, "2"]}}
+models:
+  tiny: {{backend: gpu}}
+"""
+    code, _, err = conform(text, "tiny")
+    assert code == 0, err
+    assert "gpu@0: chat: kept" in err
+
+
+@pytest.mark.slow
+def test_an_adapter_that_could_not_be_loaded_is_told_with_the_reason(conform, start_llama_server):
+    server = start_llama_server()
+    text = f"""
+backends:
+  gpu: {{use: llama_server, replicas: ["{server.url}"], model: {MODEL}, adapters: {{a: "{A}"}}}}
+models:
+  base: {{backend: gpu}}
+"""
+    code, _, err = conform(text, "base:a")
+    assert code == 1, err
+    assert "ready: broken: it lacks the adapter 'a': " in err
+    assert "llama-server loads them at its start only" in err
