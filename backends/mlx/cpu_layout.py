@@ -2,11 +2,12 @@
 
 A linear layer is `x @ w.T`. MLX asks BLAS for it with a transposed matrix, and the reference BLAS
 in its Linux wheels makes dot products of that, a number at a time. Where `w.T` itself lies row by
-row, the same products are added up in the same order, to the same bits, but side by side: a batch
-of eight of the model that ships takes three quarters of the CPU. Only float32 goes through BLAS.
+row, the same products are added up in the same order, but side by side: a batch of eight of the
+model that ships takes three quarters of the CPU. Only float32 goes through BLAS.
 
-Rule of this file: not a bit of any result changes. So layers with a bias stay as they are, for BLAS
-would add it first in place of last.
+Rule of this file: the same sums in the same order. So layers with a bias stay as they are, for BLAS
+would add it first in place of last. What is left is the compiler's: where it contracts one of BLAS's
+loops into fused multiply-adds and not the other, the last bit may differ.
 """
 
 from __future__ import annotations

@@ -33,12 +33,14 @@ def lies_by_columns(weight: Any) -> bool:
 
 @pytest.mark.parametrize("tied", [True, False])
 @pytest.mark.parametrize("rows", [1, 2, 8])
-def test_not_a_bit_of_the_results_changes(tied, rows):
+def test_results_change_by_rounding_at_most(tied, rows):
     model = Tiny(tied=tied)
     tokens = mx.array([[(row * 7 + at) % 64 for at in range(5)] for row in range(rows)])
     before = np.array(model(tokens))
     turn_weights(model)
-    assert np.array_equal(np.array(model(tokens)), before)
+    after = np.array(model(tokens))
+    scale = np.abs(before).max()
+    assert np.abs(after - before).max() <= 8 * np.finfo(np.float32).eps * scale
 
 
 def test_values_and_shapes_stay_and_the_layout_does_not():
