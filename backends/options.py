@@ -19,6 +19,7 @@ from backends.units import Size, Timeout
 
 if TYPE_CHECKING:
     from backends.inprocess.backend import InProcessBackend
+    from backends.launch.recipes import Recipe
     from backends.openai_http import OpenAIHttpBackend
 
 Url = Annotated[
@@ -93,6 +94,17 @@ class HttpOptions(Options, frozen=True, kw_only=True):
         raise NotImplementedError
 
 
+def _gguf_objection(file: Path) -> str | None:
+    """See `Options.objection`, for a GGUF file."""
+    from backends.llama_cpp.gguf_header import read_header  # noqa: PLC0415
+
+    try:
+        read_header(file)
+    except (ValueError, OSError) as error:
+        return f"{file} cannot be read as a GGUF file: {error}"
+    return None
+
+
 class OpenAIOptions(HttpOptions, frozen=True, kw_only=True, tag="openai"):
     """Any server that speaks the OpenAI API."""
 
@@ -154,6 +166,10 @@ class LaunchableOptions(HttpOptions, frozen=True, kw_only=True):
         """Build the adapter for engines that run already."""
         raise NotImplementedError
 
+    def recipe(self) -> Recipe:
+        """How such an engine is run."""
+        raise NotImplementedError
+
 
 class LlamaServerOptions(LaunchableOptions, frozen=True, kw_only=True, tag="llama_server"):
     """llama.cpp's llama-server."""
@@ -171,14 +187,28 @@ class LlamaServerOptions(LaunchableOptions, frozen=True, kw_only=True, tag="llam
         """
         from backends.llama_cpp.gguf_adapter import check_adapter  # noqa: PLC0415
 
-        model = None if self.launch is None else Path(self.launch.model)
-        check_adapter(file, model if model is not None and model.is_file() else None)
+        check_adapter(file, self._file())
+
+    def objection(self) -> str | None:
+        """See `Options.objection`."""
+        return None if (file := self._file()) is None else _gguf_objection(file)
+
+    def _file(self) -> Path | None:
+        """The model's file, where it is the gateway that starts the engine, and not the hub's."""
+        file = None if self.launch is None else Path(self.launch.model)
+        return file if file is not None and file.is_file() else None
 
     def connect(self, name: str) -> OpenAIHttpBackend:
         """See `LaunchableOptions.connect`."""
         from backends.llama_server.backend import LlamaServerBackend  # noqa: PLC0415
 
         return LlamaServerBackend(name, self)
+
+    def recipe(self) -> Recipe:
+        """See `LaunchableOptions.recipe`."""
+        from backends.launch.recipes import LLAMA_SERVER  # noqa: PLC0415
+
+        return LLAMA_SERVER
 
 
 class VllmOptions(LaunchableOptions, frozen=True, kw_only=True, tag="vllm"):
@@ -189,6 +219,12 @@ class VllmOptions(LaunchableOptions, frozen=True, kw_only=True, tag="vllm"):
         from backends.vllm import VllmBackend  # noqa: PLC0415
 
         return VllmBackend(name, self)
+
+    def recipe(self) -> Recipe:
+        """See `LaunchableOptions.recipe`."""
+        from backends.launch.recipes import VLLM  # noqa: PLC0415
+
+        return VLLM
 
 
 class InProcessOptions(Options, frozen=True, kw_only=True):
@@ -209,6 +245,8 @@ class InProcessOptions(Options, frozen=True, kw_only=True):
     stall_timeout: Timeout = Timeout(60)
     """How long it may have requests and make no token, before it counts as hung; in a process of
     its own it is then killed and started again."""
+    start_timeout: Timeout = Timeout(300)
+    """How long a process of its own may take from its start to its first token."""
 
     def open(self, name: str) -> Backend:
         """See `Options.open`. What is missing or broken shows in `start`."""
@@ -276,6 +314,12 @@ class MlxOptions(InProcessOptions, frozen=True, kw_only=True, tag="mlx"):
         if (model := Path(self.model)).is_dir():
             adapter_files.check_base(adapter, model)
 
+    def objection(self) -> str | None:
+        """See `Options.objection`."""
+        from backends.mlx import model  # noqa: PLC0415
+
+        return model.objection(self.model)
+
     def footprint(self) -> Footprint | None:
         """See `Options.footprint`."""
         from backends.mlx import model  # noqa: PLC0415
@@ -316,6 +360,10 @@ class LlamaCppOptions(InProcessOptions, frozen=True, kw_only=True, tag="llama_cp
         from backends.llama_cpp.backend import LlamaCppBackend  # noqa: PLC0415
 
         return LlamaCppBackend(name, self)
+
+    def objection(self) -> str | None:
+        """See `Options.objection`."""
+        return _gguf_objection(Path(self.model))
 
     def footprint(self) -> Footprint | None:
         """See `Options.footprint`. Raises `ValueError` or `OSError` for what is no GGUF file."""

@@ -31,7 +31,7 @@ ELSEWHERE = {
     "backends/launch/residency.py": "an interface: tests/gateway/control/test_residency.py",
     "backends/launch/watch.py": "tests/backends/launch/test_supervisor.py, which runs it",
     "backends/tether.py": "tests/backends/test_process.py, whose children it runs",
-    "backends/isolation/options.py": "tests/backends/isolation/test_child.py, and by what it starts",
+    "backends/launch/recipes.py": "tests/backends/launch/test_argv.py, by what it comes to",
     "backends/event_loop.py": "tests/backends/isolation, whose child runs on it",
     "gateway/__main__.py": "tests/gateway/cli, by the commands it runs",
     "gateway/api/client_watch.py": "tests/faults/test_cancel.py, by clients that leave",

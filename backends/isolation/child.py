@@ -1,6 +1,6 @@
 """The child of `isolation: process`: loads one engine and serves it on a Unix socket.
 
-    python -m backends.isolation.child NAME SOCKET OPTIONS
+    python -m backends.isolation.child SOCKET OPTIONS
 
 OPTIONS is the backend's entry in routing.yaml, as JSON. Whatever keeps the engine from starting is
 the last line on standard error, and the exit code is 1.
@@ -30,10 +30,10 @@ _GOODBYE = 1
 def main(argv: list[str]) -> int:
     """Serve until told to leave; the exit code."""
     logging.basicConfig(level="INFO", format="%(levelname)s %(message)s", stream=sys.stderr)
-    name, path, entry = argv
+    path, entry = argv
     options = read_options(entry)
     try:
-        backend = options.open(name)
+        backend = options.open(options.model)
         with asyncio.Runner(loop_factory=loop_factory()) as runner:
             runner.run(_serve(backend, Path(path)))
     except (ValueError, ImportError, BackendError) as error:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import sys
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import msgspec
 
 from backends.openai_http import OpenAIHttpBackend
 from backends.options import BackendOptions, InProcessOptions, Launch, LaunchableOptions
+
+if TYPE_CHECKING:
+    from backends.launch.recipes import Recipe
 
 
 class IsolatedOptions(LaunchableOptions, frozen=True, kw_only=True, tag="isolated"):
@@ -19,9 +22,11 @@ class IsolatedOptions(LaunchableOptions, frozen=True, kw_only=True, tag="isolate
 
     @classmethod
     def of(cls, engine: InProcessOptions) -> IsolatedOptions:
-        """The child for `engine`: this very Python, watched as `engine` wants it."""
+        """The child for `engine`, watched as `engine` wants it."""
         launch = Launch(
-            model=engine.model, command=sys.executable, stall_timeout=engine.stall_timeout
+            model=engine.model,
+            start_timeout=engine.start_timeout,
+            stall_timeout=engine.stall_timeout,
         )
         # The gateway has it load adapters: those of today may be gone when it is started again.
         here = cast(InProcessOptions, engine.engine())
@@ -33,6 +38,20 @@ class IsolatedOptions(LaunchableOptions, frozen=True, kw_only=True, tag="isolate
         from backends.isolation.adapter import IsolatedAdapter  # noqa: PLC0415
 
         return IsolatedAdapter(name, self)
+
+    def recipe(self) -> Recipe:
+        """See `LaunchableOptions.recipe`: this very Python."""
+        from backends.launch.recipes import Recipe  # noqa: PLC0415
+
+        return Recipe(
+            command=sys.executable,
+            owned=frozenset(),
+            arguments=lambda _options, _name, socket: (
+                *("-m", "backends.isolation.child"),
+                *(socket, write_options(self.inner)),
+            ),
+            environment=lambda _options: {},
+        )
 
 
 def write_options(options: InProcessOptions) -> str:

@@ -46,6 +46,7 @@ class LaunchedBackend(Backend):
         self.name = name
         self._options = options
         self._launch = launch
+        self._wanted = options.loras
         self.addresses = tuple(map(str, range(options.count)))
         self.on_change: Callable[[str, Readiness], None] | None = None
         """Told the address and its readiness whenever that changes."""
@@ -132,11 +133,18 @@ class LaunchedBackend(Backend):
         """See `Backend.supervised`."""
         return self._supervisors[address].supervised
 
+    def want(self, adapters: frozenset[Adapter]) -> None:
+        """Have engines that are started from now on take `adapters` before they are ready.
+
+        To those that run they are given by `load_adapter`.
+        """
+        self._wanted = adapters
+
     def has_adapter(self, address: str, adapter: Adapter) -> bool:
-        """See `Backend.has_adapter`. One that does not run will have what it is started with."""
+        """See `Backend.has_adapter`. One that does not run will have what is wanted."""
         life = self._supervisors[address].life
         if life is None:
-            return adapter in self._options.loras
+            return adapter in self._wanted
         return life.adapter.has_adapter(life.address, adapter)
 
     def model_of(self, address: str, adapter: Adapter) -> str | None:
@@ -160,17 +168,13 @@ class LaunchedBackend(Backend):
         await life.adapter.unload_adapter(life.address, adapter)
 
     async def _until_ready(self, address: str) -> None:
-        """Until a request can be sent, also one for an adapter.
-
-        Whoever owns the adapters tries again what fails here, and sees to engines that nobody
-        waits for.
-        """
+        """Until a request can be sent, also one for an adapter that is wanted only now."""
         await self._supervisors[address].until_ready(partial(self._take_adapters, address))
 
     async def _take_adapters(self, address: str) -> None:
-        wanted, life = self._options.loras, self._supervisors[address].life
-        if life is not None and not all(self.has_adapter(address, one) for one in wanted):
-            await life.take_adapters(wanted)
+        life = self._supervisors[address].life
+        if life is not None and not all(self.has_adapter(address, one) for one in self._wanted):
+            await life.take_adapters()
 
     def _alive(self, address: str) -> Life:
         supervisor = self._supervisors[address]
@@ -195,7 +199,15 @@ class LaunchedBackend(Backend):
         def make_life(number: int) -> Life:
             assert self._folder is not None, "there is no life before start"
             socket, log = f"{address}-{number}.sock", self._logs[address]
-            return Life(self.name, self._options, self._launch, self._folder, socket, log)
+            return Life(
+                self.name,
+                self._options,
+                self._launch,
+                self._folder,
+                socket,
+                log,
+                wanted=lambda: self._wanted,
+            )
 
         def tell(readiness: Readiness) -> None:
             if self.on_change is not None:

@@ -32,8 +32,8 @@ class Doubtful(Protocol):
         """Ask for one token; it has `within` seconds."""
         ...
 
-    async def steps(self) -> float | None:
-        """A count that grows for as long as it generates; None where it cannot be told."""
+    async def steps(self, within: float) -> float | None:
+        """A count that grows for as long as it generates; None where it cannot be told so soon."""
         ...
 
 
@@ -46,20 +46,18 @@ class Finding(msgspec.Struct, frozen=True):
 
 
 async def look_closely(engine: Doubtful, within: float) -> Finding:
-    """Find out, in `within` seconds and the time that it takes to ask for the count twice."""
+    """Find out, in `within` seconds, or twice that where it says how far it is."""
     loop = asyncio.get_running_loop()
     until = loop.time() + within
-    before = await engine.steps()
-    token = await engine.make_token(within)
+    before, token = await asyncio.gather(engine.steps(within), engine.make_token(within))
     if token.made:
         return Finding(True)
-    if before is not None:
-        await asyncio.sleep(max(0.0, until - loop.time()))
-    after = await engine.steps()
-    if after is None and not token.refused:
-        return Finding(False, token.why_not)
-    if before is None or after is None:
-        return Finding(None)
+    if before is None:
+        return Finding(None) if token.refused else Finding(False, token.why_not)
+    await asyncio.sleep(max(0.0, until - loop.time()))
+    after = await engine.steps(within)
+    if after is None:
+        return Finding(None) if token.refused else Finding(False, token.why_not)
     if after > before:
         return Finding(True)
     return Finding(False, f"{token.why_not}, and nothing else moves")

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import msgspec
 
@@ -24,14 +24,14 @@ from backends.process import ChildProcess, Ended, LogSink, ProcessError
 _FIRST_LOOK = 0.05
 _SLOWEST_LOOK = 1.0
 _SHOWN_LINES = 3
+_ADAPTERS_TIME = 30.0
+"""Seconds that all its adapters together may keep an engine from its first request."""
 _SETTLE_TIME = 0.25
 """Seconds from the end of its requests to SIGTERM: llama-server's handler takes a lock that its
 loop holds while it takes note of a client that has left, and now and then waits there for good."""
 _CANNOT = frozenset({400, 404, 405, 422, 501})
 """Statuses with which an engine says that its model is not made for this."""
 _NO_ROOM = frozenset({429, 503})
-_COUNT_TIME = 2.0
-"""Seconds within which an engine must say how far it is."""
 
 
 class EngineFailedError(Exception):
@@ -49,13 +49,17 @@ class Life:
         folder: RunFolder,
         socket: str,
         log: LogSink,
+        wanted: Callable[[], frozenset[Adapter]],
     ) -> None:
-        """`name` is the backend's; `options` has `launch`; `socket` is a name in `folder`."""
+        """`name` is the backend's; `options` has `launch`; `socket` is a name in `folder`.
+
+        `wanted` are the adapters that it shall have: these may change while it lives.
+        """
         self._launch = launch
         self._folder = folder
         self._socket = folder.path / socket
         self._model = options.model or name
-        self._loras = options.loras
+        self._wanted = wanted
         self._env = environment(options, os.environ)
         self.over = ""
         """Why it has ended, or is about to."""
@@ -71,11 +75,8 @@ class Life:
     async def start(self) -> None:
         """Until it has made its first token. Raises `EngineFailedError`."""
         command = self.process.argv[0]
-        if shutil.which(command, path=self._env.get("PATH")) is None:
-            where = "is no executable" if "/" in command else "is not on PATH"
-            raise EngineFailedError(
-                f"{command} {where}: install it, or say where it is under `launch.command`"
-            )
+        if (why := missing(command, self._env)) is not None:
+            raise EngineFailedError(why)
         self._socket.unlink(missing_ok=True)
         try:
             await self.process.start()
@@ -108,20 +109,26 @@ class Life:
         except BackendError as error:
             return Token(False, f"made no token: {error.message}")
 
-    async def steps(self) -> float | None:
+    async def steps(self, within: float) -> float | None:
         """See `Doubtful.steps`. Never raises `BackendError`."""
         try:
-            async with asyncio.timeout(_COUNT_TIME):
+            async with asyncio.timeout(within):
                 return await self.adapter.steps(self.address)
         except (TimeoutError, BackendError):
             return None
 
-    async def take_adapters(self, wanted: frozenset[Adapter]) -> None:
-        """Have `wanted`; what fails is tried again, and told, by whoever owns the adapters."""
-        with contextlib.suppress(BackendError):
-            has = await self.adapter.find_adapters(self.address, wanted)
-            for one in wanted - has:
-                await self.adapter.load_adapter(self.address, one)
+    async def take_adapters(self) -> None:
+        """Have what is wanted before requests for it are sent.
+
+        Whoever owns the adapters tries again what fails here or takes too long, and tells it.
+        """
+        wanted = self._wanted()
+        with contextlib.suppress(BackendError, TimeoutError):
+            async with asyncio.timeout(_ADAPTERS_TIME):
+                has = await self.adapter.find_adapters(self.address, wanted)
+                for one in wanted - has:
+                    with contextlib.suppress(BackendError):
+                        await self.adapter.load_adapter(self.address, one)
 
     async def end(self, *, kill: bool) -> None:
         """Stop the engine, or kill it where it would not listen; replies still open are cut."""
@@ -149,7 +156,7 @@ class Life:
             wait = min(wait * 1.5, _SLOWEST_LOOK)
         while not (await self.make_token(self._launch.start_timeout)).made:
             await asyncio.sleep(_SLOWEST_LOOK)
-        await self.take_adapters(self._loras)
+        await self.take_adapters()
 
     async def _make_token(self) -> Token:
         """A completion, or, of an engine that has none, an embedding.
@@ -172,6 +179,14 @@ class Life:
         except RequestRefused as refused:
             return refused.status
         return await _drained(reply)
+
+
+def missing(command: str, env: Mapping[str, str]) -> str | None:
+    """Why `command` cannot be run with the variables `env`, if so."""
+    if shutil.which(command, path=env.get("PATH")) is not None:
+        return None
+    where = "is no executable" if "/" in command else "is not on PATH"
+    return f"{command} {where}: install it, or say where it is under `launch.command`"
 
 
 async def _drained(reply: Reply) -> int:

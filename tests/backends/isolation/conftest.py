@@ -47,7 +47,6 @@ async def run_child(folder, **options):
         sys.executable,
         "-m",
         "backends.isolation.child",
-        "tale",
         str(socket),
         entry,
         stderr=asyncio.subprocess.PIPE,

@@ -20,7 +20,7 @@ class Engine:
     async def make_token(self, within: float) -> Token:
         return self._token
 
-    async def steps(self) -> float | None:
+    async def steps(self, within: float) -> float | None:
         return next(self._steps)
 
 
@@ -35,7 +35,7 @@ class Engine:
         (5, FULL, 5, Finding(False, FULL.why_not + STILL)),
         (5, LATE, None, Finding(False, LATE.why_not)),
         (None, LATE, None, Finding(False, LATE.why_not)),
-        (None, LATE, 5, Finding(None)),
+        (None, LATE, 5, Finding(False, LATE.why_not)),
         (None, FULL, None, Finding(None)),
         (5, FULL, None, Finding(None)),
     ],

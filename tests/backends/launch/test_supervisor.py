@@ -66,7 +66,7 @@ class ScriptedLife:
             self.adapter.on_event()
         return self.token
 
-    async def steps(self) -> float | None:
+    async def steps(self, within: float) -> float | None:
         if self.made is not None:
             self.made += self.advance
         return self.made
