@@ -365,6 +365,10 @@ class Options(
         """Build the adapter for the backend called `name`. Imports its engine; no other I/O."""
         raise NotImplementedError
 
+    def objection(self) -> str | None:
+        """What keeps the model from being loaded, as far as its files tell. Reads files."""
+        return None
+
     def footprint(self) -> Footprint | None:
         """What it will take of this machine's memory, where that can be told. Reads files.
 

@@ -14,6 +14,7 @@ import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -22,7 +23,7 @@ from backends.base import BackendError, Footprint
 from backends.inprocess.failures import failed, said
 from backends.memory import machine_memory, refusal_beside, written
 from backends.mlx.adapter_files import BadAdapter
-from backends.mlx.memory import Wishes, plan
+from backends.mlx.memory import Wishes, plan, read_config
 
 try:
     import resource
@@ -128,6 +129,40 @@ def footprint(
     )
     step = _GPU_STEP if sys.platform == "darwin" else _CPU_STEP
     return plan(directory, wishes, memory=memory_limit(), step=step).footprint
+
+
+def objection(model: str) -> str | None:
+    """What keeps `model` from being loaded, from its files; None where nothing does.
+
+    Fetches nothing, and imports MLX only for a `model_type` that no file of mlx-lm is called after.
+    """
+    path = Path(model).expanduser()
+    try:
+        directory = _checked(path) if path.exists() else _at_hand(model)
+        if directory is None:
+            return None  # it will be fetched, and looked at then
+        kind = read_config(directory).get("model_type")
+    except BackendError as error:
+        return error.message
+    except (ValueError, OSError) as error:
+        return str(error)
+    if isinstance(kind, str) and (_is_known(kind) or (directory / "model.py").is_file()):
+        return None
+    return f"{directory}: mlx-lm does not know its model_type, {kind!r}"
+
+
+def _is_known(kind: str) -> bool:
+    """Whether mlx-lm has that kind of model; True where it is not installed: that is said later."""
+    spec = find_spec("mlx_lm")
+    if spec is None or not spec.submodule_search_locations:
+        return True
+    models = Path(spec.submodule_search_locations[0]) / "models"
+    if kind.isidentifier() and (models / f"{kind}.py").is_file():
+        return True
+    import_mlx()
+    from mlx_lm import utils  # noqa: PLC0415 — as above
+
+    return kind in utils.MODEL_REMAPPING
 
 
 def memory_limit() -> int:

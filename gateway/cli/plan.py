@@ -11,7 +11,7 @@ import argparse
 import os
 import shlex
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import msgspec
@@ -21,6 +21,7 @@ from backends.isolation.options import IsolatedOptions
 from backends.launch.argv import command_line, environment, masked
 from backends.launch.backend import weights_size
 from backends.launch.engine_log import log_file
+from backends.launch.life import missing
 from backends.memory import machine_memory, refusal, sequences, written
 from backends.options import HttpOptions, InProcessOptions, LaunchableOptions
 from gateway import config
@@ -28,8 +29,8 @@ from gateway.config.structs import Config
 
 WRONG = 2
 """The exit code for a file with mistakes."""
-DOES_NOT_FIT = 1
-"""The exit code for a plan that this machine has not the memory for."""
+WOULD_NOT_RUN = 1
+"""The exit code for a plan that lacks something, or for which this machine has not the memory."""
 
 SOCKET = "SOCKET"
 """Stands for the Unix socket that each start of an engine gets."""
@@ -70,6 +71,8 @@ class BackendPlan(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     """Bytes one replica holds of `memory_limit`: as written, or the size of its weights."""
     footprint: Footprint | None = None
     """What is taken of this machine's memory, in this process or in one of its own."""
+    problems: tuple[str, ...] = ()
+    """What would keep it from starting, as far as files tell."""
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -81,6 +84,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """Bytes this process may use at most."""
     refusal: str | None
     """Why it does not fit, with the numbers and what to change."""
+    warning: str | None = None
+    """Why it may not: not all of it need be in the memory of this machine."""
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -98,25 +103,26 @@ def run(args: argparse.Namespace) -> int:
     except config.ConfigErrors as errors:
         print(errors, file=sys.stderr)
         return WRONG
-    try:
-        plan = make_plan(checked, machine_memory(), os.environ, Path.cwd())
-    except _UnreadableModelError as error:
-        print(f"{args.file}: {error}", file=sys.stderr)
-        return WRONG
+    plan = make_plan(checked, machine_memory(), os.environ, Path.cwd())
     print(msgspec.json.encode(plan, enc_hook=_number).decode() if args.json else told(plan))
+    if plan.warning is not None:
+        print(f"warning: {plan.warning}", file=sys.stderr)
+    wrong = [f"{args.file}: {line}" for line in _wrong(plan)]
+    for line in wrong:
+        print(line, file=sys.stderr)
+    return WOULD_NOT_RUN if wrong else 0
+
+
+def _wrong(plan: Plan) -> Iterator[str]:
+    for one in plan.backends:
+        yield from (f"backends.{one.name}: {problem}" for problem in one.problems)
     if plan.refusal is not None:
-        print(plan.refusal, file=sys.stderr)
-        return DOES_NOT_FIT
-    return 0
+        yield plan.refusal
 
 
 def _number(value: object) -> int | float:
     """A size or a duration, which is a number with a type of its own."""
     return int(value) if isinstance(value, int) else float(value)  # type: ignore[arg-type]
-
-
-class _UnreadableModelError(Exception):
-    """A model's files do not say what it takes; the message says whose, and why."""
 
 
 def make_plan(checked: Config, memory: int, env: Mapping[str, str], cwd: Path) -> Plan:
@@ -128,7 +134,30 @@ def make_plan(checked: Config, memory: int, env: Mapping[str, str], cwd: Path) -
         memory_limit=checked.memory_limit,
         machine_memory=memory,
         refusal=refusal(footprints, memory) if footprints else None,
+        warning=_warning(backends, checked.memory_limit, memory),
     )
+
+
+def _warning(backends: Iterable[BackendPlan], memory_limit: int | None, memory: int) -> str | None:
+    """Weigh what the gateway starts against the machine: on a GPU it would not be there."""
+    launched = sum(
+        (one.memory or 0) * len(one.commands) for one in backends if one.footprint is None
+    )
+    held = launched if memory_limit is None else min(launched, memory_limit)
+    loaded = sum(one.footprint.total for one in backends if one.footprint is not None)
+    if held and held + loaded > memory:
+        beside = f" beside {written(loaded)} of models loaded here" if loaded else ""
+        return (
+            f"engines that the gateway starts hold {written(held)} at once{beside}, and this "
+            f"machine has {written(memory)}: unless they have memory of their own, as on a GPU, "
+            "set a lower `memory_limit`"
+        )
+    if memory_limit is not None and memory_limit > memory:
+        return (
+            f"`memory_limit` is {written(memory_limit)}, and this machine has {written(memory)}: "
+            "engines that have no memory of their own may take more than there is"
+        )
+    return None
 
 
 def _backend(name: str, options: Options, env: Mapping[str, str], cwd: Path) -> BackendPlan:
@@ -137,15 +166,20 @@ def _backend(name: str, options: Options, env: Mapping[str, str], cwd: Path) -> 
         return _launched(name, use, options, env, cwd)
     if isinstance(options, HttpOptions):
         return BackendPlan(name=name, use=use, addresses=options.urls)
-    try:
-        footprint = options.footprint()
-    except (ValueError, OSError) as error:
-        raise _UnreadableModelError(f"backends.{name}: {error}") from None
+    objection, footprint = options.objection(), None
+    if objection is None:
+        try:
+            footprint = options.footprint()
+        except (ValueError, OSError) as error:
+            objection = str(error)
     if isinstance(options, InProcessOptions) and options.isolation == "process":
         plan = _launched(name, use, IsolatedOptions.of(options), env, cwd)
     else:
         plan = BackendPlan(name=name, use=use)
-    return msgspec.structs.replace(plan, model=options.model, footprint=footprint)
+    problems = () if objection is None else (objection,)
+    return msgspec.structs.replace(
+        plan, model=options.model, footprint=footprint, problems=problems
+    )
 
 
 def _launched(
@@ -154,6 +188,7 @@ def _launched(
     launch = options.launch
     assert launch is not None, "it is started by the gateway"
     argv = masked(command_line(options, SOCKET))
+    problems = [options.objection(), missing(argv[0], environment(options, env))]
     added = {
         key: _MASK if key in launch.env else value
         for key, value in environment(options, {}).items()
@@ -172,6 +207,7 @@ def _launched(
         idle_unload=launch.idle_unload,
         preload=launch.preload,
         memory=launch.memory or weights_size(launch.model) or None,
+        problems=tuple(problem for problem in problems if problem is not None),
     )
 
 

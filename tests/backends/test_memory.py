@@ -7,6 +7,7 @@ from backends.memory import (
     process_memory,
     refusal,
     refusal_beside,
+    sequences,
     written,
 )
 

@@ -1,16 +1,19 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
 
 import msgspec
+import numpy as np
 import pytest
 
 from backends.base import Footprint
 from gateway.__main__ import main
 from gateway.cli.plan import BackendPlan, Plan, told
-from tests.support.engines import MODEL_DIR
+from tests.support.engines import GGUF, MODEL_DIR
+from tests.support.gguf import write_gguf
 
 MEBI = 1 << 20
 
@@ -19,7 +22,10 @@ MEBI = 1 << 20
 def file(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_STATE_HOME", "/state")
     monkeypatch.setenv("ENGINE_TOKEN", "hunter2-hunter2")
-    (tmp_path / "a.gguf").write_bytes(b"x" * MEBI)
+    for command in ("llama-server", "vllm"):
+        (tmp_path / command).touch(mode=0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    write_gguf(tmp_path / "a.gguf", {}, {"t": np.zeros(MEBI // 4, np.float32)})
     path = tmp_path / "routing.yaml"
     path.write_text(
         """
@@ -180,3 +186,45 @@ def test_a_cache_that_is_smaller_than_the_batch_says_for_how_many_it_is(tmp_path
     entry = f"  b: {{use: mlx, model: {MODEL_DIR}, context: 512, kv_cache: 16MiB}}"
     out, _ = plan_of(tmp_path, capsys, entry)
     assert re.search(r"KV cache for \d of 16 sequences of 512 tokens", out)
+
+
+def test_what_would_not_start_is_said_of_each(tmp_path, capsys):
+    (tmp_path / "half.gguf").write_bytes(GGUF.read_bytes()[:-1])
+    strange = tmp_path / "strange"
+    strange.mkdir()
+    for file in (MODEL_DIR / "model.safetensors", MODEL_DIR / "tokenizer.json"):
+        (strange / file.name).symlink_to(file)
+    (strange / "config.json").write_text('{"model_type": "nobodys", "hidden_size": 8}')
+    (tmp_path / "bare").mkdir()
+    out, err = plan_of(
+        tmp_path,
+        capsys,
+        "  b: {use: llama_cpp, model: half.gguf}",
+        "  s: {use: llama_server, launch: {model: half.gguf, command: ./no-such-command}}",
+        "  bare: {use: mlx, model: bare}",
+        "  strange: {use: mlx, model: strange}",
+        f"  fine: {{use: mlx, model: {MODEL_DIR}}}",
+        code=1,
+    )
+    assert "fine (mlx) in this process" in out
+    said = err.splitlines()
+    assert [re.search(r"backends\.(\w+): ", line)[1] for line in said] == [  # type: ignore[index]
+        *("b", "s", "s", "bare", "strange"),
+    ]
+    assert "half.gguf cannot be read as a GGUF file: it was cut off" in said[0]
+    assert "no-such-command is no executable" in said[2]
+    assert "is no MLX model: it has no config.json" in said[3]
+    assert "mlx-lm does not know its model_type, 'nobodys'" in said[4]
+
+
+def test_what_is_started_is_weighed_against_the_machine(tmp_path, capsys, monkeypatch):
+    (tmp_path / "vllm").touch(mode=0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    launch = "{model: org/name, memory: 1000GiB}"
+    out, err = plan_of(tmp_path, capsys, f"  b: {{use: vllm, launch: {launch}}}")
+    assert "b (vllm), started by the gateway" in out
+    assert "warning: engines that the gateway starts hold 1000.0 GiB at once, and this" in err
+    path = tmp_path / "routing.yaml"
+    path.write_text("memory_limit: 1024GiB\n" + path.read_text().replace("1000GiB", "1MiB"))
+    assert main(["plan", str(path)]) == 0
+    assert "warning: `memory_limit` is 1.0 TiB, and this machine has" in capsys.readouterr().err
