@@ -14,7 +14,6 @@ class Batch:
         self._library = library
         self.native = library.llama_batch_init(size, 0, 1)
         """To be handed to `llama_decode`."""
-        self.size = size
         native = self.native
         # As arrays, which check what is written where; the fields themselves are bare pointers.
         self._token = _array(native.token, ctypes.c_int32, size)

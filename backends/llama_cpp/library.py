@@ -47,7 +47,8 @@ def import_llama_cpp() -> Any:
 class _Lines:
     """Puts together what llama.cpp says in pieces, and hands on whole lines.
 
-    Called from any of its threads, so nothing may be raised, and nothing here may wait.
+    One for the process, as the callback is. Called from any of llama.cpp's threads: nothing may be
+    raised, and what is begun and kept is each thread's own. It waits for nothing but logging.
     """
 
     def __init__(self) -> None:
@@ -83,7 +84,7 @@ class _Lines:
             kept.append(line)
 
 
-_LINES = _Lines()
+_LINES = _Lines()  # its owner is llama.cpp, which calls it for as long as the process lives
 lines_kept = _LINES.kept
 
 

@@ -6,8 +6,8 @@ row, the same products are added up in the same order, but side by side: a batch
 model that ships takes three quarters of the CPU. Only float32 goes through BLAS.
 
 Rule of this file: the same sums in the same order. So layers with a bias stay as they are, for BLAS
-would add it first in place of last. What is left is the compiler's: where it contracts one of BLAS's
-loops into fused multiply-adds and not the other, the last bit may differ.
+would add it first in place of last. What is left is the compiler's: where it contracts one of the
+loops of BLAS into fused multiply-adds and not the other, the last bit may differ.
 """
 
 from __future__ import annotations

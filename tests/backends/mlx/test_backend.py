@@ -270,13 +270,16 @@ class TestCancel:
     async def test_closing_ends_a_read_in_another_task(self, client):
         reply = await client.send(**LONG, stream=True)
 
+        pieces = []
+
         async def read():
-            return [piece async for piece in reply.body]
+            async for piece in reply.body:
+                pieces.append(piece)
 
         reading = asyncio.create_task(read())
-        await asyncio.sleep(0.05)
+        await until(lambda: pieces)
         await reply.body.aclose()
-        assert await asyncio.wait_for(reading, 5)
+        await asyncio.wait_for(reading, 5)
 
     @pytest.mark.parametrize("stream", [False, True])
     @pytest.mark.parametrize(
