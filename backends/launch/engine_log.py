@@ -19,6 +19,9 @@ FILE_SIZE = 8 << 20
 _OLDER_FILES = 3
 _LINES_PER_SECOND = 20.0
 _BURST = 200.0
+"""Lines at once, after a calm time: a start, or the trace of an error."""
+_HUSH = 1.0
+"""Seconds without a line after a burst: then it is told how many there were."""
 
 
 def state_folder(env: Mapping[str, str]) -> Path:
@@ -56,6 +59,7 @@ class EngineLog:
         self._secrets = secrets
         self._clock = clock
         self._tokens, self._filled_at = _BURST, clock()
+        self._hushed_until = 0.0
         self._passed_over = 0
         self._kept = BoundedFile(file)
         self._second, self._stamp = 0, ""
@@ -68,13 +72,17 @@ class EngineLog:
         if not self._may_pass():
             self._passed_over += 1
             return
+        self._tell_passed_over()
+        logger.info("%s: %s", self._replica, line)
+
+    def _tell_passed_over(self) -> None:
         if self._passed_over:
             logger.info("%s: %d lines are in %s only", self._replica, self._passed_over, self.file)
             self._passed_over = 0
-        logger.info("%s: %s", self._replica, line)
 
     def close(self) -> None:
         """Close the file."""
+        self._tell_passed_over()
         self._kept.close()
 
     def _now(self) -> str:
@@ -88,7 +96,10 @@ class EngineLog:
         now = self._clock()
         self._tokens = min(_BURST, self._tokens + (now - self._filled_at) * _LINES_PER_SECOND)
         self._filled_at = now
+        if now < self._hushed_until:
+            return False
         if self._tokens < 1:
+            self._hushed_until = now + _HUSH
             return False
         self._tokens -= 1
         return True

@@ -108,7 +108,7 @@ class Reloader:
         Raises `GatewayError`; then nothing has changed.
         """
         async with self._turn():
-            where = self._locate(backend, name, path)
+            where = await asyncio.to_thread(self._locate, backend, name, path)
             change = Change(backend, name)
             overlay = self._overlay.changed(change, where)
             why = apply(self._written, overlay).passed_over.get(change)

@@ -53,6 +53,21 @@ def test_a_chatty_engine_fills_its_file_and_not_our_log(tmp_path, caplog):
     assert len((tmp_path / "l.log").read_text().splitlines()) == 1001
 
 
+def test_what_is_passed_over_is_told_once_a_second(tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    now = [0.0]
+    log = EngineLog("e@0", tmp_path / "l.log", (), clock=lambda: now[0])
+    for number in range(4000):  # a thousand a second
+        now[0] = number / 1000
+        log(f"line {number}")
+    log.close()
+    told = [message for message in caplog.messages if " lines are in " in message]
+    assert 3 <= len(told) <= 5, "and once for the rest"
+    lines = len(caplog.messages) - len(told)
+    assert lines <= 200 + 4 * 20 + 20
+    assert sum(int(message.split()[1]) for message in told) + lines == 4000
+
+
 def test_the_file_is_bounded(tmp_path):
     file = BoundedFile(tmp_path / "l.log", size=100)
     for number in range(100):
