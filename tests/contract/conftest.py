@@ -12,6 +12,7 @@ import pytest
 import pytest_asyncio
 
 from backends.base import Options
+from backends.capabilities import Capability
 from backends.options import LlamaCppOptions, LlamaServerOptions, MlxOptions, VllmOptions
 from gateway.conform.asking import Target
 from gateway.conform.examine import until_ready
@@ -68,6 +69,12 @@ def engine(request: pytest.FixtureRequest) -> str:
 @pytest.fixture(scope="module")
 def url_of(request: pytest.FixtureRequest) -> Url:
     return lambda fixture: request.getfixturevalue(fixture).url  # type: ignore[no-any-return]
+
+
+def require_capability(target: Target, capability: Capability) -> None:
+    """Skip a test of what the engine of this round does not claim."""
+    if capability not in target.backend.capabilities:
+        pytest.skip(f"{target.name} does not claim {capability}")
 
 
 @asynccontextmanager

@@ -11,6 +11,7 @@ from backends.base import Endpoint
 from backends.capabilities import Capability
 from gateway.conform.probes import chat
 from gateway.conform.promises import streamed, text_of, whole
+from tests.contract.conftest import require_capability
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -56,8 +57,7 @@ def asked(name, **more):
 @pytest.mark.parametrize("temperature", [0, 1.5])
 @pytest.mark.parametrize("name", SCHEMAS)
 async def test_the_schema_is_kept(target, name, temperature):
-    if Capability.JSON_SCHEMA not in target.backend.capabilities:
-        return
+    require_capability(target, Capability.JSON_SCHEMA)
     fields = asked(name, temperature=temperature, seed=5)
     said = await whole(target, Endpoint.CHAT, fields)
     assert said["choices"][0]["finish_reason"] == "stop", said
@@ -67,8 +67,7 @@ async def test_the_schema_is_kept(target, name, temperature):
 
 
 async def test_an_object_and_nothing_else(target):
-    if Capability.JSON_OBJECT not in target.backend.capabilities:
-        return
+    require_capability(target, Capability.JSON_OBJECT)
     fields = chat("Answer as JSON: Zoe is 30 and lives in Lima.", max_tokens=60)
     said = await whole(
         target, Endpoint.CHAT, {**fields, "response_format": {"type": "json_object"}}
@@ -77,8 +76,7 @@ async def test_an_object_and_nothing_else(target):
 
 
 async def test_every_choice_keeps_it(target):
-    if Capability.JSON_SCHEMA not in target.backend.capabilities:
-        return
+    require_capability(target, Capability.JSON_SCHEMA)
     said = await whole(target, Endpoint.CHAT, asked("object", n=3, temperature=1.5, seed=5))
     for choice in said["choices"]:
         jsonschema.validate(json.loads(choice["message"]["content"]), SCHEMAS["object"])

@@ -11,6 +11,7 @@ from backends.capabilities import Capability
 from gateway.conform.asking import ask
 from gateway.conform.probes import chat
 from gateway.conform.promises import streamed, whole
+from tests.contract.conftest import require_capability
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -49,8 +50,7 @@ async def test_a_call_whole_and_streamed(target):
 
 @pytest.mark.parametrize("choice", ["required", NAMED], ids=["required", "named"])
 async def test_a_call_that_must_be(target, choice):
-    if Capability.FORCED_TOOLS not in target.backend.capabilities:
-        return
+    require_capability(target, Capability.FORCED_TOOLS)
     said = await whole(target, Endpoint.CHAT, asked(tool_choice=choice))
     assert calls(said)[0] == ("get_weather", {"city": "Oslo"})
     told = await streamed(target, Endpoint.CHAT, asked(tool_choice=choice))
