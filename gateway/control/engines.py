@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 from collections.abc import Iterable, Mapping
 from functools import partial
 
@@ -20,6 +21,7 @@ from backends.base import Backend, BackendError, Footprint, Options, Readiness
 from backends.launch.backend import LaunchedBackend
 from backends.launch.run_folder import reap
 from backends.memory import machine_memory, refusal
+from gateway.config.secret_variables import secret_variables
 from gateway.config.structs import Config
 from gateway.control.residency import MemoryResidency
 from gateway.control.state import Snapshot
@@ -102,6 +104,7 @@ class Engines:
         """
         self._residency.set_limit(_larger(self._memory_limit, plan.config.memory_limit))
         launched = [one.backend for one in plan.fresh if isinstance(one.backend, LaunchedBackend)]
+        _withhold_secrets(plan.fresh, plan.config)
         for backend in launched:
             backend.join(self._residency)
         try:
@@ -132,6 +135,7 @@ class Engines:
         self._memory_limit = plan.config.memory_limit
         self._residency.set_limit(self._memory_limit)
         self._retired.update(plan.retired)
+        _withhold_secrets(plan.opened.values(), plan.config)
         replicas = {
             name: tuple(self._replica(opened, address) for address in opened.backend.addresses)
             for name, opened in plan.opened.items()
@@ -141,6 +145,15 @@ class Engines:
         return Snapshot(
             config=plan.config, table=Table.build(plan.config, replicas), replicas=every
         )
+
+    def want_adapters(self, live: Iterable[Config]) -> None:
+        """Have engines that are started take what `live` configurations may ask them for."""
+        entries = [item for config in live for item in config.backends.items()]
+        for name, opened in self._opened.items():
+            if isinstance(opened.backend, LaunchedBackend):
+                engine = opened.options.engine()
+                same = (one for other, one in entries if other == name and one.engine() == engine)
+                opened.backend.want(frozenset().union(*(one.loras for one in same)))
 
     async def stop(self, opened: Iterable[Opened] | None = None) -> None:
         """Stop `opened`, or everything; a backend that fails at it does not keep the others."""
@@ -161,6 +174,7 @@ class Engines:
             raise StartError(f"backend {name!r}: {error}") from error
         if isinstance(backend, LaunchedBackend):
             backend.on_change = partial(self._observe, name, backend)
+            backend.want(options.loras)
         return backend
 
     def _observe(self, name: str, backend: Backend, address: str, readiness: Readiness) -> None:
@@ -178,6 +192,14 @@ class Engines:
         # The same replica may be spelled differently now, and the adapter knows its own spelling.
         known.backend, known.address = opened.backend, address
         return known
+
+
+def _withhold_secrets(opened: Iterable[Opened], config: Config) -> None:
+    """Let no engine that is started inherit a secret of `config`."""
+    withheld = secret_variables(config, os.environ)
+    for one in opened:
+        if isinstance(one.backend, LaunchedBackend):
+            one.backend.withheld = withheld
 
 
 def _loaded_here(fresh: Iterable[Opened]) -> list[Opened]:

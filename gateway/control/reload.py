@@ -235,6 +235,7 @@ class Reloader:
     def _swap(self, plan: Plan, written: Config, overlay: Overlay) -> None:
         before = self._state.swap(self._engines.commit(plan))
         self._written, self._overlay = written, overlay
+        self._want_adapters()
         task = asyncio.create_task(self._retire(before, plan))
         self._retiring.add(task)
         task.add_done_callback(self._retiring.discard)
@@ -251,7 +252,11 @@ class Reloader:
 
     async def _retire(self, before: Snapshot, plan: Plan) -> None:
         await self._state.unused(before)
+        self._want_adapters()
         await self._engines.stop(plan.retired)
+
+    def _want_adapters(self) -> None:
+        self._engines.want_adapters(one.config for one in self._state.live)
 
 
 def _with_new_adapters(plan: Plan, force: Config) -> list[Opened]:

@@ -1,4 +1,4 @@
-"""A server that loads and drops adapters as vLLM does, on a real socket; who answers is its model."""
+"""A server that loads and drops adapters as vLLM does, on a real socket."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
-"""An engine that does what its environment says; run by the gateway in place of llama-server.
+"""An engine that does what its environment says; run by the gateway in place of another.
 
-`--host` is the Unix socket to listen on. Of the environment: `LOADING`, seconds until it listens;
-`DIES`, whether it ends at once; `TOKENS`, whether it answers anything but `/health`.
+`--host`, or, as vLLM has it, `--uds`, is the Unix socket to listen on. It loads and drops adapters
+as vLLM does, and answers a chat with one by its path. Of the environment: `LOADING`, seconds until
+it listens; `DIES`, whether it ends at once; `TOKENS`, whether it answers anything but `/health`.
 A prompt of `die` ends it, and one of `hang` is never answered.
 """
 
@@ -15,6 +16,8 @@ import time
 from http.server import BaseHTTPRequestHandler
 
 CHUNKS = ("Once ", "upon ", "a time.")
+ADAPTERS: dict[str, str] = {}
+"""What it has loaded: by name, the path."""
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -24,7 +27,9 @@ class Handler(BaseHTTPRequestHandler):
         return "gateway"
 
     def do_GET(self) -> None:
-        self.answer(b"{}", "application/json")
+        cards = [{"id": n, "root": p, "parent": "m"} for n, p in ADAPTERS.items()]
+        listed = {"data": cards} if self.path == "/v1/models" else {}
+        self.answer(json.dumps(listed).encode(), "application/json")
 
     def do_POST(self) -> None:
         asked = json.loads(self.rfile.read(int(self.headers["content-length"])))
@@ -33,9 +38,17 @@ class Handler(BaseHTTPRequestHandler):
             os._exit(3)
         if '"hang"' in said:
             time.sleep(600)
+        if "lora_name" in asked:
+            if self.path == "/v1/load_lora_adapter":
+                ADAPTERS[asked["lora_name"]] = asked["lora_path"]
+            else:
+                del ADAPTERS[asked["lora_name"]]
+            self.answer(b"{}", "application/json")
+            return
         if "messages" in asked:
+            said = [ADAPTERS[asked["model"]]] if asked.get("model") in ADAPTERS else CHUNKS
             self.answer(
-                b"".join(map(event, [*CHUNKS, None])) + b"data: [DONE]\n\n", "text/event-stream"
+                b"".join(map(event, [*said, None])) + b"data: [DONE]\n\n", "text/event-stream"
             )
         else:
             self.answer(
@@ -66,7 +79,8 @@ def main() -> None:
     time.sleep(float(os.environ.get("LOADING", "0")))
     if os.environ.get("DIES"):
         sys.exit("there is no such model")
-    with Server(sys.argv[sys.argv.index("--host") + 1], Handler) as server:
+    flag = "--host" if "--host" in sys.argv else "--uds"
+    with Server(sys.argv[sys.argv.index(flag) + 1], Handler) as server:
         server.serve_forever()
 
 
