@@ -260,6 +260,10 @@ class InProcessOptions(Options, frozen=True, kw_only=True):
         """Build the adapter for an engine in this process. Imports no engine yet."""
         raise NotImplementedError
 
+    def adapter(self) -> type[InProcessBackend]:
+        """The class of what `open_here` builds: what such an engine can."""
+        raise NotImplementedError
+
 
 Pooling = Literal["auto", "mean", "last", "cls"]
 
@@ -293,6 +297,12 @@ class MlxOptions(InProcessOptions, frozen=True, kw_only=True, tag="mlx"):
         from backends.mlx.backend import MlxBackend  # noqa: PLC0415
 
         return MlxBackend(name, self)
+
+    def adapter(self) -> type[InProcessBackend]:
+        """See `InProcessOptions.adapter`."""
+        from backends.mlx.backend import MlxBackend  # noqa: PLC0415
+
+        return MlxBackend
 
     @property
     def loras(self) -> frozenset[Adapter]:
@@ -360,6 +370,12 @@ class LlamaCppOptions(InProcessOptions, frozen=True, kw_only=True, tag="llama_cp
         from backends.llama_cpp.backend import LlamaCppBackend  # noqa: PLC0415
 
         return LlamaCppBackend(name, self)
+
+    def adapter(self) -> type[InProcessBackend]:
+        """See `InProcessOptions.adapter`."""
+        from backends.llama_cpp.backend import LlamaCppBackend  # noqa: PLC0415
+
+        return LlamaCppBackend
 
     def objection(self) -> str | None:
         """See `Options.objection`."""

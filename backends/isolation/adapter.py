@@ -42,7 +42,7 @@ class IsolatedAdapter(OpenAIHttpBackend):
 
     def __init__(self, name: str, options: IsolatedOptions) -> None:
         super().__init__(name, options)
-        kind = options.inner.open_here(name)
+        kind = options.inner.adapter()
         self.provider = kind.provider
         self.capabilities, self.conditional = kind.capabilities, kind.conditional
         self.counts_chats = kind.counts_chats

@@ -10,7 +10,7 @@ Rules of this file:
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from backends.options import LaunchableOptions
 
@@ -33,11 +33,19 @@ def command_line(options: LaunchableOptions, socket: str) -> tuple[str, ...]:
     return (command, *recipe.arguments(options, name, socket), *launch.args)
 
 
-def environment(options: LaunchableOptions, inherited: Mapping[str, str]) -> dict[str, str]:
-    """All variables of the engine's process: `inherited`, the gateway's own, the user's."""
+def environment(
+    options: LaunchableOptions,
+    inherited: Mapping[str, str],
+    withheld: Collection[str] = (),
+) -> dict[str, str]:
+    """All variables of the engine's process: `inherited`, the gateway's own, the user's.
+
+    Those called as in `withheld` are not inherited: they are secrets of the gateway's.
+    """
     launch = options.launch
     assert launch is not None
-    kept = {name: value for name, value in inherited.items() if name not in _NEVER_INHERITED}
+    withheld = {*withheld, *_NEVER_INHERITED}
+    kept = {name: value for name, value in inherited.items() if name not in withheld}
     own = {name: value.reveal() for name, value in launch.env.items()}
     return {**options.recipe().environment(options), **kept, **own}
 

@@ -50,6 +50,8 @@ class LaunchedBackend(Backend):
         self.addresses = tuple(map(str, range(options.count)))
         self.on_change: Callable[[str, Readiness], None] | None = None
         """Told the address and its readiness whenever that changes."""
+        self.withheld: frozenset[str] = frozenset()
+        """Variables of our environment that are not for engines started from now on."""
         self._folder: RunFolder | None = None
         self._logs: dict[str, EngineLog] = {}
         # What it can do is what the adapter of a running engine can.
@@ -207,6 +209,7 @@ class LaunchedBackend(Backend):
                 socket,
                 log,
                 wanted=lambda: self._wanted,
+                withheld=self.withheld,
             )
 
         def tell(readiness: Readiness) -> None:

@@ -50,17 +50,19 @@ class Life:
         socket: str,
         log: LogSink,
         wanted: Callable[[], frozenset[Adapter]],
+        withheld: frozenset[str] = frozenset(),
     ) -> None:
         """`name` is the backend's; `options` has `launch`; `socket` is a name in `folder`.
 
-        `wanted` are the adapters that it shall have: these may change while it lives.
+        `wanted` are the adapters that it shall have: these may change while it lives. `withheld`
+        are variables of our environment that are not for it.
         """
         self._launch = launch
         self._folder = folder
         self._socket = folder.path / socket
         self._model = options.model or name
         self._wanted = wanted
-        self._env = environment(options, os.environ)
+        self._env = environment(options, os.environ, withheld)
         self.over = ""
         """Why it has ended, or is about to."""
         self.address = f"unix:{self._socket}"

@@ -78,6 +78,10 @@ def test_the_environment_is_inherited_but_for_what_would_mislead_the_engine():
         "LLAMA_ARG_OFFLINE": "1",
         "LLAMA_ARG_SSE_PING_INTERVAL": "1",
     }
+    assert environment(vllm(), {"KEY": "secret", "A": "b"}, {"KEY"}).keys() == {
+        "A",
+        "HF_HUB_OFFLINE",
+    }
     assert environment(vllm(), {"HF_HUB_OFFLINE": "0"})["HF_HUB_OFFLINE"] == "0"
 
 
