@@ -47,17 +47,27 @@ def build_api(
     admin: Sequence[HTTPRouteHandler] = (),
 ) -> ASGIApp:
     """The application. `inference` answers the endpoints, `admin` what it has; the rest is here."""
+    shortcuts = {path: inference[endpoint] for path, endpoint in INFERENCE_ROUTES.items()}
+    framework = Litestar(
+        route_handlers=[
+            *(_inference_route(path, app) for path, app in shortcuts.items()),
+            *_model_routes(authenticator, state),
+            *_operation_routes(authenticator, state, drain, metrics),
+            *admin,
+        ],
+        exception_handlers=EXCEPTION_HANDLERS,
+        openapi_config=OpenAPIConfig(title="Gateway", version=__version__, path="/docs"),
+        # Litestar's default would have httpx log every request.
+        logging_config=None,
+    )
+    return _front_door(shortcuts, framework)
+
+
+def _model_routes(authenticator: Authenticator, state: State) -> list[HTTPRouteHandler]:
+    """What there is to ask for."""
 
     def principal(request: Request) -> Principal | None:  # type: ignore[type-arg]
         return authenticator.identify(state.snapshot.config.keys, of(request.scope))
-
-    def _is_known(request: Request) -> bool:  # type: ignore[type-arg]
-        """Whether the names of models and replicas are this caller's to see."""
-        try:
-            principal(request)
-        except GatewayError:
-            return False
-        return True
 
     @get("/v1/models", summary="List the models", tags=["models"], sync_to_thread=False)
     def models(request: Request) -> Response[bytes]:  # type: ignore[type-arg]
@@ -67,6 +77,22 @@ def build_api(
     def model(request: Request, name: FromPath[str]) -> Response[bytes]:  # type: ignore[type-arg]
         return _json(show_model(state.snapshot, principal(request), name.removeprefix("/")))
 
+    return [models, model]
+
+
+def _operation_routes(
+    authenticator: Authenticator, state: State, drain: Drain, metrics: Metrics
+) -> list[HTTPRouteHandler]:
+    """How it is doing."""
+
+    def is_known(request: Request) -> bool:  # type: ignore[type-arg]
+        """Whether the names of models and replicas are this caller's to see."""
+        try:
+            authenticator.identify(state.snapshot.config.keys, of(request.scope))
+        except GatewayError:
+            return False
+        return True
+
     @get("/health", summary="Is the gateway alive?", tags=["operations"], sync_to_thread=False)
     def health() -> Response[bytes]:
         return _json({"status": "ok"})
@@ -74,29 +100,14 @@ def build_api(
     @get("/ready", summary="May it take traffic?", tags=["operations"], sync_to_thread=False)
     def ready(request: Request) -> Response[bytes]:  # type: ignore[type-arg]
         said = report(state.snapshot, drain.phase, time.monotonic())
-        body = said if _is_known(request) else {"ready": said.ready, "reason": said.reason}
+        body = said if is_known(request) else {"ready": said.ready, "reason": said.reason}
         return _json(body, 200 if said.ready else 503)
 
     @get("/metrics", summary="Prometheus metrics", tags=["operations"], sync_to_thread=False)
     def exposition() -> Response[bytes]:
         return Response(metrics.render(), headers={"content-type": CONTENT_TYPE})
 
-    framework = Litestar(
-        route_handlers=[
-            *(_inference_route(path, inference[end]) for path, end in INFERENCE_ROUTES.items()),
-            models,
-            model,
-            health,
-            ready,
-            exposition,
-            *admin,
-        ],
-        exception_handlers=EXCEPTION_HANDLERS,
-        openapi_config=OpenAPIConfig(title="Gateway", version=__version__, path="/docs"),
-        # Litestar's default would have httpx log every request.
-        logging_config=None,
-    )
-    return _front_door({path: inference[end] for path, end in INFERENCE_ROUTES.items()}, framework)
+    return [health, ready, exposition]
 
 
 def _front_door(shortcuts: Mapping[str, ASGIApp], framework: ASGIApp) -> ASGIApp:
