@@ -17,6 +17,7 @@ from backends.inprocess.embeddings import (
 )
 from backends.inprocess.engine import Engine
 from backends.inprocess.runtime import Runtime
+from backends.inprocess.work import Pieces
 
 
 async def embed(engine: Engine, runtime: Runtime, body: bytes, *, model: str) -> bytes:
@@ -31,7 +32,7 @@ async def embed(engine: Engine, runtime: Runtime, body: bytes, *, model: str) ->
     vectors: list[Vector] = [()] * len(prompts)
     for places in batches(lengths):
         batch = [prompts[place] for place in places]
-        found: Sequence[Vector] = await engine.run(partial(_embed, batch))
+        found: Sequence[Vector] = await engine.run_pieces(partial(_embed, batch))
         if params.dimensions is not None:
             found = await asyncio.to_thread(_shortened, found, params.dimensions, runtime)
         for place, vector in zip(places, found, strict=True):
@@ -50,7 +51,7 @@ def _shortened(vectors: Sequence[Vector], dimensions: int, runtime: Runtime) -> 
     return [shortened(vector, dimensions, runtime.embedding_sizes) for vector in vectors]
 
 
-def _embed(batch: list[list[int]], runtime: Runtime) -> list[list[float]]:
+def _embed(batch: list[list[int]], runtime: Runtime) -> Pieces[list[list[float]]]:
     return runtime.embed(batch)
 
 

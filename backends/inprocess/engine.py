@@ -22,7 +22,7 @@ from backends.inprocess.engine_thread import EngineThread
 from backends.inprocess.job import Job
 from backends.inprocess.runtime import Runtime
 from backends.inprocess.threads import OwnerThreads, owner_threads
-from backends.inprocess.work import T, Work
+from backends.inprocess.work import Pieces, T, Work, at_once
 
 logger = logging.getLogger(__name__)
 
@@ -114,9 +114,15 @@ class Engine:
     async def run(self, function: Callable[[Runtime], T]) -> T:
         """What `function` returns, called in the engine's thread between two steps.
 
-        It holds up every sequence for as long as it takes. Raises `RequestRefused` when too much
-        waits already, and `BackendError` for whatever it raises itself. Cancelled while it waits,
-        it is not called.
+        It holds up every sequence for as long as it takes. Raises as `run_pieces`.
+        """
+        return await self.run_pieces(at_once(function))
+
+    async def run_pieces(self, function: Callable[[Runtime], Pieces[T]]) -> T:
+        """What `function` comes to, which does a piece between two steps wherever it yields.
+
+        Raises `RequestRefused` when too much waits already, and `BackendError` for whatever it
+        raises itself. Cancelled, it does no further piece.
         """
         state = self._state
         result: asyncio.Future[T] = asyncio.get_running_loop().create_future()

@@ -42,7 +42,7 @@ class EngineState:
         """Those that are not over, in the order of their arrival."""
         self.works: deque[Work[Any]] = deque()
         self.doing: Work[Any] | None = None
-        """The piece of other work that is under way."""
+        """The other work of which a piece is under way."""
         self.cache = CacheCounts()
         self.stopping = False
         self.sweep = False

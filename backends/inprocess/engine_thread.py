@@ -153,11 +153,14 @@ class EngineThread:
         if work is None:
             return
         with self._marked():
-            settle = work.call(runtime)
+            settle = work.advance(runtime)
         with state.changed:
             state.doing = None
             state.steps += 1
-        state.call(settle)
+            if settle is None and not work.result.done():  # cancelled: nobody waits for the rest
+                state.works.appendleft(work)
+        if settle is not None:
+            state.call(settle)
 
     # ---- a step ----
 

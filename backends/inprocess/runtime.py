@@ -10,7 +10,7 @@ Rules of this file:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from typing import NamedTuple, Protocol
 
 import msgspec
@@ -149,8 +149,14 @@ class Runtime(Protocol):
     embedding_sizes: Sequence[int] | None = None
     """The sizes that its embeddings can be cut to; empty for any, None where they cannot."""
 
-    def embed(self, prompts: Sequence[Sequence[int]]) -> list[list[float]]:  # noqa: ARG002 — as above
-        """A vector of length one for each of `prompts`, token ids; raises `RequestRefused`."""
+    def embed(
+        self,
+        prompts: Sequence[Sequence[int]],  # noqa: ARG002 — as above
+    ) -> Generator[None, None, list[list[float]]]:
+        """A vector of length one for each of `prompts`, token ids; raises `RequestRefused`.
+
+        It yields where others may have a turn: there may be a step before it goes on.
+        """
         raise RequestRefused(501, "this engine makes no embeddings")
 
     def fetch_adapter(self, adapter: Adapter) -> object:

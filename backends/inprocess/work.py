@@ -1,12 +1,12 @@
-"""One piece of work for the engine's thread that is no generation: asked, done, settled.
+"""Work for the engine's thread that is no generation: asked, done piece by piece, settled.
 
-Rule of this file: `call` belongs to the engine's thread; everything else, to the event loop's.
+Rule of this file: `advance` belongs to the engine's thread; everything else, to the event loop's.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from functools import partial
 from typing import Generic, TypeVar
 
@@ -15,30 +15,50 @@ from backends.inprocess.failures import said
 from backends.inprocess.runtime import Runtime
 
 T = TypeVar("T")
+Pieces = Generator[None, None, T]
+"""Work that lets others have a turn wherever it yields; returns what comes of it."""
+
+
+def at_once(function: Callable[[Runtime], T]) -> Callable[[Runtime], Pieces[T]]:
+    """`function` as one piece."""
+
+    def pieces(runtime: Runtime) -> Pieces[T]:
+        yield from ()
+        return function(runtime)
+
+    return pieces
 
 
 class Work(Generic[T]):
-    """A function for the engine's thread, and the future of what it returns.
+    """What `function` begins in the engine's thread, and the future of what comes of it.
 
     `library` is what its errors call the engine.
     """
 
-    __slots__ = ("_function", "_library", "result")
+    __slots__ = ("_function", "_library", "_pieces", "result")
 
     def __init__(
-        self, library: str, function: Callable[[Runtime], T], result: asyncio.Future[T]
+        self, library: str, function: Callable[[Runtime], Pieces[T]], result: asyncio.Future[T]
     ) -> None:
         self._library = library
         self._function = function
+        self._pieces: Pieces[T] | None = None
         self.result = result
 
-    def call(self, runtime: Runtime) -> Callable[[], None]:
-        """Do it; gives what tells the outcome, to be called in the event loop."""
+    def advance(self, runtime: Runtime) -> Callable[[], None] | None:
+        """Do a piece; gives what tells the outcome, to be called in the event loop.
+
+        None, where there is more to do.
+        """
         try:
-            value = self._function(runtime)
+            if self._pieces is None:
+                self._pieces = self._function(runtime)
+            next(self._pieces)
+        except StopIteration as end:
+            return partial(self._succeed, end.value)
         except Exception as error:  # from the runtime: it concerns this caller alone
             return partial(self.fail, self._translated(error))
-        return partial(self._succeed, value)
+        return None
 
     def fail(self, error: BackendError) -> None:
         """It will not be done, or has failed."""

@@ -9,7 +9,7 @@ Rules of this file:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -61,12 +61,25 @@ class Embedder:
         self._memory = library.llama_get_memory(self._context)
         self._batch = Batch(library, self._piece)
 
-    def embed(self, prompt: Sequence[int]) -> list[float]:
-        """A vector of length one; `prompt` fits into the context."""
+    def embed_all(
+        self, prompts: Sequence[Sequence[int]]
+    ) -> Generator[None, None, list[list[float]]]:
+        """A vector of length one for each of `prompts`, which fit into the context.
+
+        Yields between two pieces of a long one. Nothing else may be embedded meanwhile.
+        """
+        vectors = []
+        for prompt in prompts:
+            vectors.append((yield from self._embed(prompt)))  # noqa: PERF401 — it yields
+        return vectors
+
+    def _embed(self, prompt: Sequence[int]) -> Generator[None, None, list[float]]:
         if self._memory:  # models that look forward have none
             self._library.llama_memory_clear(self._memory, False)
         total = np.zeros(self._features)
         for begin in range(0, len(prompt), self._piece):
+            if begin:
+                yield
             hidden = self._read(prompt[begin : begin + self._piece], begin)
             if self._pooling == "mean":
                 total += hidden.sum(axis=0, dtype=np.float64)

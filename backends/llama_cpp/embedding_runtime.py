@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 
 from backends.inprocess.params import Sampling
 from backends.inprocess.runtime import Prompts, Runtime, SequenceSpec, Token
@@ -35,11 +35,11 @@ class EmbeddingRuntime(Runtime):
         self.defaults = Sampling()
         self.reset()
 
-    def embed(self, prompts: Sequence[Sequence[int]]) -> list[list[float]]:
-        """A vector of length one for each of `prompts`."""
+    def embed(self, prompts: Sequence[Sequence[int]]) -> Generator[None, None, list[list[float]]]:
+        """A vector of length one for each of `prompts`; a long one in pieces."""
         if self._embedder is None:
             raise RuntimeError("the engine is closed")
-        return [self._embedder.embed(prompt) for prompt in prompts]
+        return (yield from self._embedder.embed_all(prompts))
 
     def insert(self, spec: SequenceSpec, on_fault: Callable[[Exception], None]) -> int:  # noqa: ARG002
         """There is nothing to generate."""
@@ -54,7 +54,8 @@ class EmbeddingRuntime(Runtime):
 
     def reset(self) -> None:
         """Check that the model still computes."""
-        self.embed([[0]])
+        for _ in self.embed([[0]]):
+            pass
 
     def close(self) -> None:
         """Free everything. Idempotent."""

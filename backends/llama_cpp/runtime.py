@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -139,8 +139,8 @@ class LlamaCppRuntime(Runtime):
         """The grammar that holds a sequence to `constraint`; in any thread."""
         return self._grammars.compile(constraint)
 
-    def embed(self, prompts: Sequence[Sequence[int]]) -> list[list[float]]:
-        """A vector of length one for each of `prompts`."""
+    def embed(self, prompts: Sequence[Sequence[int]]) -> Generator[None, None, list[list[float]]]:
+        """A vector of length one for each of `prompts`; a long one in pieces."""
         if self._embedder is None:
             settings = self._settings
             self._embedder = Embedder(
@@ -149,7 +149,7 @@ class LlamaCppRuntime(Runtime):
                 threads=settings.threads,
                 pooling=pooling_of(self._model.header, settings.pooling),
             )
-        return [self._embedder.embed(prompt) for prompt in prompts]
+        return (yield from self._embedder.embed_all(prompts))
 
     def insert(self, spec: SequenceSpec, on_fault: Callable[[Exception], None]) -> int:
         """Add a sequence to the batch; gives its id. Raises `ValueError` for what cannot be."""

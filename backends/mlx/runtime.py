@@ -6,7 +6,7 @@ Importing this file imports MLX.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Generator, Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -193,8 +193,9 @@ class MlxRuntime(Runtime):
                 self._keep(response.uid, response.all_tokens, response.prompt_cache)
         return [_token(response) for response in responses]
 
-    def embed(self, prompts: Sequence[Sequence[int]]) -> list[list[float]]:
-        """A vector for each prompt, of length one."""
+    def embed(self, prompts: Sequence[Sequence[int]]) -> Generator[None, None, list[list[float]]]:
+        """A vector for each prompt, of length one; in one piece."""
+        yield from ()
         return embed(self._model, prompts, self._pooling)
 
     def remove(self, uids: Sequence[int]) -> None:

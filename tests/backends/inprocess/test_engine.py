@@ -1,5 +1,6 @@
 import asyncio
 import gc
+import itertools
 import os
 import sys
 import threading
@@ -492,6 +493,44 @@ async def test_other_work_runs_in_the_engines_thread_while_a_job_goes_on(started
     assert name == ("MLX-engine", gate.vocabulary)
     assert not job.over
     assert (await finish(answer))[-1].tokens == 300
+
+
+async def test_between_the_pieces_of_other_work_everybody_gets_a_token(started):
+    engine, gate = started
+    job, answer = make_job(gate)
+    engine.submit(job)
+    await answer.next()
+    seen = []
+
+    def pieces(runtime):
+        for _ in range(5):
+            seen.append(gate.steps)
+            yield
+        return "done"
+
+    assert await engine.run_pieces(pieces) == "done"
+    assert [after - before for before, after in itertools.pairwise(seen)] == [1] * 4
+
+
+async def test_other_work_that_is_cancelled_does_no_further_piece(started):
+    engine, _ = started
+    done = []
+
+    def pieces(runtime):
+        while True:
+            done.append(1)
+            yield
+
+    task = asyncio.create_task(engine.run_pieces(pieces))
+    await until(lambda: done)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await engine.run(lambda runtime: None)
+    before = len(done)
+    await engine.run(lambda runtime: None)
+    assert len(done) == before
+    assert busy(engine) == (0, 0)
 
 
 async def test_an_error_in_other_work_is_its_callers_alone(started):

@@ -143,6 +143,30 @@ def test_an_insert_that_fails_gives_its_slot_back(runtime, monkeypatch):
     assert all(len(tokens) == 3 for tokens in finish(runtime, *uids).values())
 
 
+def test_a_long_text_is_embedded_in_pieces(model):
+    from backends.llama_cpp.runtime import LlamaCppRuntime, Settings
+
+    runtime = LlamaCppRuntime(model, Settings(context=1024, max_batch=1, threads=1, prefill=16))
+
+    def pieces(*prompts):
+        work = runtime.embed(prompts)
+        yields = 0
+        try:
+            while True:
+                next(work)
+                yields += 1
+        except StopIteration as end:
+            return yields, end.value
+
+    yields, (long, short) = pieces([5] * 1000, [6] * 10)
+    assert yields == 3, "pieces of 256 tokens"
+    left = runtime.embed([[7] * 1000])
+    next(left)  # its client leaves
+    assert pieces([6] * 10) == (0, [short])
+    assert pieces([5] * 1000) == (3, [long])
+    runtime.close()
+
+
 def test_logits_that_are_no_numbers_are_one_sequences_fault(runtime, monkeypatch):
     good, good_faults = insert(runtime, ignore_eos=True)
     bad, bad_faults = insert(runtime, [9], ignore_eos=True, sampling=Sampling(seed=1))

@@ -270,14 +270,14 @@ class TestCancel:
     async def test_closing_ends_a_read_in_another_task(self, client):
         reply = await client.send(**LONG, stream=True)
 
-        pieces = []
+        begun = asyncio.Event()
 
         async def read():
-            async for piece in reply.body:
-                pieces.append(piece)
+            async for _ in reply.body:
+                begun.set()
 
         reading = asyncio.create_task(read())
-        await until(lambda: pieces)
+        await asyncio.wait_for(begun.wait(), 10)
         await reply.body.aclose()
         await asyncio.wait_for(reading, 5)
 
