@@ -17,7 +17,12 @@ class Tenant(Protocol):
 
     @property
     def busy(self) -> bool:
-        """Whether it starts, or has a request running or pending: then it stays."""
+        """Whether it has a request running or pending: then it stays."""
+        ...
+
+    @property
+    def starting(self) -> bool:
+        """Whether it is being started: then it stays too, rather than to have begun in vain."""
         ...
 
     @property

@@ -96,7 +96,11 @@ class Supervisor:
 
     @property
     def busy(self) -> bool:
-        return self._activity.busy or self.phase is Phase.STARTING
+        return self._activity.busy
+
+    @property
+    def starting(self) -> bool:
+        return self.phase is Phase.STARTING
 
     @property
     def last_used(self) -> float:
@@ -113,7 +117,8 @@ class Supervisor:
         self._told.set()
 
     def go_to_sleep(self) -> None:
-        assert not self.busy, "it starts, or has a request running or pending"
+        assert not self.starting, "it starts"
+        assert not self.busy, "it has a request running or pending"
         self._wanted = False
         if self.resident:
             self._enter(Phase.STOPPING, "making room for another engine")

@@ -3,7 +3,7 @@
 Rules of this file:
 
 - Room is made by the engines that were not asked for the longest, and only by idle ones: an engine
-  with a request running or pending stays.
+  that is being started, or has a request running or pending, stays.
 - Whoever finds no room waits in line, first come, first served: so a large engine is not passed
   over for good by small ones. The line is bounded, and so is the wait.
 """
@@ -107,7 +107,7 @@ class MemoryResidency:
 
     def _no_room(self, tenant: Tenant) -> str:
         there = ", ".join(
-            f"{one.id} ({written(one.memory)}{', busy' if one.busy else ''})"
+            f"{one.id} ({written(one.memory)}{_why_it_stays(one)})"
             for one in self._tenants.values()
             if one is not tenant and one.resident
         )
@@ -142,7 +142,12 @@ def choose_victims(wanted: int, residents: Sequence[Tenant], limit: int) -> list
 
 
 def _idle_longest_first(residents: Iterable[Tenant]) -> list[Tenant]:
-    return sorted((one for one in residents if not one.busy), key=lambda one: one.last_used)
+    idle = (one for one in residents if not one.busy and not one.starting)
+    return sorted(idle, key=lambda one: one.last_used)
+
+
+def _why_it_stays(one: Tenant) -> str:
+    return ", busy" if one.busy else ", starting" if one.starting else ""
 
 
 def _refusal(why: str) -> BackendError:

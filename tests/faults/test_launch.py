@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -156,3 +157,15 @@ async def test_an_engine_that_hangs_on_a_request_is_told_from_one_that_hangs(tmp
         stuck.cancel()
         await asyncio.gather(stuck, return_exceptions=True)
         assert text_of(await gateway.chat()) == STORY
+
+
+@pytest.mark.slow
+async def test_an_engine_inherits_no_secret_of_the_gateways(tmp_path, launched, monkeypatch):
+    monkeypatch.setenv("APP_KEY", "a-key-of-a-client")
+    monkeypatch.setenv("HARMLESS", "yes")
+    document = {**launched(), "keys": {"app": {"value": "a-key-of-a-client"}}}
+    async with serving(tmp_path, document) as gateway:
+        pid = supervisor(gateway).life.process.pid
+        variables = Path(f"/proc/{pid}/environ").read_bytes()
+        assert b"HARMLESS=yes" in variables
+        assert b"a-key-of-a-client" not in variables

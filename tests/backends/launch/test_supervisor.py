@@ -198,7 +198,7 @@ async def test_too_many_do_not_wait():
         for task in waiting:
             task.cancel()
         await asyncio.gather(*waiting, return_exceptions=True)
-        assert stage.supervisor._activity.pending == 0
+        assert not stage.supervisor.busy
 
 
 async def test_the_wait_is_bounded():
@@ -256,12 +256,12 @@ async def test_one_that_starts_is_not_put_to_sleep_but_one_that_has_failed_is():
     async with supervised(told_to_fail) as stage:
         settled = asyncio.create_task(stage.supervisor.settled())
         await stage.until_lives(1)
-        assert stage.supervisor.busy
+        assert stage.supervisor.starting
         with pytest.raises(AssertionError, match="it starts"):
             stage.supervisor.go_to_sleep()
         stage.lives[0].died.set_result(Ended(code=1))
         await stage.until(Phase.BACKING_OFF)
-        assert not stage.supervisor.busy
+        assert not stage.supervisor.starting
         stage.supervisor.go_to_sleep()
         async with asyncio.timeout(5):
             await settled

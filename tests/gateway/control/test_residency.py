@@ -17,6 +17,7 @@ class Engine:
         self.last_used = last_used
         self.resident = there
         self.busy = False
+        self.starting = False
         self.leaving = False
 
     def wake(self) -> None:
@@ -54,6 +55,12 @@ def test_nobody_goes_where_there_is_room():
 def test_the_one_that_was_not_used_the_longest_goes():
     old, new = Engine("old", 5, 1), Engine("new", 5, 2)
     assert choose_victims(5, [new, old], 10) == [old]
+
+
+def test_one_that_is_being_started_never_goes():
+    old, new = Engine("old", 5, 1), Engine("new", 5, 2)
+    old.starting = True
+    assert choose_victims(5, [old, new], 10) == [new]
 
 
 def test_a_busy_one_never_goes():
