@@ -15,6 +15,7 @@ ELSEWHERE = {
     "backends/base.py": "an interface: tests/backends, over every implementation of it",
     "backends/inprocess/answer.py": "tests/backends/mlx/test_backend.py, through what it answers",
     "backends/inprocess/backend.py": "tests/backends/mlx/test_backend.py, as an engine uses it",
+    "backends/inprocess/chat_prompts.py": "tests/backends/mlx/test_chat.py, by its two libraries",
     "backends/inprocess/constraint.py": "test_answer_constraint.py and test_grammar.py beside it",
     "backends/inprocess/embedder.py": "tests/backends/mlx/test_embedding.py, by what it answers",
     "backends/inprocess/engine_state.py": "tests/backends/inprocess/test_engine.py, by both sides",

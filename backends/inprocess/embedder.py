@@ -58,7 +58,7 @@ def _embed(batch: list[list[int]], runtime: Runtime) -> Pieces[list[list[float]]
 def _prompts(runtime: Runtime, params: EmbeddingRequest) -> list[list[int]]:
     """Token ids of each input, of a length that the model can read."""
     prompts = [
-        runtime.prompts.text(given, param="input") if isinstance(given, str) else given
+        runtime.prompts.text(given, param="input", whole=True) if isinstance(given, str) else given
         for given in params.inputs
     ]
     for prompt in prompts:

@@ -88,8 +88,11 @@ class Prompts(Protocol):
         """The prompt for a conversation; raises `RequestRefused`."""
         ...
 
-    def text(self, text: str, *, param: str = "prompt") -> list[int]:
-        """The prompt for a text to complete; raises `RequestRefused`, which names `param`."""
+    def text(self, text: str, *, param: str = "prompt", whole: bool = False) -> list[int]:
+        """The prompt for a text to complete; raises `RequestRefused`, which names `param`.
+
+        With `whole`, the tokens of a text that is at its end, for an embedding.
+        """
         ...
 
     def decode(self, tokens: Sequence[int]) -> str:

@@ -5,14 +5,14 @@ Everything here may be called from several threads: it only reads.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jinja2
 
-from backends.base import RequestRefused
+from backends.inprocess.chat_prompts import ChatPrompts
 from backends.inprocess.failures import failed
-from backends.inprocess.messages import for_template, takes_parts
-from backends.inprocess.params import Chat, refuse
+from backends.inprocess.messages import Message
 from backends.llama_cpp.model import Model
 from backends.llama_cpp.template import ChatTemplate
 from backends.llama_cpp.vocabulary import Vocabulary
@@ -21,7 +21,7 @@ _WITH_TOOLS = "tool_use"
 """What a model's second template is called, where it has one for conversations with tools."""
 
 
-class GgufPrompts:
+class GgufPrompts(ChatPrompts):
     """What one model makes of a request."""
 
     def __init__(self, model: Model, vocabulary: Vocabulary) -> None:
@@ -29,34 +29,7 @@ class GgufPrompts:
         self._vocabulary = vocabulary
         self._template = self._compiled(model.template())
         self._tool_template = self._compiled(model.template(_WITH_TOOLS)) or self._template
-        self._takes_parts = self._template is not None and takes_parts(self._template.render)
-
-    def chat(self, params: Chat) -> list[int]:
-        """The prompt for a conversation; raises `RequestRefused`."""
-        template = self._tool_template if params.tools else self._template
-        if template is None:
-            refuse("messages", "this model has no chat template; use /v1/completions")
-        messages = [for_template(m, takes_parts=self._takes_parts) for m in params.messages]
-        variables = dict(params.chat_template_kwargs or {})
-        if params.reasoning_effort is not None:
-            variables.setdefault("reasoning_effort", params.reasoning_effort)
-        resume = bool(params.continue_final_message)
-        try:
-            text = template.render(
-                messages,
-                tools=params.tools or None,
-                add_generation_prompt=params.add_generation_prompt is not False and not resume,
-                continue_final_message=resume,
-                variables=variables,
-            )
-        except Exception as error:  # a template is a program: it may raise anything
-            message = f"the model's chat template does not take these messages: {error}"
-            raise RequestRefused(400, message, param="messages") from error
-        return self._encode(text, "messages")
-
-    def text(self, text: str, *, param: str = "prompt") -> list[int]:
-        """The prompt for a text to complete; as `input`, the tokens of a whole one, its end too."""
-        return self._encode(text, param, as_input=param == "input")
+        super().__init__(has_template=self._tool_template is not None)
 
     def decode(self, tokens: Sequence[int]) -> str:
         """Token ids to text, without special tokens."""
@@ -70,12 +43,30 @@ class GgufPrompts:
         """What one token stands for, also where that is a special token or half a character."""
         return self._vocabulary.piece(token)
 
-    def _encode(self, text: str, param: str, *, as_input: bool = False) -> list[int]:
-        try:
-            return self._vocabulary.encode(text, whole=as_input)
-        except UnicodeEncodeError as error:
-            # Half of a surrogate pair is valid JSON, and no text.
-            raise RequestRefused(400, f"{param} is not valid text: {error}", param=param) from None
+    def _render(
+        self,
+        messages: Sequence[Message],
+        *,
+        tools: list[dict[str, Any]] | None,
+        add_generation_prompt: bool,
+        continue_final_message: bool,
+        variables: Mapping[str, Any],
+    ) -> str:
+        template = self._tool_template if tools else self._template or self._tool_template
+        assert template is not None, "`chat` has looked"
+        return template.render(
+            messages,
+            tools=tools,
+            add_generation_prompt=add_generation_prompt,
+            continue_final_message=continue_final_message,
+            variables=variables,
+        )
+
+    def _encode_rendered(self, text: str) -> list[int]:
+        return self._vocabulary.encode(text, whole=False)
+
+    def _encode_plain(self, text: str, *, whole: bool) -> list[int]:
+        return self._vocabulary.encode(text, whole=whole)
 
     def _compiled(self, source: str | None) -> ChatTemplate | None:
         if source is None:
