@@ -44,7 +44,6 @@ ELSEWHERE = {
     "gateway/config/scalars.py": "tests/gateway/config/test_build.py, by what it reads",
     "gateway/config/structs.py": "tests/gateway/config/test_json_schema.py, by what it tells",
     "gateway/conform/finding.py": "structs without behaviour",
-    "gateway/control/engines.py": "tests/gateway/control/test_reload.py",
     "gateway/dispatch/answer.py": "tests/faults/test_commit_point.py",
     "gateway/dispatch/ask.py": "a struct without behaviour",
     "gateway/dispatch/attempt.py": "tests/faults, by every way in which an attempt can end",

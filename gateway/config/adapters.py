@@ -127,7 +127,8 @@ def locate(options: BackendOptions, path: str, base: Path, env: Mapping[str, str
         found = path
     if is_llama and here and ("," in found or ":" in found):
         raise ValueError("llama-server takes no `,` or `:` in the path of an adapter")
-    if isinstance(options, MlxOptions) or (is_llama and (seen.is_dir or seen.is_file)):
+    is_here = seen.is_dir or seen.is_file
+    if isinstance(options, MlxOptions) or (isinstance(options, LlamaServerOptions) and is_here):
         _check_files(options, Path(found))
     return found
 
