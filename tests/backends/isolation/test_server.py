@@ -54,8 +54,9 @@ async def test_a_client_that_leaves_stops_the_engine(child):
 
 async def test_a_client_that_leaves_before_the_answer_stops_the_engine(child):
     waiting = asyncio.create_task(child.send(request(**LONG)))
-    while not (await health(child)).load.running:
-        await asyncio.sleep(0.01)
+    async with asyncio.timeout(30):
+        while not (await health(child)).load.running:
+            await asyncio.sleep(0.01)
     waiting.cancel()
     await until_idle(child)
 
