@@ -44,11 +44,13 @@ def speaks(backend: Backend, ask: Ask) -> bool:
 
 def is_able(variant: Variant, ask: Ask) -> bool:
     """Whether `variant` has somebody to ask who does not definitely say no."""
-    if not variant.replicas or lacks(variant.replicas[0].backend, ask.needs):
+    if not variant.replicas:
         return False
     backend = variant.replicas[0].backend
-    if speaks(backend, ask):
-        return True
+    if ask.needs <= backend.capabilities:
+        return True  # the common case: the endpoint is among the needs
+    if speaks(backend, ask) or lacks(backend, ask.needs):
+        return False
     chat = ask.as_chat()
     return chat.refusal is None and not lacks(backend, chat.needs)
 
@@ -62,6 +64,8 @@ def cannot_serve(variant: Variant, ask: Ask) -> Failure | None:
         error = Unavailable(f"backend {variant.backend!r} has no replica", retry_after=1.0)
         return _not_there("no_replica", error)
     backend = variant.replicas[0].backend
+    if ask.needs <= backend.capabilities:
+        return _lacks_adapter(variant)
     missing = lacks(backend, ask.needs)
     if not missing and not speaks(backend, ask):
         chat = ask.as_chat()
