@@ -11,13 +11,15 @@ import asyncio
 import os
 import sys
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
 from itertools import combinations
 from pathlib import Path
 
 import msgspec
 
-from backends.base import Adapter
+from backends.base import CAPABILITY_OF, Adapter, Backend
+from backends.capabilities import Capability
 from backends.event_loop import loop_factory
 from gateway import config
 from gateway.config.structs import Config
@@ -27,9 +29,9 @@ from gateway.conform.examine import examine, until_ready
 from gateway.conform.finding import Finding, Outcome
 from gateway.conform.report import Report, table
 from gateway.control.adapters import Adapters
-from gateway.control.engines import Engines, StartError
+from gateway.control.engines import Engines, Plan, StartError
 from gateway.control.state import State
-from gateway.errors import ModelNotFound
+from gateway.dispatch.ability import lacks
 from gateway.routing.table import Route, Table
 
 WRONG = 2
@@ -76,8 +78,8 @@ def run(args: argparse.Namespace) -> int:
     except config.ConfigErrors as errors:
         print(errors, file=sys.stderr)
         return WRONG
-    except ModelNotFound as error:
-        print(f"{args.file}: {error.message}", file=sys.stderr)
+    except _NoSuchModelError as error:
+        print(f"{args.file}: {error}", file=sys.stderr)
         return WRONG
     try:
         with asyncio.Runner(loop_factory=loop_factory()) as runner:
@@ -91,10 +93,23 @@ def run(args: argparse.Namespace) -> int:
     return BROKEN if report.broken else 0
 
 
+class _NoSuchModelError(Exception):
+    """A model is not in the file; the message says which are."""
+
+
 def _resolve(checked: Config, models: Iterable[str]) -> list[Route]:
-    """The routes of `models`, without replicas. Raises `ModelNotFound`."""
+    """The routes of `models`, without replicas. Raises `_NoSuchModelError`."""
     names = Table.build(checked, dict.fromkeys(checked.backends, ()))
-    return [names.resolve(model) for model in models]
+    routes = []
+    for model in models:
+        route = names.find(model)
+        if route is None:
+            known = [one.name for one in names.routes]
+            near = get_close_matches(model, known, n=1)
+            hint = f'did you mean "{near[0]}"?' if near else f"it has {', '.join(known)}"
+            raise _NoSuchModelError(f'there is no model "{model}" in it; {hint}')
+        routes.append(route)
+    return routes
 
 
 def _only(checked: Config, routes: Iterable[Route]) -> Config:
@@ -112,12 +127,24 @@ async def _conform(checked: Config, args: argparse.Namespace) -> Report:
         plan = engines.plan(checked)
         snapshot = engines.commit(plan)
         _tell(f"starting {', '.join(checked.backends)}")
-        await engines.start(plan)
+        failures = await _start_each(engines, plan)
         adapters = Adapters(State(snapshot))
         adapters.note_faults(await adapters.load_ahead(plan.opened.values()))
-        return await _examine_all(_targets(snapshot.table, args.models), args)
+        return await _examine_all(_targets(snapshot.table, args.models, failures), args)
     finally:
         await engines.stop()
+
+
+async def _start_each(engines: Engines, plan: Plan) -> dict[str, str]:
+    """Start one backend after the other; why those failed that did, by name."""
+    failures = {}
+    for opened in plan.fresh:
+        try:
+            await engines.start(msgspec.structs.replace(plan, fresh=(opened,)))
+        except StartError as error:
+            failures[opened.name] = str(error)
+            _tell(f"broken: {error}")
+    return failures
 
 
 async def _examine_all(targets: list[Target], args: argparse.Namespace) -> Report:
@@ -147,8 +174,11 @@ async def _agreements(targets: list[Target]) -> tuple[Agreement, ...]:
     return tuple(compare(one, other, said) for one, other in combinations(said, 2))
 
 
-def _targets(routing: Table, models: Iterable[str]) -> list[Target]:
-    """Every replica behind `models`, once for each name that it is asked by."""
+def _targets(routing: Table, models: Iterable[str], failures: Mapping[str, str]) -> list[Target]:
+    """Every replica behind `models`, once for each name that it is asked by.
+
+    `failures`: why backends could not be started, by name.
+    """
     found = {
         (replica.id, variant.upstream_model(model), variant.adapter): replica
         for model in models
@@ -158,15 +188,25 @@ def _targets(routing: Table, models: Iterable[str]) -> list[Target]:
     seen = Counter(replica for replica, _, _ in found)
     return [
         Target(
-            name=name if seen[name] == 1 else f"{name} as {_as(upstream, adapter)}",
+            name=name
+            if seen[name] == 1 and adapter is None
+            else f"{name} as {_as(upstream, adapter)}",
             backend=replica.backend,
             address=replica.address,
             model=upstream,
             adapter=adapter,
+            translated=_translated(replica.backend),
+            start_failure=failures.get(replica.backend_name, ""),
             adapter_fault="" if adapter is None else replica.adapter_faults.get(adapter, ""),
         )
         for (name, upstream, adapter), replica in found.items()
     ]
+
+
+def _translated(backend: Backend) -> frozenset[Capability]:
+    """What the gateway answers for it, although it has not got it."""
+    missing = frozenset(CAPABILITY_OF.values()) - backend.capabilities
+    return frozenset(one for one in missing if not lacks(backend, frozenset((one,))))
 
 
 def _as(upstream: str, adapter: Adapter | None) -> str:

@@ -19,6 +19,7 @@ from backends.base import (
     RequestRefused,
     Stage,
 )
+from backends.capabilities import Capability
 from backends.engine_error import EngineError, parse_error
 from backends.malformed import MALFORMED
 from backends.sse import is_event_stream
@@ -42,6 +43,10 @@ class Target(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     model: str
     adapter: Adapter | None = None
     """The LoRA adapter that shall answer."""
+    translated: frozenset[Capability] = frozenset()
+    """What the gateway makes of its chats, where it has not got it itself."""
+    start_failure: str = ""
+    """Why its backend could not be started, if so."""
     adapter_fault: str = ""
     """Why the replica could not load it, if so."""
 

@@ -18,6 +18,8 @@ _LOOK_EVERY = 0.25
 
 async def until_ready(target: Target, within: float) -> Finding:
     """Wait until the replica answers, for `within` seconds. One that sleeps is woken."""
+    if target.start_failure:
+        return Finding(target.name, "ready", Outcome.BROKEN, target.start_failure)
     loop = asyncio.get_running_loop()
     deadline = loop.time() + within
     while (reason := await _why_not_ready(target, deadline - loop.time())) is not None:

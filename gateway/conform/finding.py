@@ -16,6 +16,8 @@ class Outcome(StrEnum):
     """It says a clear no, to something that depends on its model or on how it was started."""
     ABSENT = "absent"
     """It is not claimed, so no client's request of the kind gets there."""
+    TRANSLATED = "translated"
+    """It is not claimed, and the gateway makes it of what is: a client's request gets an answer."""
     UNCLEAR = "unclear"
     """Nothing speaks against it, and nothing for it."""
     BROKEN = "broken"

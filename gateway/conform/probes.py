@@ -52,6 +52,8 @@ _IMAGE = (
     "+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 )
 """One red pixel."""
+_ROOM = 1024
+"""Tokens for what a grammar holds an answer to: a small model fills its strings with a lot."""
 _TOKEN_IDS = [5, 6, 7, 8]
 """A prompt in every vocabulary."""
 
@@ -86,7 +88,9 @@ async def try_capability(
     certain = claimed and answers and capability not in target.backend.conditional
     outcome, detail = judge(probe, answer)
     if not claimed and outcome is not Outcome.KEPT:
-        outcome = Outcome.ABSENT
+        here = capability in target.translated
+        outcome = Outcome.TRANSLATED if here else Outcome.ABSENT
+        detail = "of chats, by the gateway" if here else detail
     elif outcome is Outcome.REFUSED and certain:
         outcome, detail = Outcome.BROKEN, f"claimed, but {detail}"
     elif outcome is Outcome.KEPT and not claimed:
@@ -308,10 +312,10 @@ PROBES: Mapping[Capability, Probe] = {
         _CHAT, chat("What is the weather in Oslo?", tools=_TOOLS, max_tokens=128), _may_call
     ),
     Capability.FORCED_TOOLS: Probe(
-        _CHAT, chat(tools=_TOOLS, tool_choice=_NAMED, max_tokens=128), _must_call
+        _CHAT, chat(tools=_TOOLS, tool_choice=_NAMED, max_tokens=_ROOM), _must_call
     ),
     Capability.JSON_OBJECT: Probe(
-        _CHAT, chat(response_format=_format("json_object"), max_tokens=200), _is_object
+        _CHAT, chat(response_format=_format("json_object"), max_tokens=_ROOM), _is_object
     ),
     Capability.JSON_SCHEMA: Probe(
         _CHAT, chat(response_format=_SCHEMA_FORMAT, max_tokens=100), _keeps_schema

@@ -42,6 +42,7 @@ def test_an_engine_that_keeps_its_promises(conform):
     header, *rows = out.split("\n\n", maxsplit=1)[0].splitlines()
     assert header.split() == ["tale@in-process"]
     kept = {row.split("  ")[0]: row.split("  ", 1)[1].strip() for row in rows}
+    assert kept["messages"] == kept["responses"] == kept["count_tokens"] == "translated"
     assert kept["chat"] == kept["stream: chat"] == kept["stop"] == "kept"
     assert kept["cancel: stream"].startswith("free after")
     # The other engine is none of this model's business: nobody waits for it.
@@ -62,7 +63,8 @@ def test_as_json_and_beside_one_that_is_dead(conform):
 def test_a_model_that_is_not_there_is_a_mistake(conform):
     code, out, err = conform(TALE, "tony")
     assert (code, out) == (2, "")
-    assert "Did you mean 'tiny'?" in err
+    assert 'there is no model "tony" in it; did you mean "tiny"?' in err
+    assert "it has tiny, dead, both" in conform(TALE, "nope")[2]
 
 
 def test_a_file_with_mistakes(conform):
@@ -74,8 +76,19 @@ def test_a_file_with_mistakes(conform):
 def test_an_engine_that_cannot_be_started(conform, tmp_path):
     (tmp_path / "empty").mkdir()
     code, out, err = conform(TALE.replace(str(MODEL_DIR), "empty"), "tiny")
-    assert (code, out) == (1, "")
+    assert code == 1
     assert "backend 'tale'" in err
+    assert "ready  broken" in out
+
+
+def test_one_that_cannot_be_started_keeps_nobody_from_being_tried(conform, tmp_path):
+    (tmp_path / "empty").mkdir()
+    text = TALE.replace(str(MODEL_DIR), "empty")
+    code, out, _ = conform(text, "both", "--json", "--wait", "0")
+    assert code == 1
+    said = {one["target"]: one for one in json.loads(out)["findings"]}
+    assert said["tale@in-process"]["detail"].startswith("backend 'tale'")
+    assert "refused" in said["gone@127.0.0.1:1"]["detail"]
 
 
 def test_a_share_is_between_nothing_and_all(conform):
