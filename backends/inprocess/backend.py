@@ -32,7 +32,7 @@ from backends.inprocess.answer import Answer, EventStream, Whole
 from backends.inprocess.answer_constraint import constraint_of
 from backends.inprocess.answer_texts import AnswerTexts
 from backends.inprocess.compiler import Compiler
-from backends.inprocess.constraint import Compiled
+from backends.inprocess.constraint import Compiled, Thinking
 from backends.inprocess.embedder import embed
 from backends.inprocess.engine import Engine
 from backends.inprocess.events import ChatWriter, CompletionWriter, Usage, Writer
@@ -139,10 +139,11 @@ class InProcessBackend(Backend):
             prompts = self._prompts(params)
         else:
             prompts = await asyncio.to_thread(self._prompts, params)
-        grammar = await self._grammar(params, prompts[0])
+        texts = AnswerTexts(self._loaded(), params, stream=request.stream)
+        grammar = await self._grammar(params, texts.thinking(prompts[0]))
         answer = Answer(len(prompts) * params.choices)
         job = self._job(
-            params, prompts, answer, grammar, stream=request.stream, adapter=request.adapter
+            params, prompts, answer, texts, grammar, stream=request.stream, adapter=request.adapter
         )
         writer = _writer(params, params.model or self._model, self._loaded().prompts.piece)
         self._engine.submit(job)
@@ -235,10 +236,11 @@ class InProcessBackend(Backend):
             refuse("n", f"{wanted} answers are more than the {self._engine.capacity} possible here")
         return prompts
 
-    async def _grammar(self, params: Chat | Completion, prompt: list[int]) -> Compiled | None:
+    async def _grammar(
+        self, params: Chat | Completion, thinking: Thinking | None
+    ) -> Compiled | None:
         """What the answers are held to; only a chat, which has one prompt, is thought about."""
         runtime, compiler = self._loaded(), self._compiler
-        thinking = AnswerTexts(runtime, params, stream=False).thinking(prompt)
         constraint = constraint_of(params, runtime.answers.tools, thinking)
         if constraint is None or compiler is None:
             return None
@@ -249,6 +251,7 @@ class InProcessBackend(Backend):
         params: Chat | Completion,
         prompts: list[list[int]],
         answer: Answer,
+        texts: AnswerTexts,
         grammar: Compiled | None,
         *,
         stream: bool,
@@ -257,7 +260,6 @@ class InProcessBackend(Backend):
         runtime = self._loaded()
         sampling = params.sampling(runtime.defaults, runtime.vocabulary)
         limit = params.token_limit() or runtime.context
-        texts = AnswerTexts(runtime, params, stream=stream)
         job = Job(answer.sink, stream=stream, priority=params.priority or 0)
         for prompt in prompts:
             for choice in range(params.choices):
