@@ -112,7 +112,7 @@ def test_weights_that_were_cut_off_say_how_much_is_missing(copy):
 def test_more_memory_than_there_is(copy):
     message = refused(copy, kv_cache=1 << 50)
     assert "loading this needs" in message
-    assert "Lower `context` or `max_batch`" in message
+    assert "Lower `kv_cache` or `prompt_cache`" in message, "the key that was given"
 
 
 def test_less_memory_than_one_sequence_takes(copy):
