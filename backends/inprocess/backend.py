@@ -294,7 +294,7 @@ def _check_prompt(prompt: list[int], param: str, *, context: int, vocabulary: in
         refuse(
             param,
             f"this model's context holds {context} tokens, prompt and answer together, "
-            f"but {param} alone has {len(prompt)}",
+            f"but the prompt alone has {len(prompt)} tokens",
             code="context_length_exceeded",
         )
     if min(prompt) < 0 or max(prompt) >= vocabulary:

@@ -272,7 +272,8 @@ def _checked(path: Path) -> Path:
         raise failed(f"{path} is a file; name the directory that holds config.json")
     for what, patterns in _PARTS.items():
         if not any(any(path.glob(pattern)) for pattern in patterns):
-            raise failed(f"{path} is no MLX model: it has no {what} ({', '.join(patterns)})")
+            names = "" if patterns == (what,) else f" ({', '.join(patterns)})"
+            raise failed(f"{path} is no MLX model: it has no {what}{names}")
     return path
 
 

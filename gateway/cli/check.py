@@ -12,6 +12,7 @@ import msgspec
 
 from backends.options import BackendOptions, HttpOptions, LaunchableOptions
 from gateway import config
+from gateway.cli import which_file
 from gateway.config.adapters import adapter_models
 from gateway.config.structs import Config, Model
 
@@ -22,18 +23,19 @@ WRONG = 2
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command to the ones `gateway` knows."""
     parser = subparsers.add_parser("check", help="check routing.yaml and show what it comes to")
-    parser.add_argument("file", nargs="?", type=Path, default=Path("routing.yaml"), metavar="FILE")
+    parser.add_argument("file", nargs="?", type=Path, metavar="FILE", help=which_file.HELP)
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Print a summary, or the problems on standard error; the exit code."""
+    file = which_file.chosen(args.file)
     try:
-        checked = config.load(args.file, os.environ)
+        checked = config.load(file, os.environ)
     except config.ConfigErrors as errors:
         print(errors, file=sys.stderr)
         return WRONG
-    print(f"{args.file} is fine: {summary(checked)}")
+    print(f"{file} is fine: {summary(checked)}")
     return 0
 
 

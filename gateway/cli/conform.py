@@ -22,6 +22,7 @@ from backends.base import CAPABILITY_OF, Adapter, Backend
 from backends.capabilities import Capability
 from backends.event_loop import loop_factory
 from gateway import config
+from gateway.cli import which_file
 from gateway.config.structs import Config
 from gateway.conform.agreement import Agreement, compare, say_all
 from gateway.conform.asking import Target
@@ -44,7 +45,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     """Add the command to the ones `gateway` knows."""
     parser = subparsers.add_parser("conform", help="try what the engines behind models promise")
     parser.add_argument("models", nargs="+", metavar="MODEL", help="all their replicas are tried")
-    parser.add_argument("--file", type=Path, default=Path("routing.yaml"), metavar="FILE")
+    parser.add_argument("--file", type=Path, metavar="FILE", help=which_file.HELP)
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument(
         "--agree",
@@ -72,14 +73,15 @@ def _share(text: str) -> float:
 
 def run(args: argparse.Namespace) -> int:
     """Print what came of it, progress on standard error; the exit code."""
+    file = which_file.chosen(args.file)
     try:
-        checked = config.load(args.file, os.environ)
+        checked = config.load(file, os.environ)
         routes = _resolve(checked, args.models)
     except config.ConfigErrors as errors:
         print(errors, file=sys.stderr)
         return WRONG
     except _NoSuchModelError as error:
-        print(f"{args.file}: {error}", file=sys.stderr)
+        print(f"{file}: {error}", file=sys.stderr)
         return WRONG
     try:
         with asyncio.Runner(loop_factory=loop_factory()) as runner:

@@ -25,6 +25,7 @@ from backends.launch.life import missing
 from backends.memory import machine_memory, refusal, sequences, written
 from backends.options import HttpOptions, InProcessOptions, LaunchableOptions
 from gateway import config
+from gateway.cli import which_file
 from gateway.config.structs import Config
 
 WRONG = 2
@@ -91,15 +92,16 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command to the ones `gateway` knows."""
     parser = subparsers.add_parser("plan", help="show what would run, and what memory it takes")
-    parser.add_argument("file", nargs="?", type=Path, default=Path("routing.yaml"), metavar="FILE")
+    parser.add_argument("file", nargs="?", type=Path, metavar="FILE", help=which_file.HELP)
     parser.add_argument("--json", action="store_true", help="for programs")
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Print the plan, or the problems on standard error; the exit code."""
+    file = which_file.chosen(args.file)
     try:
-        checked = config.load(args.file, os.environ)
+        checked = config.load(file, os.environ)
     except config.ConfigErrors as errors:
         print(errors, file=sys.stderr)
         return WRONG
@@ -107,7 +109,7 @@ def run(args: argparse.Namespace) -> int:
     print(msgspec.json.encode(plan, enc_hook=_number).decode() if args.json else told(plan))
     if plan.warning is not None:
         print(f"warning: {plan.warning}", file=sys.stderr)
-    wrong = [f"{args.file}: {line}" for line in _wrong(plan)]
+    wrong = [f"{file}: {line}" for line in _wrong(plan)]
     for line in wrong:
         print(line, file=sys.stderr)
     return WOULD_NOT_RUN if wrong else 0

@@ -10,12 +10,11 @@ import logging
 import os
 import sys
 import time
-from importlib import resources
 from pathlib import Path
 
 from backends.event_loop import loop_factory
 from gateway import config
-from gateway.cli import greeting
+from gateway.cli import greeting, which_file
 from gateway.config.checks import is_open_to_others
 from gateway.config.structs import Config
 from gateway.control.engines import StartError
@@ -28,8 +27,6 @@ WRONG = 2
 FAILED = 1
 """The exit code where the gateway cannot start."""
 
-_HERE = Path("routing.yaml")
-
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command to the ones `gateway` knows."""
@@ -39,7 +36,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         nargs="?",
         type=Path,
         metavar="FILE",
-        help="default: ./routing.yaml, or, where there is none, the model that ships",
+        help=which_file.HELP,
     )
     parser.add_argument("--host", help="listen here instead of `server.host`")
     parser.add_argument("--port", type=int, help="listen here instead of `server.port`")
@@ -62,7 +59,9 @@ def run(args: argparse.Namespace) -> int:
     # uvicorn tells what the gateway tells in its own words.
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
     logging.getLogger("httpx").setLevel(logging.WARNING)
-    file = args.file or _default_file()
+    file = which_file.chosen(args.file)
+    if args.file is None and file != which_file.HERE:
+        logger.info("no %s here: serving the model that ships with the gateway", which_file.HERE)
     try:
         checked = config.load(file, os.environ)
     except config.ConfigErrors as errors:
@@ -79,13 +78,6 @@ def run(args: argparse.Namespace) -> int:
         )
         return WRONG
     return _serve(file, checked, host, port)
-
-
-def _default_file() -> Path:
-    if _HERE.exists():
-        return _HERE
-    logger.info("no %s here: serving the model that ships with the gateway", _HERE)
-    return Path(str(resources.files("gateway") / "embedded" / "routing.yaml"))
 
 
 def _serve(path: Path, checked: Config, host: str, port: int) -> int:

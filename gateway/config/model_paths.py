@@ -36,7 +36,9 @@ def _locate(model: str, base: Path, env: Mapping[str, str]) -> str:
     if place.is_dir:
         return str(place.path.resolve())
     if place.is_file:
-        raise ValueError(f"expected the directory of an MLX model, found the file {place.path}")
+        found = f"expected the directory of an MLX model, found the file {place.path}"
+        gguf = place.path.suffix == ".gguf"
+        raise ValueError(f"{found}; GGUF files are served with `use: llama_cpp`" if gguf else found)
     return hub_id(model, place.path, what="directory")
 
 
