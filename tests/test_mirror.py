@@ -28,7 +28,6 @@ ELSEWHERE = {
     "backends/llama_cpp/embedding_runtime.py": "tests/backends/llama_cpp/test_embedding.py",
     "backends/llama_cpp/matrix.py": "tests/backends/llama_cpp/test_runtime.py, by every step",
     "backends/launch/backend.py": "tests/e2e/test_launch.py, on real engines",
-    "backends/launch/life.py": "tests/e2e/test_launch.py, on real engines",
     "backends/launch/residency.py": "an interface: tests/gateway/control/test_residency.py",
     "backends/launch/watch.py": "tests/backends/launch/test_supervisor.py, which runs it",
     "backends/tether.py": "tests/backends/test_process.py, whose children it runs",

@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
@@ -24,6 +25,9 @@ from backends.process import ChildProcess, Ended, LogSink, ProcessError
 _FIRST_LOOK = 0.05
 _SLOWEST_LOOK = 1.0
 _SHOWN_LINES = 3
+_SHOWN_LENGTH = 200
+"""Characters of each of them."""
+_ERROR = re.compile(r"error|fail|fatal|exception|abort|assert|out of memory|cannot", re.IGNORECASE)
 _ADAPTERS_TIME = 30.0
 """Seconds that all its adapters together may keep an engine from its first request."""
 _SETTLE_TIME = 0.25
@@ -148,8 +152,8 @@ class Life:
 
     def obituary(self, ended: Ended) -> str:
         """How it has ended, with its last words."""
-        lines = " | ".join(self.process.last_lines[-_SHOWN_LINES:])
-        return f"{ended}: {lines}" if lines else str(ended)
+        words = last_words(self.process.last_lines)
+        return f"{ended}: {words}" if words else str(ended)
 
     async def _until_ready(self) -> None:
         wait = _FIRST_LOOK
@@ -181,6 +185,19 @@ class Life:
         except RequestRefused as refused:
             return refused.status
         return await _drained(reply)
+
+
+def last_words(lines: Sequence[str]) -> str:
+    """What to tell of the end of a log: the last lines that look like errors, else the last ones.
+
+    An engine that dies while it answers has written of its slots last, and that helps nobody.
+    """
+    distinct = list(dict.fromkeys(lines))
+    told = [line for line in distinct if _ERROR.search(line)] or distinct
+    return " | ".join(
+        line if len(line) <= _SHOWN_LENGTH else f"{line[:_SHOWN_LENGTH]}…"
+        for line in told[-_SHOWN_LINES:]
+    )
 
 
 def missing(command: str, env: Mapping[str, str]) -> str | None:

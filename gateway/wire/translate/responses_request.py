@@ -87,6 +87,8 @@ def _chat(asked: Cursor) -> dict[str, Any]:
     chat["messages"] = _messages(asked)
     if (limit := asked.get("max_output_tokens")) is not None:
         chat["max_tokens"] = limit.number()
+        if chat["max_tokens"] < 1:
+            limit.wrong(f"must be at least 1, not {chat['max_tokens']}")
     if (reasoning := asked.get("reasoning")) and (effort := reasoning.get("effort")):
         chat["reasoning_effort"] = effort.text()
     _add_text(asked, chat)

@@ -194,6 +194,7 @@ def test_what_a_chat_cannot_say_is_refused_by_name(fields, param):
         ({"input": [{"role": "user"}]}, "input[0].content"),
         ({"input": [{**CALL, "arguments": {}}]}, "input[0].arguments"),
         ({"max_output_tokens": "many"}, "max_output_tokens"),
+        ({"max_output_tokens": 0}, "max_output_tokens"),
         ({"text": {"format": {"type": "xml"}}}, "text.format"),
         ({"include": "all"}, "include"),
         ({"instructions": ["x"]}, "instructions"),
