@@ -11,7 +11,7 @@ SQL = Adapter("sql", "/models/sql-1")
 
 
 def listed(*cards):
-    cards = [{"id": id, "root": root, "parent": parent} for id, root, parent in cards]
+    cards = [{"id": name, "root": root, "parent": parent} for name, root, parent in cards]
     return read_models(json.dumps({"object": "list", "data": cards}).encode())
 
 

@@ -163,7 +163,7 @@ def test_a_variant_with_an_adapter_keeps_to_replicas_that_have_it() -> None:
             return adapter is None or adapter.name in self.has
 
     one, other = Fake("v1"), Fake("v1", "v2")
-    replicas: Any = {name: (one, other) for name in BACKENDS}
+    replicas: Any = dict.fromkeys(BACKENDS, (one, other))
     models = {"m": Model(backend="tuned"), "n": Model(backend="tuned", adapter="v2")}
     routes = Table.build(Config(backends=BACKENDS, models=models), replicas)
     assert routes.resolve("m").variants[0].able() == (one, other)
