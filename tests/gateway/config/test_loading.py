@@ -62,7 +62,7 @@ def test_the_shipped_file_serves_the_shipped_model() -> None:
 
 def test_the_examples_in_the_shipped_file_are_right(load_text: Callable[..., Config]) -> None:
     config = load_text(uncommented(SHIPPED.read_text("utf-8")), ENV)
-    assert list(config.backends) == ["tale", "qwen", "small", "hosted"]
+    assert list(config.backends) == ["tale", "qwen", "small", "started", "hosted"]
     assert list(config.models) == ["tiny-tale", "assistant", "qwen-*"]
     assert list(config.keys) == ["alice"]
 
