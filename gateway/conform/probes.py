@@ -87,10 +87,11 @@ async def try_capability(
     claimed = capability in target.backend.capabilities
     certain = claimed and answers and capability not in target.backend.conditional
     outcome, detail = judge(probe, answer)
-    if not claimed and outcome is not Outcome.KEPT:
-        here = capability in target.translated
-        outcome = Outcome.TRANSLATED if here else Outcome.ABSENT
-        detail = "of chats, by the gateway" if here else detail
+    if not claimed and capability in target.translated:
+        # Also where the engine answers by itself: it is asked in the gateway's way only.
+        outcome, detail = Outcome.TRANSLATED, "of chats, by the gateway"
+    elif not claimed and outcome is not Outcome.KEPT:
+        outcome = Outcome.ABSENT
     elif outcome is Outcome.REFUSED and certain:
         outcome, detail = Outcome.BROKEN, f"claimed, but {detail}"
     elif outcome is Outcome.KEPT and not claimed:
