@@ -65,9 +65,10 @@ def _start(command: list[str]) -> int:
             _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
             if os.getppid() != myself:
                 os._exit(_CANNOT_RUN)
-        # Python ignores these; a command expects them as the system has them.
-        for sig in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT):
-            signal.signal(sig, signal.SIG_DFL)
+        # Python ignores some, nohup and shells others; a command expects the defaults.
+        for sig in signal.valid_signals():
+            if signal.getsignal(sig) is signal.SIG_IGN:
+                signal.signal(sig, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
         null = os.open(os.devnull, os.O_RDONLY)
         os.dup2(null, 0)
