@@ -25,6 +25,7 @@ _GAUGES = {
 _COUNTERS = {
     "cache_queries": (names.ENGINE_CACHE_QUERIES, "Prompt tokens looked up in the prompt cache."),
     "cache_hits": (names.ENGINE_CACHE_HITS, "Those of them that need not be computed again."),
+    "steps": (names.ENGINE_STEPS, "Steps of the batch: an engine that stands still counts none."),
 }
 
 

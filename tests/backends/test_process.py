@@ -95,7 +95,9 @@ async def test_the_command_starts_with_default_signals():
     await child.start()
     await child.wait()
     await child.stop()
-    assert [int(line.split()[1], 16) for line in lines] == [0, 0]
+    # Python lets nobody touch those that the C library keeps to itself.
+    named = sum(1 << (number - 1) for number in signal.valid_signals())
+    assert [int(line.split()[1], 16) & named for line in lines] == [0, 0]
 
 
 async def test_sigterm_gives_it_its_grace():

@@ -26,6 +26,7 @@ def test_every_number_of_a_load_is_told() -> None:
         cache_queries=50,
         cache_hits=40,
         cache_bytes=4096,
+        steps=12,
     )
     values = told(load)
     assert values == {
@@ -37,6 +38,7 @@ def test_every_number_of_a_load_is_told() -> None:
         names.ENGINE_CACHE_BYTES: 4096,
         names.ENGINE_CACHE_QUERIES + "_total": 50,
         names.ENGINE_CACHE_HITS + "_total": 40,
+        names.ENGINE_STEPS + "_total": 12,
         names.ENGINE_QUEUE_TIME + "_count": 7,
         names.ENGINE_QUEUE_TIME + "_sum": 9.25,
     }
