@@ -77,13 +77,17 @@ class BackendError(Exception):
     """An attempt failed inside or on the way to an engine.
 
     `message` is written for the operator and may be shown to clients: it holds no secret.
+    `retry_after`: in how many seconds asking again may help, where the adapter knows.
     """
 
-    def __init__(self, stage: Stage, cause: Cause, message: str) -> None:
+    def __init__(
+        self, stage: Stage, cause: Cause, message: str, *, retry_after: float | None = None
+    ) -> None:
         super().__init__(message)
         self.stage = stage
         self.cause = cause
         self.message = message
+        self.retry_after = retry_after
 
 
 class RequestRefused(BackendError):
@@ -92,8 +96,7 @@ class RequestRefused(BackendError):
     Never retried, apart from 429, with which a full engine says no.
 
     `status` is the HTTP status (4xx or 501), `param` the field at fault, `code` OpenAI's
-    machine-readable code, if there is one; `retry_after`, with 429, in how many seconds there may
-    be room.
+    machine-readable code, if there is one; `retry_after` comes with 429.
     """
 
     def __init__(
@@ -105,11 +108,10 @@ class RequestRefused(BackendError):
         code: str | None = None,
         retry_after: float | None = None,
     ) -> None:
-        super().__init__(Stage.SENT, Cause.UNSUPPORTED, message)
+        super().__init__(Stage.SENT, Cause.UNSUPPORTED, message, retry_after=retry_after)
         self.status = status
         self.param = param
         self.code = code
-        self.retry_after = retry_after
 
 
 class Adapter(msgspec.Struct, frozen=True):

@@ -78,6 +78,10 @@ class Supervisor:
         self._on_change = on_change
         self._activity = Activity(0.0)
         self._lives = 0
+        self._begins = 0.0
+        """When the latest life began, or the next one will."""
+        self._start_took: float | None = None
+        """Seconds that the last start took that came to something."""
         self._wanted = False
         self._closing = False
         self._measured: int | None = None
@@ -192,7 +196,20 @@ class Supervisor:
                 await self.residency.admit(self)
 
     def _not_ready(self, why: str) -> BackendError:
-        return BackendError(Stage.CONNECT, Cause.REFUSED, why)
+        return BackendError(Stage.CONNECT, Cause.REFUSED, why, retry_after=self._ready_in())
+
+    def _ready_in(self) -> float | None:
+        """Seconds until it may be ready, where that can be told.
+
+        From the next try, which is known, and from what the last start took.
+        """
+        left = self._begins - asyncio.get_running_loop().time()
+        if self.phase in (Phase.BACKING_OFF, Phase.CRASH_LOOP):
+            return max(left, 0.0) + (self._start_took or 0.0)
+        if self.phase is Phase.STARTING and self._start_took is not None:
+            left += self._start_took
+            return left if left > 0 else None  # it takes longer this time
+        return None
 
     # The task
 
@@ -246,7 +263,7 @@ class Supervisor:
         loop = asyncio.get_running_loop()
         self._lives += 1
         self._enter(Phase.STARTING, "starting")
-        started, served_from = loop.time(), None
+        self._begins, served_from = loop.time(), None
         life: Life | None = None
         verdict = Verdict("its supervisor was ended", wanted=True, kill=True)
         try:
@@ -255,7 +272,8 @@ class Supervisor:
             logger.info("%s: starting %s", self.id, self._launch.model)
             if await self._unless_told(life):
                 served_from = loop.time()
-                logger.info("%s: ready after %.1f s", self.id, served_from - started)
+                self._start_took = served_from - self._begins
+                logger.info("%s: ready after %.1f s", self.id, self._start_took)
                 self.life = life
                 self._progress()
                 self._enter(Phase.READY, "")
@@ -291,6 +309,7 @@ class Supervisor:
             return 0.0
         now = asyncio.get_running_loop().time()
         wait = self._restarts.after_death(0.0 if served_from is None else now - served_from)
+        self._begins = now + wait
         phase = Phase.CRASH_LOOP if self._restarts.looping else Phase.BACKING_OFF
         again = f"{self._restarts.in_a_row} times in a row, " if self._restarts.looping else ""
         logger.error("%s: %s; %snext try in %.1f s", self.id, verdict.why, again, wait)
@@ -342,7 +361,7 @@ class Supervisor:
     async def _rest(self, seconds: float) -> None:
         """Wait before the next try, unless something else is wanted."""
         loop = asyncio.get_running_loop()
-        until = loop.time() + seconds
+        self._begins = until = loop.time() + seconds
         while self._wanted and not self._closing and loop.time() < until:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._told.wait(), until - loop.time())

@@ -44,7 +44,7 @@ TOTAL_TIMEOUT = "total_timeout"
 _RETRY_SOON = 1.0
 """Seconds: what `Retry-After` says where nothing better is known."""
 _WHILE_STARTING = 10.0
-"""The same, where an engine has to be started first."""
+"""The same, where an engine has to be started first, and does not say when that will be."""
 _PLAUSIBLE_WAIT = 3600.0
 
 
@@ -105,9 +105,10 @@ def judge_exception(error: BackendError, replica: str) -> Failure:
 def judge_not_ready(error: BackendError, replica: str) -> Failure:
     """An engine that the gateway starts itself is not there, and will not be in time."""
     message = f"replica {replica}: {error.message}"
+    wait = _WHILE_STARTING if error.retry_after is None else error.retry_after
     return Failure(
         cause=error.cause,
-        error=Unavailable(message, retry_after=_WHILE_STARTING),
+        error=Unavailable(message, retry_after=min(wait, _PLAUSIBLE_WAIT)),
         blame=False,
         leave_replica=True,
     )

@@ -107,7 +107,12 @@ async def until(condition: Callable[[], bool]) -> None:
 
 
 @asynccontextmanager
-async def supervised(*starts: Start, wake: bool = True, **launch: float) -> AsyncIterator[Stage]:
+async def supervised(
+    *starts: Start,
+    wake: bool = True,
+    uniform: Callable[[float, float], float] = lambda _, most: most / 1000,
+    **launch: float,
+) -> AsyncIterator[Stage]:
     """The last of `starts` is that of all further lives."""
     lives: list[ScriptedLife] = []
 
@@ -124,7 +129,7 @@ async def supervised(*starts: Start, wake: bool = True, **launch: float) -> Asyn
         "e@0",
         options,
         make_life,  # type: ignore[arg-type]
-        Restarts(lambda _, most: most / 1000),
+        Restarts(uniform),
         told.append,
     )
     stage = Stage(supervisor, lives)
@@ -170,6 +175,29 @@ async def test_a_crash_loop_goes_on_slowly_and_can_end():
         with pytest.raises(BackendError, match="no such model"):
             await stage.supervisor.settled()
         await stage.until(Phase.READY)
+
+
+async def refused(supervisor: Supervisor) -> float | None:
+    """What a request is told of when to come again."""
+    with pytest.raises(BackendError) as caught:
+        await supervisor.until_ready()
+    return caught.value.retry_after
+
+
+async def test_in_a_crash_loop_requests_are_told_the_next_try():
+    async with supervised(broken, uniform=lambda _, most: most if most >= 60 else 0.0) as stage:
+        await stage.until(Phase.CRASH_LOOP)
+        assert await refused(stage.supervisor) == pytest.approx(60, abs=10)
+
+
+async def test_while_it_starts_requests_are_told_what_is_left_of_the_time_that_starts_take():
+    async with supervised(at_once, never, start_timeout=0.02) as stage:
+        await stage.until(Phase.READY)
+        stage.lives[0].died.set_result(Ended(signal=9))
+        await stage.until_lives(2)
+        assert await refused(stage.supervisor) is None, "it has taken longer already"
+        stage.supervisor._start_took = 500.0
+        assert await refused(stage.supervisor) == pytest.approx(490, abs=10)
 
 
 async def test_a_bug_of_ours_is_one_more_death():

@@ -106,6 +106,12 @@ def test_an_engine_that_is_not_started_in_time():
     )
 
 
+@pytest.mark.parametrize(("known", "told"), [(0.0, 0.0), (47.0, 47.0), (1e9, 3600.0)])
+def test_an_engine_that_knows_when_it_is_back(known, told):
+    error = BackendError(Stage.CONNECT, Cause.REFUSED, "crash_loop", retry_after=known)
+    assert judge_not_ready(error, "e@0").error.retry_after == told
+
+
 @pytest.mark.parametrize(
     ("said", "status", "retry"),
     [(None, 502, True), (500, 502, True), (400, 400, False), (429, 429, True), (408, 502, True)],
