@@ -90,6 +90,10 @@ class InProcessBackend(Backend):
         self._compiler = None
         self._adapters.clear()
 
+    async def until_dead(self) -> str:
+        """Wait until its engine cannot generate ever again, and give why."""
+        return f"{self.library}: {await self._engine.until_dead()}"
+
     async def probe(self, address: str) -> Readiness:  # noqa: ARG002 — there is one replica
         """Whether the thread lives and its steps end."""
         return self._engine.health()

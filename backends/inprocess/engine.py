@@ -91,6 +91,14 @@ class Engine:
         self._over = self._threads.start(f"{self._library}-engine", partial(thread.run, loaded))
         return await loaded
 
+    async def until_dead(self) -> str:
+        """Wait until the thread has ended without being told to, and give why.
+
+        Such an engine never generates again; one that was stopped is not waited for.
+        """
+        await self._state.died.wait()
+        return self.health().reason or "the engine's thread died"
+
     async def stop(self) -> None:
         """Cut what is open and end the thread; a thread that hangs is left behind. Idempotent."""
         with self._state.changed:

@@ -52,6 +52,8 @@ class EngineState:
         self.step_began: float | None = None
         """When the runtime was called that has not come back yet."""
         self.steps = 0
+        self.died = asyncio.Event()
+        """The thread has ended without being told to; the event loop's."""
 
     # ---- with `changed` held ----
 

@@ -67,6 +67,8 @@ class EngineThread:
                 state.library,
                 exc_info=True,
             )
+            state.shut(reason)
+            state.call(state.died.set)
         state.shut(reason)
         self._rows.clear()
         with state.changed:

@@ -2,8 +2,8 @@
 
     python -m backends.isolation.child SOCKET OPTIONS
 
-OPTIONS is the backend's entry in routing.yaml, as JSON. Whatever keeps the engine from starting is
-the last line on standard error, and the exit code is 1.
+OPTIONS is the backend's entry in routing.yaml, as JSON. Whatever keeps the engine from starting, or
+from ever generating again, is the last line on standard error, and the exit code is 1.
 """
 
 from __future__ import annotations
@@ -14,17 +14,24 @@ import os
 import socket
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import uvicorn
 
-from backends.base import Backend, BackendError
+from backends.base import BackendError
 from backends.event_loop import loop_factory
+from backends.garbage import calm_collector
+from backends.inprocess.failures import failed
 from backends.isolation.options import read_options
 from backends.isolation.server import EngineServer
 
+if TYPE_CHECKING:
+    from backends.inprocess.backend import InProcessBackend
+
 _BACKLOG = 128
 _GOODBYE = 1
-"""Seconds that replies have to end after SIGTERM: the gateway stops only what nobody uses."""
+"""Seconds that replies have to end after SIGTERM: the gateway stops only what nobody uses. Those of
+an engine that has died have ended by then, and are only written."""
 
 
 def main(argv: list[str]) -> int:
@@ -33,7 +40,7 @@ def main(argv: list[str]) -> int:
     path, entry = argv
     options = read_options(entry)
     try:
-        backend = options.open(options.model)
+        backend = options.open_here(options.model)
         with asyncio.Runner(loop_factory=loop_factory()) as runner:
             runner.run(_serve(backend, Path(path)))
     except (ValueError, ImportError, BackendError) as error:
@@ -42,9 +49,11 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-async def _serve(backend: Backend, path: Path) -> None:
+async def _serve(backend: InProcessBackend, path: Path) -> None:
+    """Until told to leave; raises `BackendError` when the engine cannot generate any more."""
     try:
         await backend.start()
+        calm_collector()
         with _listen(path) as bound:
             config = uvicorn.Config(
                 EngineServer(backend),
@@ -56,9 +65,24 @@ async def _serve(backend: Backend, path: Path) -> None:
                 timeout_graceful_shutdown=_GOODBYE,
                 timeout_keep_alive=3600,
             )
-            await uvicorn.Server(config).serve(sockets=[bound])
+            server = uvicorn.Server(config)
+            dead = asyncio.create_task(_leave_when_dead(backend, server))
+            try:
+                await server.serve(sockets=[bound])
+            finally:
+                died = dead.done()
+                dead.cancel()
+            if died:
+                raise failed(await dead)
     finally:
         await backend.stop()
+
+
+async def _leave_when_dead(backend: InProcessBackend, server: uvicorn.Server) -> str:
+    """Have `server` end when nothing can be generated any more: whoever watches starts another."""
+    reason = await backend.until_dead()
+    server.should_exit = True
+    return reason
 
 
 def _listen(path: Path) -> socket.socket:

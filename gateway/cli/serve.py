@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import gc
 import logging
 import os
 import sys
@@ -13,6 +12,7 @@ import time
 from pathlib import Path
 
 from backends.event_loop import loop_factory
+from backends.garbage import calm_collector
 from gateway import config
 from gateway.cli import greeting, which_file
 from gateway.config.checks import is_open_to_others
@@ -94,7 +94,7 @@ def _serve(path: Path, checked: Config, host: str, port: int) -> int:
     started = time.monotonic()
 
     def announce(said: ReadinessReport) -> None:
-        _calm_collector()
+        calm_collector()
         host, port = bound.getsockname()[:2]
         for line in greeting.ready(checked, host, port, time.monotonic() - started, said):
             logger.info(line)
@@ -112,14 +112,3 @@ def _serve(path: Path, checked: Config, host: str, port: int) -> int:
             print(error, file=sys.stderr)
             return FAILED
     return 0
-
-
-def _calm_collector() -> None:
-    """Have the garbage collector look less often, and never at what was there from the start.
-
-    A request makes some hundred short-lived objects, none of them in a cycle: with Python's own
-    thresholds an eighth of its CPU time goes into looking for cycles among them.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(20_000, 20, 50)

@@ -354,7 +354,17 @@ async def test_a_runtime_that_cannot_begin_anew_is_down_and_says_so(started, cap
     with pytest.raises(BackendError, match="thread died"):
         await finish(waiting[1])
     assert "still out of memory" in engine.health().reason
+    assert "still out of memory" in await asyncio.wait_for(engine.until_dead(), 10)
     assert [record.levelname for record in caplog.records] == ["ERROR", "CRITICAL"]
+
+
+async def test_an_engine_that_was_stopped_has_not_died(started):
+    engine, _ = started
+    dead = asyncio.create_task(engine.until_dead())
+    await engine.stop()
+    await asyncio.sleep(0)
+    assert not dead.done()
+    dead.cancel()
 
 
 async def test_a_job_in_hand_when_the_thread_dies_is_told(started):

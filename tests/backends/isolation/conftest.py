@@ -40,13 +40,13 @@ class Child:
 
 
 @asynccontextmanager
-async def run_child(folder, **options):
+async def run_child(folder, *, program=("-m", "backends.isolation.child"), **options):
+    """`program` is what Python shall run, with the socket and the options behind it."""
     entry = write_options(MlxOptions(**{"model": str(MODEL), **options}))
     socket = folder / "engine.sock"
     process = await asyncio.create_subprocess_exec(
         sys.executable,
-        "-m",
-        "backends.isolation.child",
+        *program,
         str(socket),
         entry,
         stderr=asyncio.subprocess.PIPE,
