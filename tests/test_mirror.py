@@ -23,6 +23,7 @@ ELSEWHERE = {
     "backends/inprocess/failures.py": "tests/backends/inprocess/test_engine.py",
     "backends/inprocess/job.py": "tests/backends/inprocess/test_engine.py",
     "backends/mlx/caches.py": "tests/backends/mlx/test_prompt_states.py and test_kv_shape.py",
+    "backends/inprocess/prompt.py": "a struct without behaviour",
     "backends/inprocess/runtime.py": "an interface: tests/backends/mlx",
     "backends/llama_cpp/batch.py": "tests/backends/llama_cpp/test_runtime.py, by every step",
     "backends/llama_cpp/embedding_runtime.py": "tests/backends/llama_cpp/test_embedding.py",

@@ -38,6 +38,7 @@ from backends.inprocess.engine import Engine
 from backends.inprocess.events import ChatWriter, CompletionWriter, Usage, Writer
 from backends.inprocess.job import Job, Row
 from backends.inprocess.params import Chat, Completion, parse_chat, parse_completion, refuse
+from backends.inprocess.prompt import Prompt
 from backends.inprocess.runtime import Runtime, SequenceSpec
 from backends.options import InProcessOptions
 
@@ -144,7 +145,7 @@ class InProcessBackend(Backend):
         else:
             prompts = await asyncio.to_thread(self._prompts, params)
         texts = AnswerTexts(self._loaded(), params, stream=request.stream)
-        grammar = await self._grammar(params, texts.thinking(prompts[0]))
+        grammar = await self._grammar(params, texts.thinking(prompts[0].tokens))
         answer = Answer(len(prompts) * params.choices)
         job = self._job(
             params, prompts, answer, texts, grammar, stream=request.stream, adapter=request.adapter
@@ -162,7 +163,7 @@ class InProcessBackend(Backend):
     async def _stream(
         self,
         params: Chat | Completion,
-        prompts: list[list[int]],
+        prompts: list[Prompt],
         job: Job,
         answer: Answer,
         writer: Writer,
@@ -172,19 +173,17 @@ class InProcessBackend(Backend):
             writer,
             await answer.next(),
             choices=len(job.rows),
-            prompt_tokens=sum(map(len, prompts)) if params.usage_in_stream else None,
+            prompt_tokens=_tokens(prompts) if params.usage_in_stream else None,
             cached_tokens=job.cached_tokens,
             cancel=partial(self._engine.cancel, job),
         )
         return Reply(200, ((b"content-type", b"text/event-stream; charset=utf-8"),), body)
 
     async def _whole(
-        self, prompts: list[list[int]], job: Job, answer: Answer, writer: Writer
+        self, prompts: list[Prompt], job: Job, answer: Answer, writer: Writer
     ) -> Reply:
         deltas = await answer.all()
-        usage = Usage(
-            sum(map(len, prompts)), answer.tokens, answer.reasoning_tokens, job.cached_tokens()
-        )
+        usage = Usage(_tokens(prompts), answer.tokens, answer.reasoning_tokens, job.cached_tokens())
         by_choice = [[d for d in deltas if d.index == index] for index in range(len(job.rows))]
         return _in_one_piece(writer.whole(by_choice, usage))
 
@@ -192,7 +191,7 @@ class InProcessBackend(Backend):
         """How many tokens a chat's prompt has, also one that is too long for an answer."""
         params = parse_chat(request.body)
         prompt = await asyncio.to_thread(self._loaded().prompts.chat, params)
-        return _in_one_piece(msgspec.json.encode({"input_tokens": len(prompt)}))
+        return _in_one_piece(msgspec.json.encode({"input_tokens": len(prompt.tokens)}))
 
     def _check_adapter(self, request: Request) -> None:
         """Never the model itself for one of its adapters."""
@@ -221,7 +220,7 @@ class InProcessBackend(Backend):
             )
         return self._runtime
 
-    def _prompts(self, params: Chat | Completion) -> list[list[int]]:
+    def _prompts(self, params: Chat | Completion) -> list[Prompt]:
         """Token ids of each prompt, of a length that leaves room for an answer."""
         runtime = self._loaded()
         if not runtime.generates:
@@ -231,11 +230,13 @@ class InProcessBackend(Backend):
         else:
             param = "prompt"
             prompts = [
-                runtime.prompts.text(prompt) if isinstance(prompt, str) else prompt
+                Prompt(runtime.prompts.text(prompt) if isinstance(prompt, str) else prompt)
                 for prompt in params.prompts
             ]
         for prompt in prompts:
-            _check_prompt(prompt, param, context=runtime.context, vocabulary=runtime.vocabulary)
+            _check_prompt(
+                prompt.tokens, param, context=runtime.context, vocabulary=runtime.vocabulary
+            )
         if (wanted := len(prompts) * params.choices) > self._engine.capacity:
             refuse("n", f"{wanted} answers are more than the {self._engine.capacity} possible here")
         return prompts
@@ -253,7 +254,7 @@ class InProcessBackend(Backend):
     def _job(
         self,
         params: Chat | Completion,
-        prompts: list[list[int]],
+        prompts: list[Prompt],
         answer: Answer,
         texts: AnswerTexts,
         grammar: Compiled | None,
@@ -267,11 +268,12 @@ class InProcessBackend(Backend):
         job = Job(answer.sink, stream=stream, priority=params.priority or 0)
         for prompt in prompts:
             for choice in range(params.choices):
-                text = texts.new(len(job.rows), prompt)
+                text = texts.new(len(job.rows), prompt.tokens)
                 spec = SequenceSpec(
-                    prompt=prompt,
+                    prompt=prompt.tokens,
+                    vision=prompt.vision,
                     # An upper bound is kept when the context ends first.
-                    max_tokens=min(limit, runtime.context - len(prompt)),
+                    max_tokens=min(limit, runtime.context - len(prompt.tokens)),
                     sampling=sampling.for_choice(choice),
                     ignore_eos=bool(params.ignore_eos),
                     grammar=grammar,
@@ -289,6 +291,10 @@ def _in_one_piece(body: bytes) -> Reply:
         (b"content-length", str(len(body)).encode()),
     )
     return Reply(200, headers, Whole(body))
+
+
+def _tokens(prompts: list[Prompt]) -> int:
+    return sum(len(prompt.tokens) for prompt in prompts)
 
 
 def _check_prompt(prompt: list[int], param: str, *, context: int, vocabulary: int) -> None:

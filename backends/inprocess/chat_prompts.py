@@ -11,8 +11,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from backends.base import RequestRefused
+from backends.inprocess.images import Picture
 from backends.inprocess.messages import Message, for_template, takes_parts
 from backends.inprocess.params import Chat, refuse
+from backends.inprocess.prompt import Prompt
 
 
 class ChatPrompts(ABC):
@@ -49,7 +51,14 @@ class ChatPrompts(ABC):
         Raises as `_encode_rendered`.
         """
 
-    def chat(self, params: Chat) -> list[int]:
+    def _encode_pictures(self, text: str, pictures: Sequence[Picture]) -> Prompt:
+        """What `_encode_rendered` does, with the placeholders of `pictures` in `text` filled in.
+
+        Only for a library that sees. Raises `RequestRefused`, and as `_encode_rendered`.
+        """
+        raise NotImplementedError
+
+    def chat(self, params: Chat, pictures: Sequence[Picture] = ()) -> Prompt:
         """The prompt for a conversation; raises `RequestRefused`."""
         if not self._has_template:
             refuse("messages", "this model has no chat template; use /v1/completions")
@@ -70,7 +79,9 @@ class ChatPrompts(ABC):
             message = f"the model's chat template does not take these messages: {error}"
             raise RequestRefused(400, message, param="messages") from error
         try:
-            return self._encode_rendered(text)
+            if pictures:
+                return self._encode_pictures(text, pictures)
+            return Prompt(self._encode_rendered(text))
         except (TypeError, ValueError) as error:
             raise _no_text("messages", error) from None
 

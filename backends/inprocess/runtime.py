@@ -18,8 +18,10 @@ import msgspec
 from backends.base import Adapter, BackendError, Cause, RequestRefused, Stage
 from backends.inprocess.answer_format import AnswerFormat
 from backends.inprocess.constraint import Compiled, Constraint, blamed
+from backends.inprocess.images import Picture
 from backends.inprocess.logprobs import TokenLogprobs
 from backends.inprocess.params import Chat, Sampling
+from backends.inprocess.prompt import Prompt
 
 
 class SequenceSpec(msgspec.Struct, frozen=True, kw_only=True):
@@ -27,6 +29,8 @@ class SequenceSpec(msgspec.Struct, frozen=True, kw_only=True):
 
     prompt: Sequence[int]
     """Token ids; at least one."""
+    vision: object | None = None
+    """What belongs to the pictures in it, from `Prompts.chat`."""
     max_tokens: int
     sampling: Sampling
     ignore_eos: bool = False
@@ -84,8 +88,11 @@ class CacheCounts(NamedTuple):
 class Prompts(Protocol):
     """Requests to token ids and token ids to text. May be called from several threads."""
 
-    def chat(self, params: Chat) -> list[int]:
-        """The prompt for a conversation; raises `RequestRefused`."""
+    def chat(self, params: Chat, pictures: Sequence[Picture] = ()) -> Prompt:
+        """The prompt for a conversation; raises `RequestRefused`.
+
+        `pictures` are those of its messages, in order; none for a `Runtime` that does not see.
+        """
         ...
 
     def text(self, text: str, *, param: str = "prompt", whole: bool = False) -> list[int]:
@@ -119,6 +126,10 @@ class Runtime(Protocol):
     defaults: Sampling
     """What the model's makers recommend, for what a request does not say."""
 
+    sees: bool = False
+    """Whether its prompts may hold pictures."""
+    why_blind: str = "this model takes text only"
+    """What a request with pictures is told, where it does not see."""
     generates: bool = True
     """Whether it writes text at all; there are models that only make embeddings."""
     answers: AnswerFormat = AnswerFormat()

@@ -20,7 +20,7 @@ def prompts(model, vocabulary):
 def shown(prompts):
     def shown(*messages, **fields):
         body = json.dumps({"messages": messages, **fields}).encode()
-        return prompts.decode_all(prompts.chat(parse_chat(body)))
+        return prompts.decode_all(prompts.chat(parse_chat(body)).tokens)
 
     return shown
 

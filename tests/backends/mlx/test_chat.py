@@ -30,7 +30,7 @@ def load(tmp_path_factory, model_dir):
         tokenizer = load_tokenizer(directory)
         made = TemplatePrompts(tokenizer)
         made.shown = lambda *messages, **fields: tokenizer.decode(
-            made.chat(parse_chat(json.dumps({"messages": messages, **fields}).encode()))
+            made.chat(parse_chat(json.dumps({"messages": messages, **fields}).encode())).tokens
         )
         return made
 
