@@ -330,12 +330,15 @@ class Backend(ABC):
         """
         return frozenset()
 
-    async def load_adapter(self, address: str, adapter: Adapter) -> None:
-        """Have the replica load `adapter` beside what it has. Raises `BackendError`."""
+    async def load_adapter(self, address: str, adapter: Adapter) -> None:  # noqa: ARG002
+        """Have the replica load `adapter` beside what it has.
+
+        Raises `BackendError`, which does not name the replica: what several say can be told once.
+        """
         raise BackendError(
             Stage.CONNECT,
             Cause.UNSUPPORTED,
-            f"{address}: this kind of engine cannot load the adapter {adapter.name!r}",
+            f"this kind of engine cannot load the adapter {adapter.name!r}",
         )
 
     async def unload_adapter(self, address: str, adapter: Adapter) -> None:  # noqa: B027 — no duty

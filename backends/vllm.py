@@ -118,11 +118,11 @@ class VllmBackend(OpenAIHttpBackend):
         status, body = await self.get(address, "/v1/models")
         if status != 200:
             reason = self.judge(address, status).reason or f"/v1/models answers HTTP {status}"
-            raise BackendError(Stage.SENT, Cause.ENGINE, f"{address}: {reason}")
+            raise BackendError(Stage.SENT, Cause.ENGINE, reason)
         try:
             return read_models(body)
         except ValueError as error:
-            raise BackendError(Stage.SENT, Cause.PROTOCOL, f"{address}: {error}") from None
+            raise BackendError(Stage.SENT, Cause.PROTOCOL, str(error)) from None
 
     async def _tell(self, address: str, path: str, what: dict[str, str]) -> None:
         status, body = await self.post(address, path, msgspec.json.encode(what))
@@ -133,7 +133,7 @@ class VllmBackend(OpenAIHttpBackend):
             said = _why(parse_error(status, body).message)
             where = what.get("lora_path", what["lora_name"])
             reason = f"vLLM refuses the adapter {where}: {said}"
-        raise BackendError(Stage.SENT, Cause.ENGINE, f"{address}: {reason}")
+        raise BackendError(Stage.SENT, Cause.ENGINE, reason)
 
     async def _check(self, address: str) -> Readiness:
         status, _ = await self.get(address, "/health")

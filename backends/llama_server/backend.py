@@ -51,9 +51,9 @@ class LlamaServerBackend(OpenAIHttpBackend):
         self._adapters: dict[str, dict[Adapter, int]] = {one: {} for one in self.addresses}
         """Under which id each replica has the adapters that it has."""
         self._has_files = bool(options.adapters)
+        """Whether a replica may have adapters, so that each request must say which."""
         if self._has_files:
             self.capabilities = self.capabilities - {Capability.MESSAGES}
-        """Whether a replica may have adapters, so that each request must say which."""
         launch = options.launch
         self._keeps_apart = launch is not None and not puts_prompts_by_at_will(launch.args)
 
@@ -65,22 +65,21 @@ class LlamaServerBackend(OpenAIHttpBackend):
         """See `Backend.find_adapters`."""
         status, body = await self.get(address, "/lora-adapters")
         if status != 200:
-            reason = f"/lora-adapters answers HTTP {status}"
-            raise BackendError(Stage.SENT, Cause.ENGINE, f"{address}: {reason}")
+            raise BackendError(Stage.SENT, Cause.ENGINE, f"/lora-adapters answers HTTP {status}")
         try:
             files = read_files(body)
         except ValueError as error:
-            raise BackendError(Stage.SENT, Cause.PROTOCOL, f"{address}: {error}") from None
+            raise BackendError(Stage.SENT, Cause.PROTOCOL, str(error)) from None
         self._has_files = self._has_files or bool(files)
         self._adapters[address] = ids_of(known, files)
         return frozenset(self._adapters[address])
 
-    async def load_adapter(self, address: str, adapter: Adapter) -> None:
+    async def load_adapter(self, address: str, adapter: Adapter) -> None:  # noqa: ARG002
         """See `Backend.load_adapter`: it cannot."""
         raise BackendError(
             Stage.SENT,
             Cause.UNSUPPORTED,
-            f"{address}: {adapter.path} is not among its adapters, and llama-server loads them at "
+            f"{adapter.path} is not among its adapters, and llama-server loads them at "
             f"its start only: start it with --lora-scaled {adapter.path}:0",
         )
 

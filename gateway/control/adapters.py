@@ -23,6 +23,7 @@ from backends.base import Adapter, Backend, BackendError, Readiness
 from backends.launch.supervisor import Phase
 from gateway.control.engines import Opened
 from gateway.control.state import State
+from gateway.routing.reasons import by_reason
 from gateway.routing.replica import Replica
 
 logger = logging.getLogger(__name__)
@@ -42,8 +43,7 @@ class Outcome(StrEnum):
     """What has become of an adapter on a replica."""
 
     LOADED = "loaded"
-    PRESENT = "present"
-    """It was there already."""
+    """It is there, now or already."""
     FAILED = "failed"
     WAITING = "waiting"
     """The replica is not ready: it is given the adapter when it is."""
@@ -230,7 +230,7 @@ class Adapters:
             reason = f"it does not say what it has: {_reason(error, self._timeout)}"
             return _all(Outcome.FAILED, replica, wanted, reason)
         todo = changes(wanted, kept, place.ours, has)
-        results = _all(Outcome.PRESENT, replica, wanted & has)
+        results = _all(Outcome.LOADED, replica, wanted & has)
         results += [await self._load(replica, backend, address, one) for one in todo.load]
         _count(place, failed=any(one.outcome is Outcome.FAILED for one in results))
         if not unload:
@@ -303,7 +303,7 @@ def refusal(results: Iterable[Result], in_force: Iterable[Adapter]) -> str | Non
             by_adapter.setdefault(result.adapter, []).append(result)
     reasons = [
         f"no replica could load the adapter {adapter.name!r}: "
-        + "; ".join(f"{one.replica}: {one.reason}" for one in tried)
+        + by_reason((one.replica, one.reason) for one in tried)
         for adapter, tried in by_adapter.items()
         if all(one.outcome is Outcome.FAILED for one in tried)
     ]

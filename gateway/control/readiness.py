@@ -8,6 +8,7 @@ import msgspec
 
 from gateway.control.drain import Phase
 from gateway.control.state import Snapshot
+from gateway.routing.reasons import by_reason
 from gateway.routing.table import Route, Table, Variant
 
 _READY = "ready"
@@ -44,8 +45,7 @@ def _model(variants: Sequence[Variant], now: float) -> str:
     each = [(replica, variant.adapter) for variant in variants for replica in variant.replicas]
     if any(one.may_take_traffic(now) and one.serves(adapter) for one, adapter in each):
         return _READY
-    reasons = (f"{one.id}: {one.why_not(now, adapter)}" for one, adapter in each)
-    return "; ".join(dict.fromkeys(reasons))
+    return by_reason((one.id, one.why_not(now, adapter)) for one, adapter in each)
 
 
 def _with_fallback(state: str, route: Route, table: Table, own: Mapping[str, str]) -> str:

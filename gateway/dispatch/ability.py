@@ -14,6 +14,7 @@ from gateway.config.names import is_glob
 from gateway.dispatch.ask import Ask
 from gateway.dispatch.verdict import Failure, Tells
 from gateway.errors import GatewayError, NotSupported, Unavailable, Unsupported
+from gateway.routing.reasons import by_reason
 from gateway.routing.table import Variant
 from gateway.wire.needs import field_of
 
@@ -104,8 +105,8 @@ def _lacks_adapter(variant: Variant) -> Failure | None:
     adapter = variant.adapter
     if adapter is None or variant.able():
         return None
-    faults = {one.id: one.adapter_faults.get(adapter, "not loaded") for one in variant.replicas}
-    said = "; ".join(f"{replica}: {fault}" for replica, fault in faults.items())
+    faults = ((one.id, one.adapter_faults.get(adapter, "not loaded")) for one in variant.replicas)
+    said = by_reason(faults)
     error = Unavailable(f"no replica has the adapter {adapter.name!r}: {said}", retry_after=1.0)
     return _not_there("no_adapter", error)
 

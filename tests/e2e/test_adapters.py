@@ -172,7 +172,7 @@ async def test_llama_servers_that_the_gateway_starts_are_replaced(tmp_path, star
             admin, gateway, "POST", "", {"name": "v2", "path": str(A)}
         )
         assert status == 200, told
-        assert [one["outcome"] for one in told["replicas"]] == ["present", "present"]
+        assert [one["outcome"] for one in told["replicas"]] == ["loaded", "loaded"]
         await traffic.until("sql", "a")
     assert not traffic.failures
     assert {heard for model, heard in traffic.heard if model == "base"} == {"base"}

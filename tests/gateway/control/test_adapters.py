@@ -271,8 +271,8 @@ async def test_what_is_wanted_again_by_now_is_not_unloaded():
     await settling
     assert {one.adapter: one.outcome for one in results} == {
         V1: Outcome.LOADED,
-        V2: Outcome.PRESENT,
-        V3: Outcome.PRESENT,
+        V2: Outcome.LOADED,
+        V3: Outcome.LOADED,
     }
     assert backend.has == {V1, V2, V3}
 

@@ -46,6 +46,12 @@ def test_none_at_all_is_a_reason():
     assert said.models == {"a": "engine@x: HTTP 503"}
 
 
+def test_a_reason_that_replicas_share_is_told_once():
+    group = [replica("x", "loading"), replica("y", "HTTP 503"), replica("z", "loading")]
+    said = report(snapshot(a=[group]), Phase.SERVING, 0.0)
+    assert said.models == {"a": "engine@x, engine@z: loading; engine@y: HTTP 503"}
+
+
 def test_a_model_whose_fallback_is_ready_is_answered():
     models = {"a": [[replica("x", "down")]], "b": [[replica("y")]], "c": [[replica("z", "gone")]]}
     said = report(snapshot(fallback=("c", "b"), **models), Phase.SERVING, 0.0).models
