@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import re
 import socket
 import struct
 import time
@@ -18,62 +17,19 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-# -- steps ---------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Send:
-    """Write these bytes, all at once; go on when the socket takes more."""
-
-    data: bytes
-
-
-@dataclass(frozen=True)
-class Drip:
-    """Write these bytes, so many at a time, each a write of its own."""
-
-    data: bytes
-    size: int = 1
-    gap: float = 0.0
-
-
-@dataclass(frozen=True)
-class Pause:
-    """Say nothing for so many seconds."""
-
-    seconds: float
-
-
-@dataclass(frozen=True)
-class Silence:
-    """Say nothing until the other side leaves."""
-
-
-@dataclass(frozen=True)
-class Flood:
-    """Write one piece over and over, as fast as the socket takes it, at most `limit` bytes."""
-
-    piece: bytes
-    limit: int
-
-
-@dataclass(frozen=True)
-class HalfClose:
-    """Send no more, and go on reading."""
-
-
-@dataclass(frozen=True)
-class Close:
-    """Close the connection properly."""
-
-
-@dataclass(frozen=True)
-class Reset:
-    """Break the connection: the other side sees a reset."""
-
-
-Step = Send | Drip | Pause | Silence | Flood | HalfClose | Close | Reset
-Script = Sequence[Step]
+from tests.support.steps import BeforeBody as BeforeBody
+from tests.support.steps import Close as Close
+from tests.support.steps import Drip as Drip
+from tests.support.steps import Flood as Flood
+from tests.support.steps import HalfClose as HalfClose
+from tests.support.steps import Hold as Hold
+from tests.support.steps import Pause as Pause
+from tests.support.steps import Reset as Reset
+from tests.support.steps import Script as Script
+from tests.support.steps import Send as Send
+from tests.support.steps import Silence as Silence
+from tests.support.steps import Step as Step
+from tests.support.steps import StopReading as StopReading
 
 # -- what the engine saw -------------------------------------------------------------------------
 
@@ -87,8 +43,10 @@ class Seen:
     method: str
     path: str
     headers: list[tuple[str, str]]
-    body: bytes
     connection: int
+    """The number of the connection it came on."""
+    body: bytes = b""
+    """Empty where the script began before it was read."""
     pushed: int = 0
     """Bytes of the answer handed to the socket so far."""
     left: asyncio.Event = field(default_factory=asyncio.Event)
@@ -109,9 +67,6 @@ class Seen:
         return self.left_at
 
 
-_LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
-
-
 class _Connection(asyncio.Protocol):
     def __init__(self, upstream: Upstream, number: int) -> None:
         self._upstream = upstream
@@ -129,6 +84,10 @@ class _Connection(asyncio.Protocol):
         self.transport = transport
         self._upstream.connections.add(self)
         self._task = asyncio.create_task(self._run())
+
+    @property
+    def is_busy(self) -> bool:
+        return self._current is not None and not self._current.answered
 
     def data_received(self, data: bytes) -> None:
         self._buffer += data
@@ -161,32 +120,35 @@ class _Connection(asyncio.Protocol):
         for step in self._upstream.greeting:
             await self._do(step, None)
         while not self.transport.is_closing():
-            seen = self._current = await self._read()
-            if seen.method == "GET":
-                self._upstream.probes.append(seen)
-                script: Script = self._upstream.probe
-            else:
-                script = self._upstream.take(seen)
+            seen = self._current = await self._read_head()
+            probes = seen.method == "GET"
+            script = self._upstream.probe if probes else self._upstream.take()
+            if script[:1] != (BeforeBody(),):
+                await self._read_body(seen)
+            (self._upstream.probes if probes else self._upstream.seen).append(seen)
             for step in script:
                 await self._do(step, seen)
             seen.answered = True
 
-    async def _read(self) -> Seen:
-        while True:
-            head = self._buffer.find(b"\r\n\r\n")
-            if head >= 0:
-                length = _LENGTH.search(self._buffer, 0, head + 2)
-                end = head + 4 + (int(length[1]) if length else 0)
-                if len(self._buffer) >= end:
-                    break
-            self._arrived.clear()
-            await self._arrived.wait()
-        whole, self._buffer = self._buffer[:end], self._buffer[end:]
-        first, *fields = whole[:head].decode("latin-1").split("\r\n")
+    async def _read_head(self) -> Seen:
+        while (end := self._buffer.find(b"\r\n\r\n")) < 0:
+            await self._more()
+        head, self._buffer = self._buffer[:end], self._buffer[end + 4 :]
+        first, *fields = head.decode("latin-1").split("\r\n")
         method, path, _ = first.split(" ")
         pairs = [line.partition(": ") for line in fields]
         headers = [(name.lower(), value) for name, _, value in pairs]
-        return Seen(time.monotonic(), method, path, headers, whole[head + 4 :], self._number)
+        return Seen(time.monotonic(), method, path, headers, self._number)
+
+    async def _read_body(self, seen: Seen) -> None:
+        length = int(seen.header("content-length") or 0)
+        while len(self._buffer) < length:
+            await self._more()
+        seen.body, self._buffer = self._buffer[:length], self._buffer[length:]
+
+    async def _more(self) -> None:
+        self._arrived.clear()
+        await self._arrived.wait()
 
     async def _write(self, data: bytes, seen: Seen | None) -> None:
         await self._writable.wait()
@@ -208,6 +170,12 @@ class _Connection(asyncio.Protocol):
                     await asyncio.sleep(0)
             case Pause(seconds):
                 await asyncio.sleep(seconds)
+            case BeforeBody():
+                pass
+            case StopReading():
+                self.transport.pause_reading()
+            case Hold():
+                await self._upstream.released.wait()
             case Silence():
                 await asyncio.Event().wait()
             case HalfClose():
@@ -240,6 +208,8 @@ class Upstream:
         self.probes: list[Seen] = []
         self.connections: set[_Connection] = set()
         self.accepted = 0
+        self.released = asyncio.Event()
+        """Ends every `Hold`."""
         self._server: asyncio.Server | None = None
         self.port = 0
 
@@ -252,8 +222,8 @@ class Upstream:
         """What the gateway calls this replica, behind `backend@`."""
         return f"127.0.0.1:{self.port}"
 
-    def take(self, seen: Seen) -> Script:
-        self.seen.append(seen)
+    def take(self) -> Script:
+        """What is done next."""
         return self._scripts.pop(0) if len(self._scripts) > 1 else self._scripts[0]
 
     async def asked(self, times: int = 1, within: float = 5.0) -> Seen:
@@ -263,6 +233,19 @@ class Upstream:
                 await asyncio.sleep(0.002)
         return self.seen[times - 1]
 
+    @property
+    def busy(self) -> int:
+        """Requests that are being answered on a connection that is open."""
+        return sum(one.is_busy for one in self.connections)
+
+    def release(self) -> None:
+        """Let whoever is at a `Hold` go on."""
+        self.released.set()
+
+    def heal(self, script: Script) -> None:
+        """From here on every request is answered with `script`."""
+        self._scripts = [script]
+
     async def open(self) -> None:
         def connect() -> _Connection:
             self.accepted += 1
@@ -271,6 +254,11 @@ class Upstream:
         loop = asyncio.get_running_loop()
         self._server = await loop.create_server(connect, "127.0.0.1", 0)
         self.port = self._server.sockets[0].getsockname()[1]
+
+    def refuse(self) -> None:
+        """Listen no more: new connections are refused, those that are open live on."""
+        if self._server is not None:
+            self._server.close()
 
     async def close(self) -> None:
         """Stop listening and drop every connection: from here on the port is dead."""
