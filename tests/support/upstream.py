@@ -17,19 +17,21 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.support.steps import BeforeBody as BeforeBody
-from tests.support.steps import Close as Close
-from tests.support.steps import Drip as Drip
-from tests.support.steps import Flood as Flood
-from tests.support.steps import HalfClose as HalfClose
-from tests.support.steps import Hold as Hold
-from tests.support.steps import Pause as Pause
-from tests.support.steps import Reset as Reset
-from tests.support.steps import Script as Script
-from tests.support.steps import Send as Send
-from tests.support.steps import Silence as Silence
-from tests.support.steps import Step as Step
-from tests.support.steps import StopReading as StopReading
+from tests.support.steps import (
+    BeforeBody,
+    Close,
+    Drip,
+    Flood,
+    HalfClose,
+    Hold,
+    Pause,
+    Reset,
+    Script,
+    Send,
+    Silence,
+    Step,
+    StopReading,
+)
 
 # -- what the engine saw -------------------------------------------------------------------------
 
