@@ -46,6 +46,7 @@ ELSEWHERE = {
     "gateway/conform/finding.py": "structs without behaviour",
     "gateway/dispatch/answer.py": "tests/faults/test_commit_point.py",
     "gateway/dispatch/ask.py": "a struct without behaviour",
+    "gateway/dispatch/choice.py": "tests/gateway/dispatch/test_balance.py, on sockets",
     "gateway/dispatch/attempt.py": "tests/faults, by every way in which an attempt can end",
     "gateway/errors.py": "tests/faults/test_dialects.py, in each dialect",
     "gateway/policies/base.py": "an interface: tests/gateway/policies",

@@ -10,11 +10,14 @@ from backends.base import Endpoint, Header
 from backends.capabilities import Capability
 from gateway.dispatch.as_chat import AsChat, as_chat
 from gateway.dispatch.watchdog import Watchdog
+from gateway.policies import Prefix
+from gateway.policies.prefix_blocks import block_hashes
 from gateway.routing.principal import Principal
 from gateway.routing.table import Route, Table
 from gateway.telemetry.record import RequestRecord
 from gateway.telemetry.tracing import RequestSpan
 from gateway.wire.peek import Peek
+from gateway.wire.prompt import apart, prompt_of
 
 
 class Ask(msgspec.Struct, kw_only=True):
@@ -40,6 +43,8 @@ class Ask(msgspec.Struct, kw_only=True):
     watchdog: Watchdog
     chat: AsChat | None = None
     """See `as_chat`, which remembers it here."""
+    hashed: Prefix | None = None
+    """See `prefix`, which remembers it here."""
 
     @property
     def model(self) -> str:
@@ -61,3 +66,11 @@ class Ask(msgspec.Struct, kw_only=True):
         if self.chat is None:
             self.chat = as_chat(self.endpoint, self.body, self.needs)
         return self.chat
+
+    def prefix(self) -> Prefix:
+        """The prompt, for policies that look at its beginning: made once."""
+        if self.hashed is None:
+            prompt = prompt_of(self.endpoint, self.peeked)
+            blocks = block_hashes(prompt, hash(apart(self.peeked)))
+            self.hashed = Prefix(len(prompt), blocks)
+        return self.hashed

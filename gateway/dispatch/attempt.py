@@ -16,6 +16,7 @@ from typing import NoReturn, TypeVar
 
 from backends.base import BackendError, Reply, Request
 from gateway.dispatch.ask import Ask
+from gateway.dispatch.choice import Choice
 from gateway.dispatch.translate import asked_endpoint, translated, translation_for
 from gateway.dispatch.verdict import (
     FIRST_TOKEN_TIMEOUT,
@@ -27,7 +28,6 @@ from gateway.dispatch.verdict import (
 )
 from gateway.dispatch.watchdog import WaitTooLongError
 from gateway.errors import BadRequest
-from gateway.routing.replica import Replica
 from gateway.routing.table import Route, Variant
 from gateway.telemetry import names
 from gateway.telemetry.metrics import Metrics
@@ -52,12 +52,13 @@ class Attempt:
         ask: Ask,
         route: Route,
         variant: Variant,
-        replica: Replica,
+        choice: Choice,
         *,
         deadline: float,
         metrics: Metrics,
     ) -> None:
         """`deadline`: when the whole request must be over, in the watchdog's time."""
+        replica = choice.replica
         self.ask = ask
         self.route = route
         self.variant = variant
@@ -85,7 +86,7 @@ class Attempt:
             model=self._upstream,
         )
         self._metrics.in_flight.count += 1
-        replica.outstanding += 1
+        self._work = replica.load.begin(self._started, choice.tokens)
 
     @property
     def reported_model(self) -> str:
@@ -119,6 +120,8 @@ class Attempt:
     def commit(self) -> None:
         """The first content exists: from here on it is the `idle` timeout that counts."""
         self._committed = True
+        if self.ask.stream:
+            self._work.first_token(time.monotonic())
 
     def complete(self) -> None:
         """The answer has come, whole and sound."""
@@ -154,8 +157,8 @@ class Attempt:
     def _settle(self) -> None:
         now = time.monotonic()
         self._metrics.in_flight.count -= 1
+        self._work.end()
         replica = self.replica
-        replica.outstanding -= 1
         if self._failure is not None and self._failure.blame:
             replica.breaker.failed(self._epoch, now)
         elif self._cause != names.CANCELLED:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Iterator, Sequence
+from functools import partial
 from random import Random
 
 import msgspec
@@ -22,6 +23,7 @@ from gateway.dispatch.ability import cannot_serve, is_able
 from gateway.dispatch.answer import Answer, open_answer
 from gateway.dispatch.ask import Ask
 from gateway.dispatch.attempt import Attempt, AttemptFailedError
+from gateway.dispatch.choice import Choice, choose
 from gateway.dispatch.verdict import (
     TOTAL_TIMEOUT,
     Failure,
@@ -78,22 +80,23 @@ class Attempts:
         failure = cannot_serve(variant, ask)
         tried: list[Tried] = []
         while failure is None or (failure.retry and len(tried) < route.retry.attempts):
-            replica = self._pick(route, variant, tried)
-            if replica is None or (
-                tried and not await self._may_retry(ask, replica, route.retry, tried, deadline)
+            choice = self._choose(ask, route, variant, tried)
+            if choice is None or (
+                tried
+                and not await self._may_retry(ask, choice.replica, route.retry, tried, deadline)
             ):
                 break
-            outcome = await self._try(ask, route, variant, replica, deadline)
+            outcome = await self._try(ask, route, variant, choice, deadline)
             if isinstance(outcome, Answer):
                 return outcome
             failure = outcome
-            tried.append(Tried(replica, failure))
+            tried.append(Tried(choice.replica, failure))
         assert failure is not None, "a variant without replicas cannot serve"
         return failure
 
     def _variant(self, ask: Ask, route: Route) -> Variant:
         """The variant for `ask`; where that one cannot serve it, another one that can."""
-        key = self._sticky_key(ask, route)
+        key = self._sticky_key(ask, route) if len(route.variants) > 1 else b""
         variant = choose_variant(
             route, key_name=ask.key_name, headers=ask.client_headers, sticky_key=key
         )
@@ -102,8 +105,9 @@ class Attempts:
         return choose_among([one for one in route.variants if is_able(one, ask)], key) or variant
 
     async def _try(
-        self, ask: Ask, route: Route, variant: Variant, replica: Replica, deadline: float
+        self, ask: Ask, route: Route, variant: Variant, choice: Choice, deadline: float
     ) -> Answer | Failure:
+        replica = choice.replica
         ask.record.replica = replica.id
         readying = replica.backend.readying(replica.address)
         if readying is not None:
@@ -111,7 +115,7 @@ class Attempts:
             if failure is not None:
                 return failure
         ask.record.attempts += 1
-        attempt = Attempt(ask, route, variant, replica, deadline=deadline, metrics=self._metrics)
+        attempt = Attempt(ask, route, variant, choice, deadline=deadline, metrics=self._metrics)
         try:
             return await open_answer(attempt)
         except AttemptFailedError as failed:
@@ -121,10 +125,15 @@ class Attempts:
             await attempt.close()
             raise
 
-    def _pick(self, route: Route, variant: Variant, tried: Sequence[Tried]) -> Replica | None:
-        longest = route.retry.max_backoff
-        candidates = candidates_for(variant.able(), tried, longest, time.monotonic())
-        return variant.policy.pick(candidates, self._rng) if candidates else None
+    def _choose(
+        self, ask: Ask, route: Route, variant: Variant, tried: Sequence[Tried]
+    ) -> Choice | None:
+        now = time.monotonic()
+        candidates = candidates_for(variant.able(), tried, route.retry.max_backoff, now)
+        if not candidates:
+            return None
+        session = partial(self._sticky_key, ask, route)
+        return choose(variant, candidates, ask, session=session, now=now, rng=self._rng)
 
     async def _may_retry(
         self,
@@ -145,8 +154,6 @@ class Attempts:
         return True
 
     def _sticky_key(self, ask: Ask, route: Route) -> bytes:
-        if len(route.variants) == 1:
-            return b""
         return sticky_key(
             route.sticky,
             user=ask.peeked.user,

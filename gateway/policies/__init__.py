@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from gateway.policies.base import Candidate, Policy
+from gateway.policies.base import NO_PREFIX, Candidate, Policy, Prefix, RequestView
 from gateway.policies.least_outstanding import LeastOutstanding
 from gateway.policies.random_choice import RandomChoice
 from gateway.policies.round_robin import RoundRobin
@@ -20,4 +20,4 @@ POLICIES: dict[str, Callable[[], Policy]] = {
     "round_robin": RoundRobin,
 }
 
-__all__ = ["POLICIES", "Candidate", "Policy"]
+__all__ = ["NO_PREFIX", "POLICIES", "Candidate", "Policy", "Prefix", "RequestView"]

@@ -6,8 +6,9 @@ counters and breakers live on.
 
 from __future__ import annotations
 
-from backends.base import Adapter, Backend, Readiness
+from backends.base import Adapter, Backend, Demand, Readiness
 from gateway.routing.breaker import Breaker, BreakerState
+from gateway.routing.load import ReplicaLoad
 
 NOT_PROBED = Readiness(False, "not probed yet")
 
@@ -20,24 +21,54 @@ class Replica:
         "address",
         "backend",
         "backend_name",
+        "base_weight",
         "breaker",
         "id",
-        "outstanding",
+        "load",
         "readiness",
     )
 
-    def __init__(self, backend_name: str, backend: Backend, address: str) -> None:
+    def __init__(
+        self, backend_name: str, backend: Backend, address: str, *, weight: float = 1.0
+    ) -> None:
         self.id = f"{backend_name}@{_short(address)}"
         """Unique and stable: what headers, metrics and logs call it."""
         self.backend_name = backend_name
         self.backend = backend
         self.address = address
-        self.outstanding = 0
-        """Attempts that have been sent and not yet ended."""
+        self.base_weight = weight
+        """How much it can take relative to the other replicas of its backend, above 0."""
+        self.load = ReplicaLoad()
         self.breaker = Breaker()
         self.readiness = NOT_PROBED
         self.adapter_faults: dict[Adapter, str] = {}
         """Why it lacks adapters that it should have, as far as that has been tried."""
+
+    @property
+    def outstanding(self) -> int:
+        """Attempts that have been sent and not yet ended."""
+        return self.load.outstanding
+
+    @property
+    def pending_tokens(self) -> int:
+        """See `gateway.policies.Candidate`, like what follows."""
+        return self.load.pending_tokens
+
+    def weight(self, now: float) -> float:  # noqa: ARG002
+        """How much it can take now."""
+        return self.base_weight
+
+    def first_token_time(self, now: float) -> float | None:
+        """Seconds to the first token, estimated."""
+        return self.load.first_token_time(now)
+
+    def demand(self, now: float) -> Demand | None:
+        """What its engine says is asked of it, where that is fresh."""
+        return self.load.demand(now)
+
+    def foreign(self, now: float) -> int:
+        """Requests of others, by that word."""
+        return self.load.foreign(now)
 
     def may_take_traffic(self, now: float) -> bool:
         """The one predicate for routing: ready as far as anybody knows, and not broken."""

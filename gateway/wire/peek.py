@@ -28,6 +28,8 @@ class Peek(msgspec.Struct, frozen=True):
     messages: msgspec.Raw = _EMPTY
     prompt: msgspec.Raw = _EMPTY
     input: msgspec.Raw = _EMPTY
+    instructions: msgspec.Raw = _EMPTY
+    cache_salt: msgspec.Raw = _EMPTY
     # What not every engine can do. Raw, because what is wrong with them is an engine's to say.
     tools: msgspec.Raw = _EMPTY
     tool_choice: msgspec.Raw = _EMPTY

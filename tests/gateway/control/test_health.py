@@ -77,7 +77,8 @@ async def test_it_looks_again_and_again_and_leaves_the_load_alone():
         return Readiness(True)
 
     one = replica("a", counted)
-    one.outstanding = 3
+    for _ in range(3):
+        one.load.begin(0.0, 1)
     task = asyncio.create_task(monitor(one, interval=0.01).run())
     await asyncio.sleep(0.1)
     task.cancel()

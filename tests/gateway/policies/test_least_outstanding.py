@@ -2,39 +2,45 @@ from __future__ import annotations
 
 from collections import Counter
 from random import Random
-from types import SimpleNamespace
 
-import pytest
-
-from gateway.policies import POLICIES
 from gateway.policies.least_outstanding import LeastOutstanding
+from tests.support.candidates import FakeReplica, replicas, view
 
 
 def candidates(*loads):
-    return [
-        SimpleNamespace(name=name, outstanding=load)
-        for name, load in zip("abcd", loads, strict=False)
-    ]
+    return [FakeReplica(name, load) for name, load in zip("abcd", loads, strict=False)]
 
 
 def test_the_one_with_the_fewest_is_picked():
-    assert LeastOutstanding().pick(candidates(3, 1, 2), Random(1)).name == "b"
+    assert LeastOutstanding().pick(candidates(3, 1, 2), view(), Random(1)).id == "b"
 
 
 def test_among_equals_each_has_its_turn():
     rng = Random(1)
-    picks = Counter(LeastOutstanding().pick(candidates(1, 0, 0), rng).name for _ in range(400))
+    picks = Counter(
+        LeastOutstanding().pick(candidates(1, 0, 0), view(), rng).id for _ in range(400)
+    )
     assert set(picks) == {"b", "c"}
     assert min(picks.values()) > 150
 
 
-@pytest.mark.parametrize("policy", POLICIES)
-def test_any_policy_picks_the_only_one(policy):
-    (only,) = candidates(9)
-    assert POLICIES[policy]().pick([only], Random(1)) is only
+def test_a_heavier_one_is_given_more_at_a_time():
+    big, small = FakeReplica("big", 3, weighs=4.0), FakeReplica("small", 1)
+    assert LeastOutstanding().pick([small, big], view(), Random(1)) is big
+    big.outstanding = 5
+    assert LeastOutstanding().pick([small, big], view(), Random(1)) is small
 
 
-@pytest.mark.parametrize("policy", POLICIES)
-def test_any_policy_leaves_nobody_out(policy):
-    chosen, rng = POLICIES[policy](), Random(1)
-    assert {chosen.pick(candidates(1, 1, 1), rng).name for _ in range(100)} == {"a", "b", "c"}
+def test_idle_ones_have_their_turn_by_weight():
+    both = [FakeReplica("big", weighs=3.0), FakeReplica("small")]
+    rng = Random(1)
+    picks = Counter(LeastOutstanding().pick(both, view(), rng).id for _ in range(2000))
+    assert 1400 < picks["big"] < 1600
+
+
+def test_under_way_are_as_many_as_weights_say():
+    some = replicas("abc")
+    some[0].weighs = 2.0
+    for _ in range(400):
+        LeastOutstanding().pick(some, view(), Random(1)).outstanding += 1
+    assert [one.outstanding for one in some] == [200, 100, 100]
