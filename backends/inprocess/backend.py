@@ -6,6 +6,7 @@ Nothing here touches the engine's library; of the loaded model it uses what only
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 import uuid
 from collections.abc import Callable, Collection
@@ -41,6 +42,8 @@ from backends.inprocess.params import Chat, Completion, parse_chat, parse_comple
 from backends.inprocess.prompt import Prompt
 from backends.inprocess.runtime import Runtime, SequenceSpec
 from backends.options import InProcessOptions
+
+logger = logging.getLogger(__name__)
 
 ADDRESS = "in-process"
 _LONG_BODY = 16 << 10
@@ -79,10 +82,12 @@ class InProcessBackend(Backend):
 
     async def start(self) -> None:
         """Load the model and generate a token; raises `BackendError` that says what to do."""
+        began = time.monotonic()
         self._runtime = await self._engine.start()
         self._compiler = Compiler(self._runtime.compile)
         for adapter in sorted(self._wanted, key=lambda one: one.name):
             await self.load_adapter(ADDRESS, adapter)
+        logger.info("%s: ready after %.1f s", self.name, time.monotonic() - began)
 
     async def stop(self) -> None:
         """End the engine's thread; replies still open are cut."""

@@ -28,6 +28,8 @@ from backends.isolation.server import EngineServer
 if TYPE_CHECKING:
     from backends.inprocess.backend import InProcessBackend
 
+_NAME = "engine"
+"""What it calls itself in its log, which the gateway shows behind the replica's name."""
 _BACKLOG = 128
 _GOODBYE = 1
 """Seconds that replies have to end after SIGTERM: the gateway stops only what nobody uses. Those of
@@ -36,17 +38,28 @@ an engine that has died have ended by then, and are only written."""
 
 def main(argv: list[str]) -> int:
     """Serve until told to leave; the exit code."""
-    logging.basicConfig(level="INFO", format="%(levelname)s %(message)s", stream=sys.stderr)
+    lines = logging.StreamHandler(sys.stderr)
+    lines.setFormatter(_Lines())
+    logging.basicConfig(level="INFO", handlers=[lines])
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)
     path, entry = argv
     options = read_options(entry)
     try:
-        backend = options.open_here(options.model)
+        backend = options.open_here(_NAME)
         with asyncio.Runner(loop_factory=loop_factory()) as runner:
             runner.run(_serve(backend, Path(path)))
     except (ValueError, ImportError, BackendError) as error:
         print(error, file=sys.stderr)
         return 1
     return 0
+
+
+class _Lines(logging.Formatter):
+    """Lines for the gateway's log, which has their time, and gives all one level."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line = super().format(record)
+        return line if record.levelno < logging.WARNING else f"{record.levelname} {line}"
 
 
 async def _serve(backend: InProcessBackend, path: Path) -> None:

@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from backends.capabilities import Capability
 from backends.inprocess.backend import InProcessBackend
+from backends.inprocess.loading import Loading
 from backends.llama_cpp import model
 from backends.options import LlamaCppOptions
 
@@ -25,4 +26,4 @@ class LlamaCppBackend(InProcessBackend):
     }
 
     def __init__(self, name: str, options: LlamaCppOptions) -> None:
-        super().__init__(name, options, partial(model.load, options))
+        super().__init__(name, options, partial(model.load, options, Loading(name)))

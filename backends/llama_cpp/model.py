@@ -13,15 +13,15 @@ import subprocess
 import sys
 import weakref
 from pathlib import Path
-from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from backends.base import BackendError
 from backends.inprocess.failures import failed, said
+from backends.inprocess.loading import Loading
 from backends.llama_cpp.gguf_header import GgufError, GgufHeader, parts, read_header
 from backends.llama_cpp.library import import_llama_cpp, lines_kept
 from backends.llama_cpp.memory import context_of, footprint_of
-from backends.memory import machine_memory, process_memory, refusal_beside, written
+from backends.memory import machine_memory, process_memory, refusal_beside
 
 if TYPE_CHECKING:
     from backends.inprocess.runtime import Runtime
@@ -62,11 +62,12 @@ class Model:
         return None if found is None else found.decode(errors="replace")
 
 
-def load(options: LlamaCppOptions) -> Runtime:
+def load(options: LlamaCppOptions, loading: Loading | None = None) -> Runtime:
     """The model that `options` name, ready to generate; blocks for as long as that takes.
 
     Call it in the thread that shall generate. Raises `BackendError`.
     """
+    loading = loading or Loading(options.model)
     path = locate(options.model)
     header = header_of(path)
     needed = footprint_of(path, header, context=options.context, max_batch=options.max_batch)
@@ -88,17 +89,15 @@ def load(options: LlamaCppOptions) -> Runtime:
         reasoning_parser=options.reasoning_parser,
         pooling=options.pooling,
     )
-    logger.info("loading %s: %s", path, written(header.nbytes))
-    began = monotonic()
+    loading.begin(options.model, header.nbytes, needed.total)
     try:
-        model = _open(library, path, header, layers)
+        model = _open(library, path, header, layers, loading)
         made = LlamaCppRuntime if model.generates else EmbeddingRuntime
         runtime = made(model, settings)
     except BackendError:
         raise
     except Exception as error:  # from the binding, or the model's own template
         raise failed(f"the GGUF model {path} cannot be loaded: {said(error)}") from error
-    logger.info("loaded %s in %.1f s", path, monotonic() - began)
     return runtime
 
 
@@ -193,9 +192,14 @@ def _context(header: GgufHeader, wanted: int | None, path: Path) -> int:
     return context
 
 
-def _open(library: Any, path: Path, header: GgufHeader, layers: int) -> Model:
+def _open(library: Any, path: Path, header: GgufHeader, layers: int, loading: Loading) -> Model:
+    def reached(share: float, _: object) -> bool:
+        loading.reached(round(share * header.nbytes), header.nbytes)
+        return True  # go on
+
     params = library.llama_model_default_params()
     params.n_gpu_layers = layers
+    params.progress_callback = library.llama_progress_callback(reached)
     with lines_kept() as lines:
         if len(files := parts(path)) > 1:
             names = [str(file).encode() for file in files]

@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from backends.capabilities import Capability
 from backends.inprocess.backend import InProcessBackend
+from backends.inprocess.loading import Loading
 from backends.mlx import model
 from backends.options import MlxOptions
 
@@ -36,5 +37,6 @@ class MlxBackend(InProcessBackend):
             tool_parser=options.tool_parser,
             reasoning_parser=options.reasoning_parser,
             pooling=options.pooling,
+            loading=Loading(name),
         )
         super().__init__(name, options, load)

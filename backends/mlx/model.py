@@ -9,19 +9,18 @@ file knows how to tell which one it is.
 from __future__ import annotations
 
 import json
-import logging
 import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from backends.base import BackendError, Footprint
 from backends.inprocess.failures import failed, said
-from backends.memory import machine_memory, refusal_beside, written
+from backends.inprocess.loading import Loading
+from backends.memory import machine_memory, refusal_beside
 from backends.mlx.adapter_files import BadAdapter
 from backends.mlx.memory import Wishes, plan, read_config
 
@@ -32,8 +31,6 @@ except ImportError:  # not on Windows
 
 if TYPE_CHECKING:
     from backends.inprocess.runtime import Runtime
-
-logger = logging.getLogger(__name__)
 
 _SETRLIMIT = getattr(resource, "setrlimit", None)
 _GPU_STEP, _CPU_STEP = 512, 64
@@ -61,16 +58,18 @@ def load(
     tool_parser: str = "auto",
     reasoning_parser: str = "auto",
     pooling: str = "auto",
+    loading: Loading | None = None,
 ) -> Runtime:
     """The model called `model`, ready to generate; blocks for as long as that takes.
 
     Call it in the thread that shall generate: MLX's streams belong to threads. `adapters` are not
     loaded yet, but there is room for them. Raises `BackendError`.
     """
+    loading = loading or Loading(model)
     import_mlx()
     from backends.mlx.runtime import MlxRuntime  # noqa: PLC0415 — imports MLX
 
-    directory = locate(model)
+    directory = locate(model, loading)
     wishes = Wishes(
         max_batch=max_batch,
         context=context,
@@ -81,8 +80,7 @@ def load(
     try:
         planned = plan(directory, wishes, memory=memory_limit(), step=prefill_step())
         _check_fits(model, planned.footprint)
-        logger.info("loading %s: %s", model, written(planned.footprint.weights))
-        began = monotonic()
+        loading.begin(model, planned.footprint.weights, planned.footprint.total)
         runtime = MlxRuntime(
             directory,
             plan=planned,
@@ -91,6 +89,7 @@ def load(
             tool_parser=tool_parser,
             reasoning_parser=reasoning_parser,
             pooling=pooling,
+            loading=loading,
         )
     except BackendError:
         raise
@@ -100,7 +99,6 @@ def load(
         raise failed(
             f"the MLX model in {directory} cannot be loaded: {_in_short(error)}"
         ) from error
-    logger.info("%s is ready after %.1f s", model, monotonic() - began)
     return runtime
 
 
@@ -247,7 +245,7 @@ def _open_files_limit_kept() -> Iterator[None]:
         resource.setrlimit = _SETRLIMIT  # type: ignore[assignment]
 
 
-def locate(model: str, *, endpoint: str | None = None) -> Path:
+def locate(model: str, loading: Loading | None = None, *, endpoint: str | None = None) -> Path:
     """The directory of `model`, fetched from the hub where it is a hub id.
 
     `endpoint` is the hub's base URL, the public one by default. Raises `BackendError`.
@@ -257,7 +255,7 @@ def locate(model: str, *, endpoint: str | None = None) -> Path:
         return _checked(path)
     if not _HUB_ID.fullmatch(model):
         raise failed(f"there is no directory {model}, and that is no hub id (owner/name) either")
-    return _checked(_fetch(model, endpoint))
+    return _checked(_fetch(model, loading or Loading(model), endpoint))
 
 
 def _checked(path: Path) -> Path:
@@ -281,9 +279,10 @@ def _only_gguf(path: Path) -> bool:
     return any(path.glob("*.gguf")) and not any(path.glob("*.safetensors"))
 
 
-def _fetch(model: str, endpoint: str | None) -> Path:
+def _fetch(model: str, loading: Loading, endpoint: str | None) -> Path:
     """The hub's files, from its cache if they are there, else over the network."""
     from huggingface_hub import HfApi, snapshot_download  # noqa: PLC0415 — comes with mlx-lm
+    from huggingface_hub.utils import filter_repo_objects  # noqa: PLC0415
     from huggingface_hub.utils.tqdm import disable_progress_bars  # noqa: PLC0415
 
     if (cached := _cached(model)) is not None:
@@ -291,7 +290,10 @@ def _fetch(model: str, endpoint: str | None) -> Path:
     disable_progress_bars()
     try:
         # Asked first and once: a download retries for minutes when there is no network.
-        HfApi(endpoint=endpoint).model_info(model, timeout=HUB_TIMEOUT)
+        hub = HfApi(endpoint=endpoint)
+        info = hub.model_info(model, timeout=HUB_TIMEOUT, files_metadata=True)
+        files = filter_repo_objects(info.siblings or (), allow_patterns=_FILES, key=_name_of)
+        loading.fetch(model, sum(file.size or 0 for file in files))
         return Path(snapshot_download(model, allow_patterns=_FILES, endpoint=endpoint))
     except Exception as error:  # from the hub's client or the HTTP client below it
         reason = (str(error) or type(error).__name__).splitlines()[0]
@@ -300,6 +302,10 @@ def _fetch(model: str, endpoint: str | None) -> Path:
             f"Fetch it where there is a network with `hf download {model}`, "
             "or name a directory that holds the model"
         ) from error
+
+
+def _name_of(file: Any) -> str:
+    return str(file.rfilename)
 
 
 def _cached(model: str) -> Path | None:

@@ -20,6 +20,7 @@ from backends.base import Adapter, BackendError
 from backends.inprocess.constraint import Constraint
 from backends.inprocess.failures import failed
 from backends.inprocess.grammar import Grammar, Grammars
+from backends.inprocess.loading import Loading
 from backends.inprocess.params import Sampling
 from backends.inprocess.runtime import Prompts, Runtime, SequenceSpec, Token
 from backends.memory import written
@@ -74,9 +75,10 @@ class MlxRuntime(Runtime):
         tool_parser: str = "auto",
         reasoning_parser: str = "auto",
         pooling: str = "auto",
+        loading: Loading,
     ) -> None:
         self._model, config = load_model(directory, lazy=True)
-        load_weights(self._model.parameters(), name=str(directory))
+        load_weights(self._model.parameters(), loading.reached)
         if computes_on_cpu():
             turn_weights(self._model)
         self._lora = Lora(self._model)

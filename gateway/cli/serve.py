@@ -15,6 +15,7 @@ from backends.event_loop import loop_factory
 from backends.garbage import calm_collector
 from gateway import config
 from gateway.cli import greeting, which_file
+from gateway.cli.console import log_to_stderr
 from gateway.config.checks import is_open_to_others
 from gateway.config.structs import Config
 from gateway.control.engines import StartError
@@ -51,11 +52,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(args: argparse.Namespace) -> int:
     """Serve until told to leave; the exit code."""
-    logging.basicConfig(
-        level=args.log_level.upper(),
-        format="%(asctime)s %(levelname)-7s %(message)s",
-        stream=sys.stderr,
-    )
+    log_to_stderr(args.log_level.upper())
     # uvicorn tells what the gateway tells in its own words.
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
     logging.getLogger("httpx").setLevel(logging.WARNING)

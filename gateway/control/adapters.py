@@ -138,7 +138,7 @@ class Adapters:
         try:
             await replica.backend.find_adapters(replica.address, ours | self._kept())
         except BackendError as error:
-            logger.warning("%s does not say which adapters it has: %s", replica.id, error.message)
+            logger.warning("%s: does not say which adapters it has: %s", replica.id, error.message)
 
     async def load_ahead(self, opened: Collection[Opened]) -> list[Result]:
         """Load what `opened` wants on every replica that is ready, before it is in force.
@@ -247,7 +247,7 @@ class Adapters:
                 await backend.load_adapter(address, adapter)
         except (BackendError, TimeoutError) as error:
             return Result(replica, adapter, Outcome.FAILED, _reason(error, self._timeout))
-        logger.info("replica %s has loaded the adapter %s", replica, adapter.name)
+        logger.info("%s: adapter %s: loaded", replica, adapter.name)
         return Result(replica, adapter, Outcome.LOADED)
 
     async def _unload(self, replica: str, backend: Backend, address: str, adapter: Adapter) -> None:
@@ -256,9 +256,9 @@ class Adapters:
                 await backend.unload_adapter(address, adapter)
         except (BackendError, TimeoutError) as error:
             reason = _reason(error, self._timeout)
-            logger.warning("%s does not drop the adapter %s: %s", replica, adapter.name, reason)
+            logger.warning("%s: adapter %s: not unloaded: %s", replica, adapter.name, reason)
         else:
-            logger.info("replica %s is without the adapter %s now", replica, adapter.name)
+            logger.info("%s: adapter %s: unloaded", replica, adapter.name)
 
     def _is_due(self, replica: Replica, now: float) -> bool:
         if not replica.readiness.ready or not self._concerns(replica):
@@ -336,7 +336,7 @@ def _note_faults(replica: Replica, results: Iterable[Result]) -> None:
     faults = {one.adapter: one.reason for one in results if one.outcome is Outcome.FAILED}
     for adapter, reason in faults.items():
         if replica.adapter_faults.get(adapter) != reason:
-            logger.warning("%s lacks the adapter %s: %s", replica.id, adapter.name, reason)
+            logger.warning("%s: adapter %s: not loaded: %s", replica.id, adapter.name, reason)
     replica.adapter_faults = faults
 
 

@@ -163,7 +163,7 @@ class Engines:
         )
         for one, result in zip(chosen, results, strict=True):
             if isinstance(result, BaseException):
-                logger.error("backend %s did not stop cleanly: %r", one.name, result)
+                logger.error("%s: did not stop cleanly: %r", one.name, result)
         # Not before: whoever is cancelled in the middle of it leaves them to the one who stops all.
         self._retired.difference_update(chosen)
 

@@ -65,9 +65,9 @@ class HealthMonitor:
             return  # a reload has replaced the adapter, or there is newer word
         if readiness != replica.readiness:
             if readiness.ready:
-                logger.info("replica %s is ready", replica.id)
+                logger.info("%s: ready", replica.id)
             else:
-                logger.warning("replica %s is not ready: %s", replica.id, readiness.reason)
+                logger.warning("%s: not ready: %s", replica.id, readiness.reason)
         replica.observe(readiness)
 
     async def _probed(self, replica: Replica) -> Readiness:
@@ -88,6 +88,6 @@ class HealthMonitor:
             async with asyncio.timeout(self._timeout):
                 await self._on_return(replica)
         except TimeoutError:
-            logger.warning("%s is back, and did not say more in %g s", replica.id, self._timeout)
+            logger.warning("%s: back, and did not say more in %g s", replica.id, self._timeout)
         except Exception:
             logger.exception("the return of %s hit a bug", replica.id)

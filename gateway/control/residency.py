@@ -60,7 +60,7 @@ class MemoryResidency:
     def admit_at_once(self, tenant: Tenant) -> bool:
         """Wake `tenant` if it has room without sending anybody away, and nobody waits."""
         if self._line or self._victims(tenant) != []:
-            logger.info("%s stays asleep: there is no room for it beside the others", tenant.id)
+            logger.info("%s: stays asleep: there is no room for it beside the others", tenant.id)
             return False
         tenant.wake()
         return True
@@ -93,9 +93,8 @@ class MemoryResidency:
             if victims is None:
                 await self._changed.wait()
                 continue
-            names = ", ".join(victim.id for victim in victims)
-            logger.info("%s is stopped to make room for %s", names, tenant.id)
             for victim in victims:  # before anybody else runs, who might ask one of them
+                logger.info("%s: stopping, to make room for %s", victim.id, tenant.id)
                 victim.go_to_sleep()
             await asyncio.gather(*(victim.until_asleep() for victim in victims))
 

@@ -4,6 +4,8 @@ import shutil
 import socket
 import subprocess
 import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
@@ -133,11 +135,10 @@ def test_the_footprint_of_broken_files_is_an_error(copy):
         model.footprint(str(copy), max_batch=2)
 
 
-def test_loading_says_what_how_much_and_how_long(model_dir, caplog):
+def test_loading_says_what_and_how_much(model_dir, caplog):
     caplog.set_level("INFO")
     model.load(str(model_dir), max_batch=1).close()
-    assert f"loading {model_dir}: 5.0 MiB" in caplog.text
-    assert f"{model_dir} is ready after " in caplog.text
+    assert f"{model_dir}: loading {model_dir}, 5.0 MiB (" in caplog.text
 
 
 def test_a_name_that_is_neither_a_directory_nor_a_hub_id():
@@ -152,6 +153,40 @@ def test_a_hub_id_without_a_network_says_what_to_do():
             model.locate("nobody/no-such-model", endpoint=endpoint)
     assert "no directory nobody/no-such-model" in caught.value.message
     assert "hf download nobody/no-such-model" in caught.value.message
+
+
+def test_what_the_hub_has_is_told_before_it_is_fetched(caplog):
+    """No more than its first answer comes from this hub."""
+    sizes = {"config.json": 1 << 10, "model.safetensors": 5 << 20, "pytorch_model.bin": 1 << 30}
+    info = {
+        "id": "nobody/no-such-model",
+        "siblings": [{"rfilename": name, "size": size} for name, size in sizes.items()],
+    }
+
+    class Hub(BaseHTTPRequestHandler):
+        def do_GET(self):
+            known = self.path.startswith("/api/models/nobody/no-such-model?")
+            body = json.dumps(info if known else {}).encode()
+            self.send_response(200 if known else 404)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_args):
+            """Nothing."""
+
+    caplog.set_level("INFO")
+    with ThreadingHTTPServer(("127.0.0.1", 0), Hub) as hub:
+        serving = threading.Thread(target=hub.serve_forever)
+        serving.start()
+        try:
+            with pytest.raises(BackendError, match="cannot be fetched"):
+                model.locate("nobody/no-such-model", endpoint=f"http://127.0.0.1:{hub.server_port}")
+        finally:
+            hub.shutdown()
+            serving.join()
+    told = "nobody/no-such-model: fetching nobody/no-such-model from the hub, 5.0 MiB"
+    assert told in caplog.text
 
 
 def test_without_mlx_it_says_how_to_install_it(monkeypatch):
