@@ -16,7 +16,8 @@ from backends.inprocess.constraint import (
     checked_schema,
     uncompilable,
 )
-from backends.inprocess.params import Chat, Completion, refuse
+from backends.inprocess.params import Chat, Completion
+from backends.inprocess.refusals import unsupported
 from backends.inprocess.tool_call_formats import ToolFormat
 from backends.inprocess.tool_choice import ToolChoice
 
@@ -82,11 +83,11 @@ def _refuse_without_shape(params: Chat, choice: ToolChoice, answer: Value | None
     """Only what `strict` asks for is passed over: clients set it without being asked."""
     why = "this model writes tool calls in a form that it cannot be held to"
     if choice.forced or choice.allowed:
-        refuse("tool_choice", f"{why}; tool_choice may be 'auto' or 'none'")
+        unsupported("tool_choice", f"{why}; it may be 'auto' or 'none'")
     if params.parallel_tool_calls is False:
-        refuse("parallel_tool_calls", f"{why}; leave parallel_tool_calls out")
+        unsupported("parallel_tool_calls", f"{why}; leave it out")
     if answer is not None:
-        refuse("response_format", f"{why}; leave either tools or response_format out")
+        unsupported("response_format", f"{why}; leave either it or `tools` out")
 
 
 def _calls(params: Chat, choice: ToolChoice, shape: CallShape) -> Iterator[Value]:

@@ -38,8 +38,9 @@ from backends.inprocess.embedder import embed
 from backends.inprocess.engine import Engine
 from backends.inprocess.events import ChatWriter, CompletionWriter, Usage, Writer
 from backends.inprocess.job import Job, Row
-from backends.inprocess.params import Chat, Completion, parse_chat, parse_completion, refuse
+from backends.inprocess.params import Chat, Completion, parse_chat, parse_completion
 from backends.inprocess.prompt import Prompt
+from backends.inprocess.refusals import Code, refuse, unsupported
 from backends.inprocess.runtime import Runtime, SequenceSpec
 from backends.options import InProcessOptions
 
@@ -229,7 +230,7 @@ class InProcessBackend(Backend):
         """Token ids of each prompt, of a length that leaves room for an answer."""
         runtime = self._loaded()
         if not runtime.generates:
-            refuse("model", "this model makes embeddings, and no text: use /v1/embeddings")
+            unsupported("model", "this model makes embeddings, and no text: use /v1/embeddings")
         if isinstance(params, Chat):
             param, prompts = "messages", [runtime.prompts.chat(params)]
         else:
@@ -243,7 +244,9 @@ class InProcessBackend(Backend):
                 prompt.tokens, param, context=runtime.context, vocabulary=runtime.vocabulary
             )
         if (wanted := len(prompts) * params.choices) > self._engine.capacity:
-            refuse("n", f"{wanted} answers are more than the {self._engine.capacity} possible here")
+            most = self._engine.capacity
+            what = f"comes to {wanted} answers, and {most} are possible here at once"
+            refuse("n", what, code=Code.INTEGER_TOO_HIGH)
         return prompts
 
     async def _grammar(
@@ -304,16 +307,16 @@ def _tokens(prompts: list[Prompt]) -> int:
 
 def _check_prompt(prompt: list[int], param: str, *, context: int, vocabulary: int) -> None:
     if not prompt:
-        refuse(param, f"{param} must not be empty")
+        refuse(param, "must not be empty", code=Code.EMPTY_STRING)
     if len(prompt) >= context:
         refuse(
             param,
-            f"this model's context holds {context} tokens, prompt and answer together, "
-            f"but the prompt alone has {len(prompt)} tokens",
-            code="context_length_exceeded",
+            f"has {len(prompt)} tokens, but this model's context holds {context} tokens, "
+            "prompt and answer together",
+            code=Code.CONTEXT_EXCEEDED,
         )
     if min(prompt) < 0 or max(prompt) >= vocabulary:
-        refuse(param, f"{param} holds a token id that is not in 0 to {vocabulary - 1}")
+        refuse(param, f"holds a token id that is not in 0 to {vocabulary - 1}")
 
 
 def _writer(params: Chat | Completion, model: str, piece: Callable[[int], bytes]) -> Writer:

@@ -7,14 +7,28 @@ fault it is where they fail, is the same for all. It only reads: any thread may 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from backends.base import RequestRefused
+from backends.inprocess.failures import said
 from backends.inprocess.images import Picture
 from backends.inprocess.messages import Message, for_template, takes_parts
-from backends.inprocess.params import Chat, refuse
+from backends.inprocess.params import Chat
 from backends.inprocess.prompt import Prompt
+from backends.inprocess.refusals import refusal, refuse, unsupported
+
+_VARIABLES = "chat_template_kwargs"
+_FIELDS = frozenset({"messages", "tools", "add_generation_prompt", "continue_final_message"})
+"""What a template gets of the request's own fields."""
+_TAKEN = frozenset(
+    {"self", "conversation", "conversations", "documents", "chat_template", "tokenize", "padding"}
+    | {"truncation", "max_length", "return_tensors", "return_dict", "tokenizer_kwargs"}
+    | {"return_assistant_tokens_mask", "sanitize_control_tokens", "bos_token", "eos_token"}
+)
+"""What the libraries that render templates take for themselves, of the same name."""
+_LONGEST_REASON = 300
 
 
 class ChatPrompts(ABC):
@@ -61,29 +75,37 @@ class ChatPrompts(ABC):
     def chat(self, params: Chat, pictures: Sequence[Picture] = ()) -> Prompt:
         """The prompt for a conversation; raises `RequestRefused`."""
         if not self._has_template:
-            refuse("messages", "this model has no chat template; use /v1/completions")
+            unsupported("messages", "this model has no chat template; use /v1/completions")
         messages = [for_template(m, takes_parts=self._takes_parts) for m in params.messages]
-        variables = dict(params.chat_template_kwargs or {})
-        if params.reasoning_effort is not None:
-            variables.setdefault("reasoning_effort", params.reasoning_effort)
-        resume = bool(params.continue_final_message)
-        try:
-            text = self._render(
-                messages,
-                tools=params.tools or None,
-                add_generation_prompt=params.add_generation_prompt is not False and not resume,
-                continue_final_message=resume,
-                variables=variables,
-            )
-        except Exception as error:  # a template is a program: it may raise anything
-            message = f"the model's chat template does not take these messages: {error}"
-            raise RequestRefused(400, message, param="messages") from error
+        text = self._rendered(params, messages)
         try:
             if pictures:
                 return self._encode_pictures(text, pictures)
             return Prompt(self._encode_rendered(text))
         except (TypeError, ValueError) as error:
             raise _no_text("messages", error) from None
+
+    def _rendered(self, params: Chat, messages: Sequence[Message]) -> str:
+        """What the template makes of a request; raises `RequestRefused`."""
+        resume = bool(params.continue_final_message)
+        render = partial(
+            self._render,
+            messages,
+            tools=params.tools or None,
+            add_generation_prompt=params.add_generation_prompt is not False and not resume,
+            continue_final_message=resume,
+        )
+        try:
+            return render(variables=_variables(params))
+        except RequestRefused:
+            raise
+        except Exception as error:  # a template is a program: it may raise anything
+            param = "messages"
+            if params.chat_template_kwargs and _renders(render):
+                param = _VARIABLES
+            reason = said(error)[:_LONGEST_REASON]
+            what = f"cannot be put into the model's chat template: {reason}"
+            raise refusal(param, what) from error
 
     def text(self, text: str, *, param: str = "prompt", whole: bool = False) -> list[int]:
         """See `Prompts.text`."""
@@ -102,6 +124,28 @@ class ChatPrompts(ABC):
         )
 
 
+def _variables(params: Chat) -> dict[str, Any]:
+    """What the client sets for the template; raises `RequestRefused` for what is not a client's."""
+    variables = dict(params.chat_template_kwargs or {})
+    for name in variables:
+        if name in _FIELDS:
+            refuse(f"{_VARIABLES}.{name}", "is a field of the request itself: set it there")
+        if name in _TAKEN:
+            refuse(f"{_VARIABLES}.{name}", "is set by the engine: leave it out")
+    if params.reasoning_effort is not None:
+        variables.setdefault("reasoning_effort", params.reasoning_effort)
+    return variables
+
+
+def _renders(render: Callable[..., str]) -> bool:
+    """Whether a template takes a request without the client's variables."""
+    try:
+        render(variables={})
+    except Exception:  # as above
+        return False
+    return True
+
+
 def _no_text(param: str, error: Exception) -> RequestRefused:
     """Half of a surrogate pair is valid JSON, and no text."""
-    return RequestRefused(400, f"{param} is not valid text: {error}", param=param)
+    return refusal(param, f"is not valid text: {error}")

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import msgspec
 
 from backends.base import RequestRefused
+from backends.inprocess.refusals import Code, refusal
 from backends.malformed import MALFORMED
 
 MAX_SCHEMA = 128 << 10
@@ -109,12 +110,7 @@ def blamed(constraint: Constraint) -> str:
 def uncompilable(param: str, reason: str) -> RequestRefused:
     """The client's schema cannot be held."""
     reason = " ".join(reason.split())[:300].rstrip(".")
-    return RequestRefused(
-        400,
-        f"{param} cannot be compiled: {reason}.",
-        param=param,
-        code="invalid_schema",
-    )
+    return refusal(param, f"cannot be compiled: {reason}", code=Code.INVALID_SCHEMA)
 
 
 def checked_schema(schema: msgspec.Raw, param: str) -> str:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import base64
 import struct
 from collections.abc import Iterator, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 
-from backends.inprocess.params import parse_body, refuse
+from backends.inprocess.params import parse_body
+from backends.inprocess.refusals import Code, check_range, refuse, shown, unsupported
 
 MAX_INPUTS = 2048
 """OpenAI's bound on the texts of one request."""
@@ -25,7 +26,7 @@ class EmbeddingRequest(msgspec.Struct, kw_only=True):
 
     input: str | list[Any]
     model: str = ""
-    encoding_format: Literal["float", "base64"] | None = None
+    encoding_format: str | None = None
     dimensions: int | None = None
     user: str | None = None
 
@@ -36,19 +37,26 @@ class EmbeddingRequest(msgspec.Struct, kw_only=True):
         if isinstance(given, str) or (given and all(type(item) is int for item in given)):
             return [given]
         if not given:
-            refuse("input", "input must not be empty")
+            refuse("input", "must not be empty", code=Code.EMPTY_ARRAY)
         if len(given) > MAX_INPUTS:
-            refuse("input", f"input holds {len(given)} texts, and may hold {MAX_INPUTS}")
+            what = f"may hold at most {MAX_INPUTS} texts, not {len(given)}"
+            refuse("input", what, code=Code.ARRAY_TOO_LONG)
         texts = all(isinstance(item, str) for item in given)
         if texts or all(_is_token_ids(item) for item in given):
             return list(given)
-        return refuse("input", "input must be text, a list of texts, token ids, or a list of those")
+        return refuse(
+            "input",
+            "must be a text, a list of texts, token ids, or a list of those",
+            code=Code.INVALID_TYPE,
+        )
 
     def check(self) -> None:
         """Refuse what the types alone let through."""
         _ = self.inputs
-        if self.dimensions is not None and self.dimensions < 1:
-            refuse("dimensions", f"dimensions must be at least 1, not {self.dimensions}")
+        check_range("dimensions", self.dimensions, least=1)
+        if self.encoding_format not in (None, "float", "base64"):
+            what = f"must be 'float' or 'base64', not {shown(self.encoding_format)}"
+            refuse("encoding_format", what)
 
 
 def parse_embedding(body: bytes) -> EmbeddingRequest:
@@ -59,15 +67,15 @@ def parse_embedding(body: bytes) -> EmbeddingRequest:
 def check_input(prompt: Sequence[int], *, context: int, vocabulary: int) -> None:
     """Refuse token ids that the model cannot read; raises `RequestRefused`."""
     if not prompt:
-        refuse("input", "input must not be empty")
+        refuse("input", "must not be empty", code=Code.EMPTY_STRING)
     if len(prompt) > context:
         refuse(
             "input",
-            f"this model's context holds {context} tokens, but input has {len(prompt)}",
-            code="context_length_exceeded",
+            f"has {len(prompt)} tokens, but this model's context holds {context} tokens",
+            code=Code.CONTEXT_EXCEEDED,
         )
     if min(prompt) < 0 or max(prompt) >= vocabulary:
-        refuse("input", f"input holds a token id that is not in 0 to {vocabulary - 1}")
+        refuse("input", f"holds a token id that is not in 0 to {vocabulary - 1}")
 
 
 def batches(lengths: Sequence[int]) -> Iterator[list[int]]:
@@ -95,13 +103,13 @@ def shortened(vector: Vector, dimensions: int | None, sizes: Sequence[int] | Non
     if dimensions is None or dimensions == len(vector):
         return vector
     if sizes is None:
-        refuse(
+        unsupported(
             "dimensions",
             f"this model's embeddings have {len(vector)} dimensions and cannot be shortened",
         )
     if dimensions > len(vector) or (sizes and dimensions not in sizes):
         known = ", ".join(map(str, sizes)) or f"1 to {len(vector)}"
-        refuse("dimensions", f"dimensions must be one of {known}, not {dimensions}")
+        refuse("dimensions", f"must be one of {known}, not {dimensions}")
     cut = vector[:dimensions]
     norm = sum(value * value for value in cut) ** 0.5 or 1.0
     return [value / norm for value in cut]

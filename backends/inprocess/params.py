@@ -7,15 +7,23 @@ is refused, with its name, rather than silently dropped.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
-from typing import Annotated, Any, NoReturn, Protocol, TypeVar
+from typing import Annotated, Any, Protocol, TypeVar
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from backends.base import RequestRefused
 from backends.inprocess.logprobs import MAX_TOP
+from backends.inprocess.refusals import (
+    Code,
+    check_range,
+    missing,
+    of_bytes,
+    of_decoder,
+    refuse,
+    shown,
+    unsupported,
+)
 from backends.inprocess.response_format import ResponseFormat
 from backends.inprocess.tool_choice import ToolChoice, read_tool_choice
 from backends.malformed import MALFORMED
@@ -99,9 +107,10 @@ class Generation(msgspec.Struct, kw_only=True):
             return ()
         stops = (self.stop,) if isinstance(self.stop, str) else tuple(self.stop)
         if len(stops) > MAX_STOPS:
-            refuse("stop", f"at most {MAX_STOPS} stop strings are allowed, not {len(stops)}")
+            what = f"may hold at most {MAX_STOPS} strings, not {len(stops)}"
+            refuse("stop", what, code=Code.ARRAY_TOO_LONG)
         if "" in stops:
-            refuse("stop", "a stop string must not be empty")
+            refuse("stop", "must not be empty, nor hold an empty string", code=Code.EMPTY_STRING)
         return stops
 
     @property
@@ -125,14 +134,15 @@ class Generation(msgspec.Struct, kw_only=True):
 
     def token_limit(self) -> int | None:
         """The most tokens to generate; None for as many as the context holds."""
-        return _positive("max_tokens", self.max_tokens)
+        check_range("max_tokens", self.max_tokens, least=1)
+        return self.max_tokens
 
     def check(self) -> None:
         """Refuse what the types alone let through."""
         self.token_limit()
         _ = self.stops
         if self.return_token_ids:
-            refuse("return_token_ids", "this engine does not return token ids: leave it out")
+            unsupported("return_token_ids", "this engine does not return token ids: leave it out")
         if self.response_format is not None:
             self.response_format.answer()
 
@@ -182,23 +192,22 @@ class Chat(Generation, kw_only=True):
 
     def token_limit(self) -> int | None:
         """`max_completion_tokens`, or its old name."""
-        newer = _positive("max_completion_tokens", self.max_completion_tokens)
+        newer = self.max_completion_tokens
+        check_range("max_completion_tokens", newer, least=1)
         return newer if newer is not None else super().token_limit()
 
     def check(self) -> None:
         """Refuse what the types alone let through."""
         super().check()
         if not self.messages:
-            refuse("messages", "messages must hold at least one message")
+            refuse("messages", "must hold at least one message", code=Code.EMPTY_ARRAY)
         for at, message in enumerate(self.messages):
             _check_message(f"messages[{at}]", message)
         if self.top_logprobs is not None and not self.logprobs:
-            refuse("top_logprobs", "top_logprobs needs logprobs: true")
-        _check_top("top_logprobs", self.top_logprobs)
+            refuse("top_logprobs", "needs `logprobs: true`")
+        check_range("top_logprobs", self.top_logprobs, least=0, most=MAX_TOP)
         for at, tool in enumerate(self.tools or ()):
-            function = tool.get("function")
-            if not (isinstance(function, dict) and isinstance(function.get("name"), str)):
-                refuse("tools", f"tools[{at}] needs a function with a name")
+            _check_function(f"tools[{at}]", tool)
         _ = self.choice
         if self.continue_final_message:
             self._check_continuation()
@@ -207,10 +216,10 @@ class Chat(Generation, kw_only=True):
         if self.add_generation_prompt is True:
             refuse(
                 "continue_final_message",
-                "continue_final_message and add_generation_prompt exclude each other",
+                "excludes `add_generation_prompt: true`",
             )
         if self.response_format is not None and self.response_format.type != "text":
-            refuse(
+            unsupported(
                 "response_format",
                 "an answer that goes on from a message cannot be held to a format from there: "
                 "leave out either response_format or continue_final_message",
@@ -219,7 +228,7 @@ class Chat(Generation, kw_only=True):
         if last["role"] != "assistant" or not last.get("content"):
             refuse(
                 "continue_final_message",
-                "continue_final_message needs a last message from the assistant, with content",
+                "needs a last message from the assistant, with content",
             )
 
 
@@ -246,7 +255,7 @@ class Completion(Generation, kw_only=True):
         if prompt and all(type(item) is int for item in prompt):
             return [prompt]
         if not prompt:
-            refuse("prompt", "prompt must not be empty")
+            refuse("prompt", "must not be empty", code=Code.EMPTY_ARRAY)
         if all(isinstance(item, str) for item in prompt):
             return list(prompt)
         if all(
@@ -255,7 +264,9 @@ class Completion(Generation, kw_only=True):
         ):
             return list(prompt)
         return refuse(
-            "prompt", "prompt must be text, a list of texts, token ids, or a list of those"
+            "prompt",
+            "must be a text, a list of texts, token ids, or a list of those",
+            code=Code.INVALID_TYPE,
         )
 
     def token_limit(self) -> int | None:
@@ -267,13 +278,13 @@ class Completion(Generation, kw_only=True):
         """Refuse what the types alone let through."""
         super().check()
         _ = self.prompts
-        _check_top("logprobs", self.logprobs)
+        check_range("logprobs", self.logprobs, least=0, most=MAX_TOP)
         if self.echo:
-            refuse("echo", "this engine does not echo the prompt")
+            unsupported("echo", "this engine does not repeat the prompt")
         if self.suffix:
-            refuse("suffix", "this engine cannot fill in the middle")
+            unsupported("suffix", "this engine cannot fill in the middle")
         if self.best_of not in (None, 1) and self.best_of != self.choices:
-            refuse("best_of", "this engine does not rank answers: best_of must equal n")
+            unsupported("best_of", "this engine does not rank answers: it must equal `n`")
 
 
 class Checked(Protocol):
@@ -283,11 +294,6 @@ class Checked(Protocol):
 
 
 _Kind = TypeVar("_Kind", bound=Checked)
-
-
-def refuse(param: str, message: str, *, code: str | None = None) -> NoReturn:
-    """Say no to the client, naming the field."""
-    raise RequestRefused(400, f"{message}.", param=param, code=code)
 
 
 def parse_chat(body: bytes) -> Chat:
@@ -305,14 +311,9 @@ def parse_body(body: bytes, kind: type[_Kind]) -> _Kind:
     try:
         params = msgspec.json.decode(body, type=kind)
     except msgspec.ValidationError as error:
-        message = str(error)
-        found = re.search(r"missing required field `(\w+)`", message) or re.search(
-            r"`\$\.?([^`]+)`$", message
-        )
-        param = found.group(1) if found else None
-        raise RequestRefused(400, f"{message}.", param=param) from None
+        raise of_decoder(error) from None
     except MALFORMED as error:
-        raise RequestRefused(400, f"the body is not valid JSON: {error}") from None
+        raise of_bytes(error) from None
     params.check()
     return params
 
@@ -323,64 +324,70 @@ _SAMPLING_FIELDS = frozenset(Sampling.__struct_fields__) - {"logit_bias"}
 def _logit_bias(bias: Mapping[str, float], vocabulary: int) -> tuple[tuple[int, float], ...]:
     for token, value in bias.items():
         if not -MAX_BIAS <= value <= MAX_BIAS:
-            refuse("logit_bias", f"logit_bias[{token[:_MAX_DIGITS]!r}] must be from -100 to 100")
+            refuse("logit_bias", f"must be from -100 to 100, also for token {shown(token)}")
         known = token.isascii() and token.isdigit() and len(token) <= _MAX_DIGITS
         if not (known and int(token) < vocabulary):
             refuse(
                 "logit_bias",
-                f"logit_bias: {token[:_MAX_DIGITS]!r} is no token id; "
-                f"ids go from 0 to {vocabulary - 1}",
+                f"holds {shown(token)}, which is no token id: they go from 0 to {vocabulary - 1}",
             )
     return tuple((int(token), value) for token, value in bias.items())
 
 
-def _check_top(param: str, count: int | None) -> None:
-    if count is not None and not 0 <= count <= MAX_TOP:
-        refuse(param, f"{param} must be from 0 to {MAX_TOP}, not {count}")
-
-
-def _positive(param: str, limit: int | None) -> int | None:
-    if limit is not None and limit <= 0:
-        refuse(param, f"{param} must be at least 1, not {limit}")
-    return limit
-
-
 def _check_message(where: str, message: Mapping[str, Any]) -> None:
     role = message.get("role")
+    if role is None:
+        missing(f"{where}.role")
     if not isinstance(role, str) or role not in ROLES:
-        refuse(f"{where}.role", f"{where}.role must be one of {_names(ROLES)}, not {role!r}")
+        names = ", ".join(sorted(ROLES))
+        refuse(f"{where}.role", f"must be one of {names}, not {shown(role)}")
     content = message.get("content")
     if content is None:
         if role != "assistant":
-            refuse(f"{where}.content", f"{where} needs content")
+            missing(f"{where}.content")
     elif isinstance(content, list):
         for at, part in enumerate(content):
             _check_part(f"{where}.content[{at}]", part)
     elif not isinstance(content, str):
-        refuse(f"{where}.content", f"{where}.content must be text or a list of parts")
+        what = "must be a text or a list of parts"
+        refuse(f"{where}.content", what, code=Code.INVALID_TYPE)
     calls = message.get("tool_calls") or []
     if not isinstance(calls, list):
-        refuse(f"{where}.tool_calls", f"{where}.tool_calls must be a list")
+        refuse(f"{where}.tool_calls", "must be a list", code=Code.INVALID_TYPE)
     for at, call in enumerate(calls):
         _check_call(f"{where}.tool_calls[{at}]", call)
 
 
 def _check_part(where: str, part: object) -> None:
     if not isinstance(part, dict):
-        refuse(where, f"{where} must be an object with a type")
+        refuse(where, "must be an object with a `type`", code=Code.INVALID_TYPE)
     if part.get("type") not in ("text", "input_text", "refusal"):
-        refuse(where, f"{where}: this model takes text only, not {part.get('type')!r} parts")
+        unsupported(
+            where, f"this model takes text only, no parts of type {shown(part.get('type'))}"
+        )
     if not isinstance(part.get("text", part.get("refusal")), str):
-        refuse(where, f"{where} needs a text")
+        missing(f"{where}.text")
 
 
 def _check_call(where: str, call: object) -> None:
-    function = call.get("function") if isinstance(call, dict) else None
-    if not isinstance(function, dict) or not isinstance(function.get("name"), str):
-        refuse(where, f"{where} needs a function with a name")
-    arguments = function.get("arguments")
+    arguments = _check_function(where, call).get("arguments")
     if isinstance(arguments, str):
         decode_arguments(f"{where}.function.arguments", arguments)
+
+
+def _check_function(where: str, holder: object) -> dict[str, Any]:
+    """The function of a tool, or of a call: an object with a name."""
+    function = holder.get("function") if isinstance(holder, dict) else None
+    if function is None:
+        missing(f"{where}.function")
+    if not isinstance(function, dict):
+        refuse(f"{where}.function", "must be an object", code=Code.INVALID_TYPE)
+    name = function.get("name")
+    if name is None:
+        missing(f"{where}.function.name")
+    if not isinstance(name, str):
+        refuse(f"{where}.function.name", "must be a text", code=Code.INVALID_TYPE)
+    return function
 
 
 def decode_arguments(where: str, arguments: str) -> Any:
@@ -393,8 +400,4 @@ def decode_arguments(where: str, arguments: str) -> Any:
     try:
         return json.loads(arguments)
     except (ValueError, *MALFORMED) as error:
-        return refuse(where, f"{where} is not JSON: {error}")
-
-
-def _names(names: frozenset[str]) -> str:
-    return ", ".join(sorted(names))
+        return refuse(where, f"is not JSON: {error}", code=Code.INVALID_JSON)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from backends.base import RequestRefused
 from backends.inprocess.constraint import ANY_OBJECT, Value, checked_schema
+from backends.inprocess.refusals import missing, refuse, shown
 
 _SCHEMA = "response_format.json_schema.schema"
 
@@ -35,13 +35,10 @@ class ResponseFormat(msgspec.Struct):
                 return Value(schema=ANY_OBJECT, param="response_format")
             case "json_schema":
                 return Value(schema=self._schema(), param=_SCHEMA)
-        raise RequestRefused(
-            400,
-            f"response_format.type may be text, json_object or json_schema, not {self.type!r}.",
-            param="response_format.type",
-        )
+        what = f"must be 'text', 'json_object' or 'json_schema', not {shown(self.type)}"
+        return refuse("response_format.type", what)
 
     def _schema(self) -> str:
         if self.json_schema is None or self.json_schema.schema is UNSET:
-            raise RequestRefused(400, f"{_SCHEMA} is missing.", param=_SCHEMA)
+            missing(_SCHEMA)
         return checked_schema(self.json_schema.schema, _SCHEMA)

@@ -22,6 +22,7 @@ from backends.inprocess.images import Picture
 from backends.inprocess.logprobs import TokenLogprobs
 from backends.inprocess.params import Chat, Sampling
 from backends.inprocess.prompt import Prompt
+from backends.inprocess.refusals import unsupported
 
 
 class SequenceSpec(msgspec.Struct, frozen=True, kw_only=True):
@@ -150,7 +151,7 @@ class Runtime(Protocol):
         Raises `RequestRefused`, naming the schema that cannot be compiled.
         """
         message = "this engine cannot hold an answer to a schema"
-        raise RequestRefused(400, message, param=blamed(constraint))
+        return unsupported(blamed(constraint), message)
 
     def insert(self, spec: SequenceSpec, on_fault: Callable[[Exception], None]) -> int:
         """Add a sequence to the batch; gives its id.

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Any, NoReturn
+from typing import Any
 
 import msgspec
 
-from backends.base import RequestRefused
+from backends.inprocess.refusals import refuse, shown
 
 
 class ToolChoice(msgspec.Struct, frozen=True):
@@ -35,18 +35,20 @@ def read_tool_choice(choice: object, tools: Collection[str]) -> ToolChoice:
             return ToolChoice(frozenset())
         case "required":
             if not tools:
-                _refuse("tool_choice is 'required', but there are no tools")
+                refuse("tool_choice", "is 'required', but there are no tools")
             return ToolChoice(forced=True)
         case {"type": "allowed_tools", "allowed_tools": {"mode": mode, "tools": [*allowed]}}:
             if mode not in ("auto", "required") or not allowed:
-                _refuse("allowed_tools needs tools, and a mode that is 'auto' or 'required'")
+                what = "needs allowed_tools with tools, and a mode that is 'auto' or 'required'"
+                refuse("tool_choice", what)
             names = frozenset(_name(tool, tools) for tool in allowed)
             return ToolChoice(names, forced=mode == "required")
         case {"function": _}:
             return ToolChoice(frozenset({_name(choice, tools)}), forced=True, named=True)
-    return _refuse(
-        "tool_choice may be 'auto', 'none', 'required', "
-        "a function with its name, or allowed_tools with a mode and tools"
+    return refuse(
+        "tool_choice",
+        "must be 'auto', 'none', 'required', a function with its name, or allowed_tools with a "
+        "mode and tools",
     )
 
 
@@ -54,12 +56,9 @@ def _name(tool: Any, tools: Collection[str]) -> str:
     match tool:
         case {"function": {"name": str(name)}}:
             if name not in tools:
-                _refuse(f"tool_choice names {name[:64]!r}, which is none of the tools")
+                refuse("tool_choice", f"names {shown(name)}, which is none of the tools")
             return name
-    return _refuse(
-        "tool_choice needs the name of a function: {'type': 'function', 'function': {'name': …}}"
+    return refuse(
+        "tool_choice",
+        "needs the name of a function: {'type': 'function', 'function': {'name': …}}",
     )
-
-
-def _refuse(message: str) -> NoReturn:
-    raise RequestRefused(400, f"{message}.", param="tool_choice")

@@ -11,13 +11,6 @@ from typing import Any
 from backends.inprocess.chat_prompts import ChatPrompts
 from backends.inprocess.messages import Message
 
-_RENDERER_FIELDS = frozenset(
-    {"conversation", "tools", "documents", "chat_template", "add_generation_prompt"}
-    | {"continue_final_message", "tokenize", "padding", "truncation", "max_length"}
-    | {"return_tensors", "return_dict", "return_assistant_tokens_mask", "tokenizer_kwargs"}
-)
-"""What `apply_chat_template` takes for itself, so no client may set it as a template variable."""
-
 
 class TemplatePrompts(ChatPrompts):
     """What one model makes of a request.
@@ -73,7 +66,7 @@ class TemplatePrompts(ChatPrompts):
             tokenize=False,
             add_generation_prompt=add_generation_prompt,
             continue_final_message=continue_final_message,
-            **{name: value for name, value in variables.items() if name not in _RENDERER_FIELDS},
+            **variables,
         )
         return text
 

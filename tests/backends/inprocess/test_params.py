@@ -4,6 +4,7 @@ import pytest
 
 from backends.base import RequestRefused
 from backends.inprocess.params import Sampling, parse_chat, parse_completion
+from backends.inprocess.refusals import Code
 
 HELLO = {"role": "user", "content": "hello"}
 TOOL = {"type": "function", "function": {"name": "f", "parameters": {}}}
@@ -39,9 +40,12 @@ def refused(parse, **fields):
             {"messages": [{"role": "user", "content": [{"type": "image_url"}]}]},
         ),
         ("messages[0].content[0]", {"messages": [{"role": "user", "content": ["x"]}]}),
-        ("messages[0].content[0]", {"messages": [{"role": "user", "content": [{"type": "text"}]}]}),
         (
-            "messages[0].tool_calls[0]",
+            "messages[0].content[0].text",
+            {"messages": [{"role": "user", "content": [{"type": "text"}]}]},
+        ),
+        (
+            "messages[0].tool_calls[0].function",
             {"messages": [{"role": "assistant", "tool_calls": [{"id": "1"}]}]},
         ),
         (
@@ -98,7 +102,13 @@ def refused(parse, **fields):
             },
         ),
         ("tool_choice", {"tools": [TOOL], "tool_choice": {"type": "function"}}),
-        ("tools", {"tools": [{"type": "function"}]}),
+        ("tools[0].function", {"tools": [{"type": "function"}]}),
+        ("tools[1].function", {"tools": [TOOL, {"function": "f"}]}),
+        ("tools[0].function.name", {"tools": [{"function": {}}]}),
+        ("tools[0].function.name", {"tools": [{"function": {"name": 7}}]}),
+        ("tools[1]", {"tools": [TOOL, "f"]}),
+        ("messages[1]", {"messages": [HELLO, "hello"]}),
+        ("stream_options.include_usage", {"stream_options": {"include_usage": "yes"}}),
         ("continue_final_message", {"continue_final_message": True}),
         (
             "continue_final_message",
@@ -113,7 +123,43 @@ def refused(parse, **fields):
 def test_a_chat_that_cannot_be_honoured_names_the_field(param, fields):
     error = refused(chat, **fields)
     assert error.param == param
-    assert param.split("[")[0] in error.message
+    assert error.message.startswith(f"`{param}`")
+    assert "$" not in error.message
+    assert error.code in frozenset(Code)
+
+
+@pytest.mark.parametrize(
+    ("code", "fields"),
+    [
+        ("invalid_type", {"temperature": "warm"}),
+        ("invalid_type", {"messages": [{"role": "user", "content": 7}]}),
+        ("missing_required_parameter", {"messages": [{"content": "x"}]}),
+        ("missing_required_parameter", {"messages": [{"role": "user"}]}),
+        ("invalid_value", {"messages": [{"role": "robot", "content": "x"}]}),
+        ("empty_array", {"messages": []}),
+        ("array_above_max_length", {"stop": list("abcde")}),
+        ("empty_string", {"stop": ""}),
+        ("integer_below_min_value", {"max_tokens": 0}),
+        ("integer_below_min_value", {"n": 0}),
+        ("integer_above_max_value", {"n": 1000}),
+        ("integer_above_max_value", {"logprobs": True, "top_logprobs": 21}),
+        ("decimal_below_min_value", {"temperature": -1}),
+        ("decimal_above_max_value", {"top_p": 1.5}),
+        (
+            "invalid_schema",
+            {"response_format": {"type": "json_schema", "json_schema": {"schema": 7}}},
+        ),
+        ("unsupported", {"return_token_ids": True}),
+        ("unsupported", {"messages": [{"role": "user", "content": [{"type": "video_url"}]}]}),
+    ],
+)
+def test_the_code_says_what_is_wrong(code, fields):
+    assert refused(chat, **fields).code == code
+
+
+def test_what_the_client_sent_is_shown_in_part():
+    error = refused(chat, messages=[{"role": "r" * 100_000, "content": "x"}])
+    assert len(error.message) < 300
 
 
 @pytest.mark.parametrize(
@@ -165,7 +211,7 @@ def test_a_body_too_deep_to_follow_is_refused():
 def test_a_missing_field_is_named():
     with pytest.raises(RequestRefused) as caught:
         parse_chat(b"{}")
-    assert caught.value.param == "messages"
+    assert (caught.value.param, caught.value.code) == ("messages", "missing_required_parameter")
 
 
 def test_fields_it_does_not_know_and_nulls_are_ignored():

@@ -96,4 +96,4 @@ class TestEmbeddingModels:
             with pytest.raises(RequestRefused) as caught:
                 await vectors(client, ["the cat " * 60])
         assert caught.value.code == "context_length_exceeded"
-        assert "holds 64 tokens, but input has 122" in caught.value.message
+        assert "has 122 tokens, but this model's context holds 64" in caught.value.message

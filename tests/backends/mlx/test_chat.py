@@ -1,7 +1,10 @@
+import inspect
 import json
 import shutil
 
 import pytest
+from transformers import PreTrainedTokenizerBase
+from transformers.utils.chat_template_utils import render_jinja_template
 
 from backends.base import RequestRefused
 from backends.inprocess.params import parse_chat
@@ -99,10 +102,25 @@ def test_content_in_parts(load):
 
 def test_variables_for_the_template(load):
     thinking = load("{{ messages[0].content }} {{ enable_thinking }} {{ mood }}")
-    shown = thinking.shown(
-        HELLO, chat_template_kwargs={"enable_thinking": True, "mood": "glad", "tokenize": True}
-    )
+    shown = thinking.shown(HELLO, chat_template_kwargs={"enable_thinking": True, "mood": "glad"})
     assert shown == "Hello. True glad"
+
+
+def test_no_name_that_the_renderer_takes_is_a_variable(prompts):
+    """Whatever transformers calls its parameters: none may be set by a client, nor break it."""
+    renders = (PreTrainedTokenizerBase.apply_chat_template, render_jinja_template)
+    taken = {name for one in renders for name in inspect.signature(one).parameters} - {"kwargs"}
+    for name in taken | {"messages", "bos_token"}:
+        with pytest.raises(RequestRefused) as caught:
+            prompts.shown(HELLO, chat_template_kwargs={name: []})
+        assert caught.value.param == f"chat_template_kwargs.{name}"
+
+
+def test_variables_that_break_the_template_are_blamed_and_not_the_messages(load):
+    strict = load("{{ messages[0].content }}{% for one in moods or [] %}{{ one }}{% endfor %}")
+    with pytest.raises(RequestRefused) as caught:
+        strict.shown(HELLO, chat_template_kwargs={"moods": 7})
+    assert (caught.value.status, caught.value.param) == (400, "chat_template_kwargs")
 
 
 def test_what_the_template_refuses_is_the_clients_fault(load):
