@@ -18,7 +18,7 @@ from pathlib import Path
 
 import msgspec
 
-from backends.base import CAPABILITY_OF, Adapter, Backend
+from backends.base import CAPABILITY_OF, Adapter, Backend, Options
 from backends.capabilities import Capability
 from backends.event_loop import loop_factory
 from gateway import config
@@ -26,13 +26,14 @@ from gateway.cli import which_file
 from gateway.config.structs import Config
 from gateway.conform.agreement import Agreement, compare, say_all
 from gateway.conform.asking import Target
-from gateway.conform.examine import examine, until_ready
+from gateway.conform.examine import READY, examine, until_ready
 from gateway.conform.finding import Finding, Outcome
 from gateway.conform.report import Report, table
 from gateway.control.adapters import Adapters
 from gateway.control.engines import Engines, Plan, StartError
-from gateway.control.state import State
+from gateway.control.state import Snapshot, State
 from gateway.dispatch.ability import lacks
+from gateway.routing.replica import Replica
 from gateway.routing.table import Route, Table
 
 WRONG = 2
@@ -83,12 +84,8 @@ def run(args: argparse.Namespace) -> int:
     except _NoSuchModelError as error:
         print(f"{file}: {error}", file=sys.stderr)
         return WRONG
-    try:
-        with asyncio.Runner(loop_factory=loop_factory()) as runner:
-            report = runner.run(_conform(_only(checked, routes), args))
-    except StartError as error:
-        print(error, file=sys.stderr)
-        return BROKEN
+    with asyncio.Runner(loop_factory=loop_factory()) as runner:
+        report = runner.run(_conform(_only(checked, routes), args))
     print(msgspec.json.encode(report).decode() if args.json else table(report))
     for line in report.broken:
         _tell(f"broken: {line}")
@@ -126,21 +123,46 @@ def _only(checked: Config, routes: Iterable[Route]) -> Config:
 async def _conform(checked: Config, args: argparse.Namespace) -> Report:
     engines = Engines()
     try:
-        plan = engines.plan(checked)
+        plan, unopened = _openable(engines, checked)
         snapshot = engines.commit(plan)
-        _tell(f"starting {', '.join(checked.backends)}")
         failures = await _start_each(engines, plan)
         adapters = Adapters(State(snapshot))
         adapters.note_faults(await adapters.load_ahead(plan.opened.values()))
-        return await _examine_all(_targets(snapshot.table, args.models, failures), args)
+        replicas = {name: _replicas(snapshot, name) for name in checked.backends}
+        targets = _targets(Table.build(checked, replicas), args.models, failures)
+        return await _examine_all(unopened, targets, args)
     finally:
         await engines.stop()
+
+
+def _openable(engines: Engines, checked: Config) -> tuple[Plan, list[Finding]]:
+    """What can be opened together, in the order of the file, and why the rest cannot."""
+    fits, plan = {}, engines.plan(_with(checked, {}))
+    findings = []
+    for name, options in checked.backends.items():
+        try:
+            plan = engines.plan(_with(checked, {**fits, name: options}))
+            fits[name] = options
+        except StartError as error:
+            findings.append(Finding(name, READY, Outcome.BROKEN, str(error)))
+            _progress(findings[-1])
+    return plan, findings
+
+
+def _with(checked: Config, backends: Mapping[str, Options]) -> Config:
+    """`checked` with these backends alone; models, which may lead to others, are left out."""
+    return msgspec.structs.replace(checked, backends=dict(backends), models={})
+
+
+def _replicas(snapshot: Snapshot, backend: str) -> tuple[Replica, ...]:
+    return tuple(one for one in snapshot.replicas if one.backend_name == backend)
 
 
 async def _start_each(engines: Engines, plan: Plan) -> dict[str, str]:
     """Start one backend after the other; why those failed that did, by name."""
     failures = {}
     for opened in plan.fresh:
+        _tell(f"starting {opened.name}")
         try:
             await engines.start(msgspec.structs.replace(plan, fresh=(opened,)))
         except StartError as error:
@@ -149,8 +171,10 @@ async def _start_each(engines: Engines, plan: Plan) -> dict[str, str]:
     return failures
 
 
-async def _examine_all(targets: list[Target], args: argparse.Namespace) -> Report:
-    findings: list[Finding] = []
+async def _examine_all(
+    unopened: Iterable[Finding], targets: list[Target], args: argparse.Namespace
+) -> Report:
+    findings = list(unopened)
     answering: list[Target] = []
     for target in targets:
         findings.append(await until_ready(target, args.wait))

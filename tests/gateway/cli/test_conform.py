@@ -91,6 +91,17 @@ def test_one_that_cannot_be_started_keeps_nobody_from_being_tried(conform, tmp_p
     assert "refused" in said["gone@127.0.0.1:1"]["detail"]
 
 
+def test_one_that_does_not_fit_into_memory_keeps_nobody_from_being_tried(conform, monkeypatch):
+    monkeypatch.setattr("gateway.control.engines.machine_memory", lambda: 64 << 20)
+    code, out, err = conform(TALE, "both", "--json", "--wait", "0")
+    assert code == 1
+    said = {one["target"]: one for one in json.loads(out)["findings"]}
+    assert (said["tale"]["check"], said["tale"]["outcome"]) == ("ready", "broken")
+    assert "and there are 64.0 MiB" in said["tale"]["detail"]
+    assert "broken: tale: ready: loading this needs" in err
+    assert "refused" in said["gone@127.0.0.1:1"]["detail"]
+
+
 def test_a_share_is_between_nothing_and_all(conform):
     with pytest.raises(SystemExit) as left:
         conform(TALE, "tiny", "--agree", "1.5")
