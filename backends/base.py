@@ -202,6 +202,8 @@ class Demand(msgspec.Struct, frozen=True):
     """Requests, or sequences, that it works on."""
     waiting: int
     """Those that wait for a place among them."""
+    kv_usage: float | None = None
+    """Share of its KV cache that is in use, 0 to 1; None where it does not say."""
 
 
 class Footprint(msgspec.Struct, frozen=True, kw_only=True):
@@ -218,6 +220,8 @@ class Footprint(msgspec.Struct, frozen=True, kw_only=True):
     """LoRA adapters that are loaded with it."""
     prompt_cache: int = 0
     """What is kept of prompts and answers that are over, at most."""
+    pictures: int = 0
+    """What looking at pictures takes beside the weights: the encoder at work, and what waits."""
     estimated: bool = False
     """The KV cache of such a model cannot be told exactly from its files: `bytes_per_token` is
     rather too much than too little."""
@@ -236,7 +240,7 @@ class Footprint(msgspec.Struct, frozen=True, kw_only=True):
     def total(self) -> int:
         """All of it."""
         caches = self.kv_cache + self.prompt_cache
-        return self.weights + self.adapters + caches + self.overhead
+        return self.weights + self.adapters + caches + self.pictures + self.overhead
 
 
 class Supervised(msgspec.Struct, frozen=True):

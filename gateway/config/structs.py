@@ -122,6 +122,13 @@ class RetryBudget(Struct, frozen=True, kw_only=True):
     """The length of the window."""
 
 
+class Failover(Struct, frozen=True, kw_only=True):
+    """What becomes of a stream whose replica fails after its answer has begun."""
+
+    attempts: Annotated[int, Meta(ge=0, le=10)] = 3
+    """How often another replica may be asked to go on with one answer; 0 leaves it broken off."""
+
+
 class Variant(Struct, frozen=True, kw_only=True):
     """One arm of a route."""
 
@@ -133,6 +140,9 @@ class Variant(Struct, frozen=True, kw_only=True):
     """What the backend calls the model, where that differs from the backend's own `model`."""
     adapter: Name | None = None
     """One of the backend's LoRA `adapters`, which then answers."""
+    checkpoint: Label | None = None
+    """What its weights are called. Variants with the same may go on with each other's answers, here
+    and among the fallback models: they must say the same."""
 
 
 class When(Struct, frozen=True, kw_only=True):
@@ -162,6 +172,8 @@ class Model(Struct, frozen=True, kw_only=True):
     """With `backend`: what the backend calls the model."""
     adapter: Name | None = None
     """With `backend`: one of its LoRA `adapters`, which then answers."""
+    checkpoint: Label | None = None
+    """With `backend`: what its weights are called; see `checkpoint` of a variant."""
     variants: dict[Label, Variant] = {}
     """Arms of the route, by name."""
     aliases: tuple[ModelName, ...] = ()
@@ -176,10 +188,14 @@ class Model(Struct, frozen=True, kw_only=True):
         ),
     ] = "conversation"
     """What keeps a client on one variant; where a request lacks it, the conversation does."""
-    balance: Literal["least_outstanding", "round_robin", "random"] = "least_outstanding"
-    """How a replica of the chosen variant is picked."""
+    balance: Literal[
+        "prefix_affinity", "least_outstanding", "p2c_ewma", "session", "round_robin", "random"
+    ] = "prefix_affinity"
+    """How a replica of the chosen variant is picked, where it has several."""
     retry: Retry = Retry()
     """How often a request may be tried."""
+    failover: Failover = Failover()
+    """What becomes of a stream whose replica fails after its answer has begun."""
     timeouts: Timeouts = Timeouts()
     """How long each part of an answer may take."""
     fallback: tuple[Name, ...] = ()
@@ -191,7 +207,12 @@ class Model(Struct, frozen=True, kw_only=True):
         """The variants, also where `backend` is the short form for a single one."""
         if self.backend is None:
             return self.variants
-        variant = Variant(backend=self.backend, model=self.model, adapter=self.adapter)
+        variant = Variant(
+            backend=self.backend,
+            model=self.model,
+            adapter=self.adapter,
+            checkpoint=self.checkpoint,
+        )
         return {"default": variant}
 
 

@@ -1,21 +1,16 @@
 """Which variant of a route a request goes to. Pure: the same request, the same variant.
 
-Weights are kept by weighted rendezvous hashing: each variant draws a number from the hash of
-the sticky key and its own salt, and the smallest `-ln(u) / weight` wins. Those are exponential
-draws with rate `weight`, so a variant wins with probability weight / total, and raising one
-weight can only move keys to that variant, none between the others.
-
-Sources: D. Thaler, C. Ravishankar, "Using name-based mappings to increase hit rates" (IEEE/ACM
-Transactions on Networking, 1998) for rendezvous hashing; C. Schindelhauer, G. Schomaker,
-"Weighted distributed hash tables" (SPAA 2005) for the logarithmic weights.
+Weights are kept by weighted rendezvous hashing (`gateway.policies.rendezvous`) of the sticky key
+and the variant's own salt: a variant wins with probability weight / total, and raising one weight
+can only move keys to that variant, none between the others.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from hashlib import blake2b
-from math import inf, log
+from math import inf
 
+from gateway.policies.rendezvous import distance
 from gateway.routing.table import Route, Rule, Sticky, Variant
 
 Headers = Sequence[tuple[bytes, bytes]]
@@ -84,14 +79,9 @@ def _by_weight(variants: Sequence[Variant], sticky_key: bytes) -> Variant:
     chosen, shortest = variants[0], inf
     for variant in variants:
         if variant.weight > 0:
-            distance = -log(_uniform(variant.seed, sticky_key)) / variant.weight
-            if distance < shortest:
-                chosen, shortest = variant, distance
+            point = variant.seed.copy()
+            point.update(sticky_key)
+            away = distance(point.digest(), variant.weight)
+            if away < shortest:
+                chosen, shortest = variant, away
     return chosen
-
-
-def _uniform(seed: blake2b, sticky_key: bytes) -> float:
-    """Hash to a number strictly between 0 and 1; 52 bits, so that neither end is rounded to."""
-    point = seed.copy()
-    point.update(sticky_key)
-    return ((int.from_bytes(point.digest(), "big") >> 12) + 0.5) * 2.0**-52

@@ -107,7 +107,11 @@ def test_a_wrong_backend_is_told_once_and_still_counts_as_there(
 @pytest.mark.parametrize(
     ("model", "said"),
     [
-        ("{backend: b, balance: robin}", "expected one of least_outstanding, random, round_robin"),
+        (
+            "{backend: b, balance: robin}",
+            "expected one of least_outstanding, p2c_ewma, prefix_affinity, random, round_robin, "
+            "session",
+        ),
         (
             "{backend: b, sticky: usr}",
             "expected `user`, `key`, `conversation`, `none` or `header:N",

@@ -1,0 +1,94 @@
+"""Where the longest beginning of the prompt is known, unless too much waits there already.
+
+Every replica is given a price in tokens, and the cheapest is picked: what it has still to compute,
+a share for each request that it has, and what of this prompt it has not computed yet. The last
+counts `STICKINESS` times: to compute a prompt in a second place costs the time, and pushes out of
+that place's cache what others will ask for. So a conversation stays where it is until the
+replica has so much more to do than the least loaded that going there is worth it, and a prompt
+that nobody knows goes to the least loaded. A replica whose engine says that it has no room is
+left out, as long as there is another one.
+
+Sources: V. Srivatsa et al., "Preble: Efficient Distributed Prompt Scheduling for LLM Serving"
+(ICLR 2025), for load and recomputation in one price; the KV router of NVIDIA Dynamo, which weighs
+them against each other in the same way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from random import Random
+from typing import ClassVar
+
+from gateway.policies.base import C, Candidate, Prefix, RequestView
+from gateway.policies.by_weight import choose_by_weight
+from gateway.policies.memory import forget_absent
+from gateway.policies.prefix_blocks import BOUNDARIES
+from gateway.policies.prefix_memory import BLOCKS, PrefixMemory
+from gateway.policies.saturation import is_saturated
+
+STICKINESS = 2.0
+"""How many times the computing of a prompt's unknown part counts."""
+REQUEST = 512
+"""Tokens of a prompt whose computing takes an engine as long as the rest of one request does:
+its answer, in a batch with others."""
+BYTES_PER_TOKEN = 4
+"""A rule of thumb for English; only ratios matter here."""
+
+
+class PrefixAffinity:
+    """Remembers for each replica the beginnings of the prompts that it was sent."""
+
+    wants_demand: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        *,
+        stickiness: float = STICKINESS,
+        request: float = REQUEST,
+        blocks: int = BLOCKS,
+        ends: Sequence[int] = BOUNDARIES,
+    ) -> None:
+        """`blocks`: how many to remember of each replica; `ends`: where they end, in bytes."""
+        self._stickiness = stickiness
+        self._request = request
+        self._blocks = blocks
+        self._ends = ends
+        self._memories: dict[str, PrefixMemory] = {}
+
+    def pick(self, candidates: Sequence[C], request: RequestView, rng: Random) -> C:
+        now, prefix = request.now, request.prefix()
+        usable = [one for one in candidates if not is_saturated(one, now)] or candidates
+        known = [self._known(one, prefix) for one in usable]
+        prices = [
+            self._price(one, prefix.size - bytes_known, now)
+            for one, bytes_known in zip(usable, known, strict=True)
+        ]
+        lowest = min(prices)
+        cheapest = [at for at, price in enumerate(prices) if price == lowest]
+        if len(cheapest) == 1:
+            picked = usable[cheapest[0]]
+        else:
+            picked = choose_by_weight([usable[at] for at in cheapest], now, rng)
+        request.known = known[usable.index(picked)]
+        if prefix.blocks:
+            self._memory(picked, candidates).learn(prefix.blocks)
+        return picked
+
+    def _known(self, replica: Candidate, prefix: Prefix) -> int:
+        """Bytes of the prompt's beginning that `replica` has probably computed."""
+        memory = self._memories.get(replica.id)
+        blocks = 0 if memory is None else memory.known(prefix.blocks)
+        return self._ends[blocks - 1] if blocks else 0
+
+    def _price(self, replica: Candidate, unknown: int, now: float) -> float:
+        requests = replica.outstanding + replica.foreign(now)
+        waiting = replica.pending_tokens + self._request * requests
+        tokens = waiting + self._stickiness * unknown / BYTES_PER_TOKEN
+        return tokens / replica.weight(now)
+
+    def _memory(self, replica: Candidate, candidates: Sequence[Candidate]) -> PrefixMemory:
+        memory = self._memories.get(replica.id)
+        if memory is None:
+            forget_absent(self._memories, candidates)
+            memory = self._memories[replica.id] = PrefixMemory(self._blocks)
+        return memory

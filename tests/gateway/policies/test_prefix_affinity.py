@@ -1,0 +1,129 @@
+from __future__ import annotations
+
+from collections import Counter
+from random import Random
+
+import pytest
+
+from backends.base import Demand
+from gateway.policies.prefix_affinity import PrefixAffinity
+from tests.support.candidates import FakeReplica, replicas, view
+
+RNG = Random(11)
+DOCUMENT = RNG.randbytes(24_000)
+"""A long shared beginning: 6,000 tokens."""
+REPLICAS = "abcdefgh"
+
+
+def prompts(count, start=b"", own=400):
+    return [start + RNG.randbytes(own) for _ in range(count)]
+
+
+def picks(policy, some, asked):
+    rng = Random(1)
+    return [policy.pick(some, view(one), rng).id for one in asked]
+
+
+def test_a_conversation_stays_while_it_grows():
+    policy, some, talk, homes = PrefixAffinity(), replicas(REPLICAS), b"", set()
+    for _ in range(20):
+        talk += RNG.randbytes(500)
+        homes.update(picks(policy, some, [talk]))
+    assert len(homes) == 1
+
+
+def test_what_is_known_there_is_told():
+    policy, some = PrefixAffinity(), replicas("ab")
+    first, second = view(DOCUMENT + b"one"), view(DOCUMENT + b"two")
+    policy.pick(some, first, Random(1))
+    policy.pick(some, second, Random(1))
+    assert first.known == 0
+    assert len(DOCUMENT) * 0.98 < second.known <= len(DOCUMENT)
+
+
+def test_documents_are_spread_and_each_has_its_place():
+    policy, some, documents = PrefixAffinity(), replicas(REPLICAS), prompts(40, own=8000)
+    homes = {}
+    for _ in range(5):
+        for number, document in enumerate(documents):
+            (home,) = picks(policy, some, [document + RNG.randbytes(300)])
+            assert homes.setdefault(number, home) == home
+            some["abcdefgh".index(home)].outstanding += number % 2
+    assert set(homes.values()) == set(REPLICAS)
+
+
+def test_prompts_that_share_nothing_go_to_the_least_loaded():
+    policy, some = PrefixAffinity(), replicas("abc")
+    some[0].outstanding, some[1].pending_tokens = 2, 5000
+    assert set(picks(policy, some, prompts(20, own=3000))) == {"c"}
+
+
+def test_a_short_beginning_that_all_share_does_not_hold_them_together():
+    policy, some, rng = PrefixAffinity(), replicas(REPLICAS), Random(1)
+    for prompt in prompts(160, start=DOCUMENT[:600], own=2000):
+        policy.pick(some, view(prompt), rng).outstanding += 1
+    assert max(one.outstanding for one in some) <= 22
+
+
+def test_it_goes_elsewhere_when_too_much_waits_there_and_comes_back():
+    policy, some = PrefixAffinity(), replicas("abc")
+    (home,) = picks(policy, some, [DOCUMENT])
+    at = some["abc".index(home)]
+    at.pending_tokens = 5000
+    assert picks(policy, some, [DOCUMENT + b"x"]) == [home]
+    at.pending_tokens = 50_000
+    assert picks(policy, some, [DOCUMENT + b"y"]) != [home]
+
+
+@pytest.mark.parametrize("said", [Demand(8, 9), Demand(8, 0, 0.99)])
+def test_an_engine_without_room_is_left_alone_while_another_has_some(said):
+    policy, some = PrefixAffinity(), replicas("abc")
+    (home,) = picks(policy, some, [DOCUMENT])
+    at = some["abc".index(home)]
+    at.said = said
+    assert picks(policy, some, [DOCUMENT + b"x"]) != [home]
+    for one in some:
+        one.said = said
+    assert picks(policy, some, [DOCUMENT + b"x"])
+
+
+def test_what_others_have_sent_counts_as_load():
+    policy, some = PrefixAffinity(), replicas("ab")
+    some[0].others = 1
+    assert set(picks(policy, some, prompts(20))) == {"b"}
+
+
+def test_weights_are_kept_under_load():
+    policy, some, rng = PrefixAffinity(), replicas("abc"), Random(1)
+    some[0].weighs = 2.0
+    for prompt in prompts(400, own=2000):
+        one = policy.pick(some, view(prompt), rng)
+        one.outstanding += 1
+        one.pending_tokens += 500
+    assert 195 <= some[0].outstanding <= 205
+    assert 95 <= some[1].outstanding <= 105
+
+
+def test_idle_replicas_have_their_turn_where_there_is_nothing_to_remember():
+    policy, some = PrefixAffinity(), replicas("abc")
+    counts = Counter(picks(policy, some, [b""] * 900))
+    assert all(200 < count < 400 for count in counts.values())
+
+
+def test_a_replica_that_goes_moves_its_own_conversations_only():
+    policy, some, talks = PrefixAffinity(), replicas("abcd"), prompts(60, own=4000)
+    before = dict(zip(range(60), picks(policy, some, talks), strict=True))
+    gone = some[:1] + some[2:]
+    after = dict(zip(range(60), picks(policy, gone, talks), strict=True))
+    assert all(before[n] in ("b", after[n]) for n in range(60))
+    back = picks(policy, some, talks)
+    assert all(back[n] in (before[n], after[n]) for n in range(60))
+
+
+def test_what_it_remembers_is_bounded_by_replica_and_by_their_number():
+    policy, rng = PrefixAffinity(blocks=64), Random(1)
+    for number in range(300):
+        some = [FakeReplica(f"{number + at}") for at in range(3)]
+        policy.pick(some, view(RNG.randbytes(4000)), rng)
+    assert len(policy._memories) < 32
+    assert all(len(memory) <= 64 + 16 for memory in policy._memories.values())
