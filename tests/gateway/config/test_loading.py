@@ -60,9 +60,12 @@ def test_the_shipped_file_serves_the_shipped_model() -> None:
     assert (config.server.host, config.server.port) == ("127.0.0.1", 8088)
 
 
-def test_the_examples_in_the_shipped_file_are_right(load_text: Callable[..., Config]) -> None:
+def test_the_examples_in_the_shipped_file_are_right(
+    load_text: Callable[..., Config], tmp_path: Path
+) -> None:
+    (tmp_path / "models" / "tiny-tale" / "tiny-tale-f32.gguf").touch()
     config = load_text(uncommented(SHIPPED.read_text("utf-8")), ENV)
-    assert list(config.backends) == ["tale", "qwen", "small", "started", "hosted"]
+    assert list(config.backends) == ["tale", "gguf", "qwen", "small", "started", "hosted"]
     assert list(config.models) == ["tiny-tale", "assistant", "qwen-*"]
     assert list(config.keys) == ["alice"]
 
@@ -143,6 +146,9 @@ def mutations(text: str, rng: random.Random) -> Iterator[str]:
 def test_any_file_gives_a_configuration_or_problems_and_nothing_else(tmp_path: Path) -> None:
     text = re.sub(r"(?m)#.*\n", "\n", uncommented(SHIPPED.read_text("utf-8")))
     text = re.sub(r"\n\s*\n+", "\n", text)
+    file = tmp_path / "models" / "tiny-tale" / "tiny-tale-f32.gguf"
+    file.parent.mkdir(parents=True)
+    file.touch()
     path = tmp_path / "routing.yaml"
     outcomes = {"fine": 0, "wrong": 0}
     changed = mutations(text, random.Random(20))
