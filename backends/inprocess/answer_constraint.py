@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import msgspec
 
+from backends.inprocess import harmony
 from backends.inprocess.constraint import (
     ANY_OBJECT,
     MAX_SCHEMA,
@@ -33,8 +34,10 @@ def constraint_of(
     answer = params.response_format.answer() if params.response_format else None
     if isinstance(params, Chat) and params.may_call:
         constraint = _with_tools(params, answer, tool_format)
+    elif answer is not None:
+        constraint = Constraint(answer=answer)
     else:
-        constraint = Constraint(answer=answer) if answer is not None else None
+        constraint = _without_calls(params, tool_format, thinking)
     if constraint is None:
         return None
     _check_sizes(constraint)
@@ -77,6 +80,23 @@ def _with_tools(
         separator=shape.separator,
         several=not one_call,
     )
+
+
+def _without_calls(
+    params: Chat | Completion, tool_format: ToolFormat | None, thinking: Thinking | None
+) -> Constraint | None:
+    """What `tool_choice: none` comes to: text in which no call begins.
+
+    The model reads of its tools all the same, as OpenAI's do: without them the prompt would be
+    another one from its beginning, and earlier calls in it without sense.
+    """
+    if not isinstance(params, Chat) or not params.tools or tool_format is None:
+        return None
+    # Bare calls look like any JSON; and Harmony has no text outside of its messages.
+    in_messages = thinking is not None and thinking.start == harmony.THOUGHT
+    if tool_format.bare or not tool_format.start or in_messages or params.ignore_eos:
+        return None
+    return Constraint(text=True, mark=tool_format.start)
 
 
 def _refuse_without_shape(params: Chat, choice: ToolChoice, answer: Value | None) -> None:

@@ -257,7 +257,12 @@ class InProcessBackend(Backend):
         constraint = constraint_of(params, runtime.answers.tools, thinking)
         if constraint is None or compiler is None:
             return None
-        return await compiler.grammar(constraint)
+        try:
+            return await compiler.grammar(constraint)
+        except RequestRefused:
+            if constraint.asked_for:
+                raise
+            return None
 
     def _job(
         self,

@@ -57,17 +57,24 @@ class Constraint(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     text: bool = False
-    """Free text, before and between calls too. Excludes `answer`."""
+    """Free text, before and between calls too; where there are none, without the mark. Excludes
+    `answer`."""
     answer: Value | None = None
     calls: tuple[Value, ...] = ()
     """Calls of tools, one for each tool."""
     mark: str = ""
-    """What every call begins with: free text ends there. Not empty where there are calls."""
+    """What every call begins with: free text ends there. Not empty where there are calls, or where
+    they are only kept out."""
     separator: str = ""
     """What stands between two calls where there is no free text."""
     several: bool = True
     """More than one call may be made."""
     thinking: Thinking | None = None
+
+    @property
+    def asked_for(self) -> bool:
+        """Whether a client counts on it; else the answer is as well without, where it must be."""
+        return self.answer is not None or bool(self.calls)
 
 
 class CallShape(msgspec.Struct, frozen=True):
@@ -104,7 +111,7 @@ class Compile(Protocol):
 def blamed(constraint: Constraint) -> str:
     """The first field of the request that a constraint came from."""
     values = (constraint.answer, *constraint.calls)
-    return next(value.param for value in values if value is not None)
+    return next((value.param for value in values if value is not None), "tool_choice")
 
 
 def uncompilable(param: str, reason: str) -> RequestRefused:

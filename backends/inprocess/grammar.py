@@ -17,7 +17,7 @@ from typing import Any
 
 from llguidance import LLMatcher, LLParserLimits, LLTokenizer
 
-from backends.inprocess.constraint import Constraint, Value, uncompilable
+from backends.inprocess.constraint import Constraint, Value, blamed, uncompilable
 from backends.inprocess.schema_limits import too_costly
 
 OnFault = Callable[[Exception], None]
@@ -101,7 +101,7 @@ class Grammars:
                 alone.compute_bitmask()
             if alone.is_error():
                 raise uncompilable(value.param, said(alone))
-        raise uncompilable(values[0].param, said(matcher))
+        raise uncompilable(blamed(constraint), said(matcher))
 
     def _matcher(self, grammar: str) -> LLMatcher:
         return LLMatcher(self._tokenizer, grammar, log_level=0, limits=self._limits)
@@ -157,6 +157,12 @@ def _grammar(constraint: Constraint, literal: Callable[[str], str]) -> str:
         else:
             more = f"({literal(constraint.separator)} {mark} call)*" if constraint.several else ""
             ways.append(f"{mark} call {more}")
+    elif constraint.text:
+        mark = literal(constraint.mark)
+        # A special token is no text: free text cannot hold one.
+        if not mark.startswith("<["):
+            rules += [f"CALLING: TEXT {mark} TEXT", "PLAIN: TEXT & ~CALLING"]
+        ways.append("TEXT" if mark.startswith("<[") else "PLAIN")
     rules.append("answer: " + " | ".join(f"({way})" for way in ways))
     start = "answer"
     if (thinking := constraint.thinking) is not None:

@@ -175,7 +175,7 @@ class Chat(Generation, kw_only=True):
     def may_call(self) -> bool:
         """Whether what the model writes as a tool call is one.
 
-        With `tool_choice: none` the model still sees the tools, as in llama-server and vLLM.
+        With `tool_choice: none` the model still reads of the tools, as in llama-server and vLLM.
         """
         return bool(self.tools) and self.tool_choice != "none"
 

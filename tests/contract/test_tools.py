@@ -11,7 +11,7 @@ from backends.capabilities import Capability
 from gateway.conform.asking import ask
 from gateway.conform.probes import chat
 from gateway.conform.promises import streamed, whole
-from tests.contract.conftest import require_capability
+from tests.contract.conftest import IN_PROCESS, require_capability
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -57,9 +57,21 @@ async def test_a_call_that_must_be(target, choice):
     assert calls(told) == calls(said)
 
 
-async def test_no_call_where_none_is_wanted(target):
+async def test_no_call_where_none_is_wanted(target, engine):
     said = await whole(target, Endpoint.CHAT, asked(tool_choice="none"))
     assert calls(said) == []
+    if engine in IN_PROCESS:  # others give its text
+        assert "<tool_call>" not in said["choices"][0]["message"]["content"]
+        assert said["choices"][0]["finish_reason"] == "stop"
+
+
+async def test_the_tools_stay_in_the_prompt_where_no_call_is_wanted(target):
+    """Earlier turns begin in the same way, and are not computed anew."""
+    prompts = [
+        (await whole(target, Endpoint.CHAT, asked(tool_choice=choice)))["usage"]["prompt_tokens"]
+        for choice in ("auto", "none")
+    ]
+    assert prompts[0] == prompts[1]
 
 
 async def test_a_tool_without_a_name(target):

@@ -3,8 +3,9 @@ import json
 import pytest
 
 from backends.base import RequestRefused
+from backends.inprocess import harmony
 from backends.inprocess.answer_constraint import constraint_of
-from backends.inprocess.constraint import MAX_SCHEMA, Thinking
+from backends.inprocess.constraint import MAX_SCHEMA, Constraint, Thinking
 from backends.inprocess.params import parse_chat, parse_completion
 from backends.inprocess.tool_call_formats import DEEPSEEK_V3, HERMES, LLAMA3_JSON
 
@@ -27,11 +28,36 @@ def of(tool_format=HERMES, thinking=None, **fields):
         {"response_format": {"type": "text"}},
         {"tools": [tool("f")]},
         {"tools": [tool("f", strict=False)], "tool_choice": "auto", "parallel_tool_calls": True},
-        {"tools": [tool("f", strict=True)], "tool_choice": "none"},
+        {"tools": [], "tool_choice": "none"},
     ],
 )
 def test_most_requests_leave_the_model_free(fields):
     assert of(**fields) is None
+
+
+def test_where_no_call_is_wanted_none_begins():
+    asked = {"tools": [tool("f", strict=True)], "tool_choice": "none"}
+    assert of(**asked) == Constraint(text=True, mark="<tool_call>")
+    assert not of(**asked).asked_for
+    assert of(DEEPSEEK_V3, **asked).mark == DEEPSEEK_V3.start
+    thinking = Thinking("<think>", "</think>", opened=False)
+    assert of(thinking=thinking, **asked).thinking == thinking
+    held = of(**asked, response_format=SCHEMA)
+    assert (held.text, held.calls, held.answer.schema) == (False, (), '{"type":"integer"}')
+
+
+@pytest.mark.parametrize(
+    ("tool_format", "thinking", "fields"),
+    [
+        (None, None, {}),
+        (LLAMA3_JSON, None, {}),
+        (HERMES, Thinking(harmony.THOUGHT, harmony.ANSWER, opened=False), {}),
+        (HERMES, None, {"ignore_eos": True}),
+    ],
+)
+def test_where_that_cannot_be_told_the_model_is_free(tool_format, thinking, fields):
+    asked = {"tools": [tool("f")], "tool_choice": "none", **fields}
+    assert of(tool_format, thinking, **asked) is None
 
 
 def test_a_format_without_tools():

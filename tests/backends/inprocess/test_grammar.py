@@ -97,6 +97,25 @@ ROME = PARIS.replace("Paris", "Rome")
             ["7", PARIS],
             ["Hi", f"7{PARIS}", ROME],
         ),
+        (
+            Constraint(text=True, mark="<tool_call>"),
+            ["", "Hi", 'a < b {"name": "f"}\n</x>'],
+            ["<tool_call>", f"Hi {PARIS}"],
+        ),
+        (
+            Constraint(text=True, mark="@call "),
+            ["", "Hi\n@calm @@call", "@@call? @ call "],
+            ["@call ", "Hi @call f(7)", "\n@@call x"],
+        ),
+        (
+            Constraint(
+                text=True,
+                mark="<tool_call>",
+                thinking=Thinking("<think>", "</think>", opened=False),
+            ),
+            ["Hi", "<think>x</think>Hi"],
+            ["<tool_call>", "<think>x</think><tool_call>"],
+        ),
         (  # a mark that is no special token
             Constraint(
                 calls=(Value(schema=INTEGER, param="x", begin="f(", end=")"),),

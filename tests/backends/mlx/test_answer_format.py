@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 
-from backends.base import BackendError
+from backends.base import BackendError, RequestRefused
 from backends.inprocess.tool_calls import ToolCallParser
 from backends.mlx import model
 
@@ -356,3 +356,14 @@ class TestCalls:
             answer = await client.ask(**WEATHER)
         assert answer["choices"][0]["message"]["content"].startswith("<tool_call>")
         assert answer["choices"][0]["finish_reason"] == "stop"
+
+    async def test_a_tokenizer_that_has_no_grammars_is_no_reason_to_refuse(
+        self, client, monkeypatch
+    ):
+        """Calls are kept out where they can be: nobody asked for more than not to have them."""
+        monkeypatch.setattr(client.backend._runtime, "_grammars", None)
+        answer = await client.ask(**WEATHER, tool_choice="none")
+        assert not answer["choices"][0]["message"].get("tool_calls")
+        with pytest.raises(RequestRefused) as caught:
+            await client.ask(**WEATHER, tool_choice="required")
+        assert caught.value.code == "unsupported"
