@@ -205,6 +205,12 @@ class Demand(msgspec.Struct, frozen=True):
     kv_usage: float | None = None
     """Share of its KV cache that is in use, 0 to 1; None where it does not say."""
 
+    @classmethod
+    def of(cls, load: Load) -> Demand:
+        """What `load` says of it."""
+        usage = load.kv_tokens / load.kv_planned if load.kv_planned else None
+        return cls(load.running, load.waiting, usage)
+
 
 class Footprint(msgspec.Struct, frozen=True, kw_only=True):
     """What an engine will take of this machine's memory, in bytes, and why."""
@@ -302,7 +308,7 @@ class Backend(ABC):
         and not nothing. Never raises `BackendError`.
         """
         load = self.load(address)
-        return None if load is None else Demand(load.running, load.waiting)
+        return None if load is None else Demand.of(load)
 
     def readying(self, address: str) -> Awaitable[None] | None:  # noqa: ARG002 — most are there
         """What to wait for before `send`, for an engine that sleeps or starts; else None.

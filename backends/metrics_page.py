@@ -1,4 +1,4 @@
-"""A number out of a page of Prometheus metrics. Pure."""
+"""Numbers out of a page of Prometheus metrics. Pure."""
 
 from __future__ import annotations
 
@@ -7,6 +7,17 @@ from collections.abc import Collection
 
 def total(page: bytes, names: Collection[bytes]) -> float | None:
     """The sum of the series called `names`, whatever their labels; None where there is none."""
+    found = _readings(page, names)
+    return sum(found) if found else None
+
+
+def mean(page: bytes, names: Collection[bytes]) -> float | None:
+    """Their mean, for shares: an engine of several parts has a series for each."""
+    found = _readings(page, names)
+    return sum(found) / len(found) if found else None
+
+
+def _readings(page: bytes, names: Collection[bytes]) -> list[float]:
     found: list[float] = []
     for line in page.splitlines():
         name = line.partition(b"{")[0].partition(b" ")[0]
@@ -17,4 +28,4 @@ def total(page: bytes, names: Collection[bytes]) -> float | None:
             found.append(float(value[0]))
         except (IndexError, ValueError):
             continue
-    return sum(found) if found else None
+    return found

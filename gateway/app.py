@@ -23,6 +23,7 @@ from gateway.api.inference import Inference
 from gateway.api.routes import build_api
 from gateway.config import Config
 from gateway.control.adapters import Adapters
+from gateway.control.demand import DemandMonitor
 from gateway.control.drain import Drain
 from gateway.control.engines import Engines
 from gateway.control.health import HealthMonitor
@@ -103,6 +104,7 @@ class Gateway:
         await self._health.look(self._state.snapshot.replicas)
         async with asyncio.TaskGroup() as watchers:
             watchers.create_task(self._health.run())
+            watchers.create_task(DemandMonitor(self._state).run())
             watchers.create_task(self._adapters.run())
             watchers.create_task(self._reloader.run())
             await self._adapters.settle_all(self._state.snapshot.replicas)

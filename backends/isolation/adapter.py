@@ -105,7 +105,7 @@ class IsolatedAdapter(OpenAIHttpBackend):
                 load = (await self._look(address)).load
         except (BackendError, TimeoutError):
             return None
-        return None if load is None else Demand(load.running, load.waiting)
+        return None if load is None else Demand.of(load)
 
     async def steps(self, address: str) -> float | None:
         """See `OpenAIHttpBackend.steps`."""

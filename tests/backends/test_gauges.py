@@ -27,6 +27,36 @@ def test_what_a_server_says(kinds, demand):
 
 
 @pytest.mark.parametrize(
+    ("page", "usage"),
+    [
+        (
+            b'vllm:kv_cache_usage_perc{engine="0"} 0.5\nvllm:kv_cache_usage_perc{engine="1"} 0.7',
+            0.6,
+        ),
+        (b"vllm:kv_cache_usage_perc NaN", None),
+        (b"vllm:gpu_cache_usage_perc 0.5", None),
+    ],
+)
+def test_how_full_the_cache_is_of_all_its_parts_together(page, usage):
+    running = b"vllm:num_requests_running 1\nvllm:num_requests_waiting 0\n"
+    assert demand_in(running + page, ANY) == Demand(1, 0, usage)
+
+
+@pytest.mark.parametrize(
+    ("page", "demand"),
+    [
+        (
+            b"sglang:num_running_reqs 3\nsglang:num_queue_reqs 1\nsglang:token_usage 0.25",
+            Demand(3, 1, 0.25),
+        ),
+        (b"tgi_batch_current_size 2\ntgi_queue_size 4", Demand(2, 4)),
+    ],
+)
+def test_servers_that_nobody_has_named(page, demand):
+    assert demand_in(page, ANY) == demand
+
+
+@pytest.mark.parametrize(
     "page",
     [
         b"",

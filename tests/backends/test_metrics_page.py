@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from backends.metrics_page import total
+from backends.metrics_page import mean, total
 
 PAGE = b"""# HELP made tokens
 # TYPE made counter
@@ -32,3 +32,8 @@ def test_series_of_a_name_are_added_up(names, sum_of_them):
 
 def test_what_is_no_page_has_none():
     assert total(b"\xff\x00{}", (b"made",)) is None
+
+
+def test_shares_of_several_parts_are_averaged():
+    assert mean(PAGE, (b"made",)) == 6.5
+    assert mean(PAGE, (b"other",)) is None
