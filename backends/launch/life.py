@@ -42,6 +42,10 @@ class EngineFailedError(Exception):
     """The engine did not become ready, or ceased to be; the message says why."""
 
 
+class CommandMissingError(EngineFailedError):
+    """There is nothing to start."""
+
+
 class Life:
     """Whoever starts it must `end` it."""
 
@@ -82,7 +86,7 @@ class Life:
         """Until it has made its first token. Raises `EngineFailedError`."""
         command = self.process.argv[0]
         if (why := missing(command, self._env)) is not None:
-            raise EngineFailedError(why)
+            raise CommandMissingError(why)
         self._socket.unlink(missing_ok=True)
         try:
             await self.process.start()

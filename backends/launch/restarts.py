@@ -26,11 +26,14 @@ class Restarts:
         """Whether it dies again and again."""
         return self.in_a_row >= LOOP_AFTER
 
-    def after_death(self, served: float) -> float:
-        """Seconds to wait after a death that followed `served` seconds of service."""
+    def after_death(self, served: float, *, hopeless: bool = False) -> float:
+        """Seconds to wait after a death that followed `served` seconds of service.
+
+        A `hopeless` one is a loop by itself: the next try would come to the same.
+        """
         if served >= STABLE:
             self.in_a_row = 0
-        self.in_a_row += 1
+        self.in_a_row = max(self.in_a_row + 1, LOOP_AFTER if hopeless else 0)
         if self.looping:
             return self._uniform(_IN_A_LOOP / 2, _IN_A_LOOP)
         span = min(_FIRST * 2 ** (self.in_a_row - 1), _LONGEST)

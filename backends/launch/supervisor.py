@@ -24,7 +24,7 @@ from enum import StrEnum
 
 from backends.base import BackendError, Cause, Readiness, Stage, Supervised
 from backends.launch.activity import Activity
-from backends.launch.life import EngineFailedError, Life, LifeMaker
+from backends.launch.life import CommandMissingError, EngineFailedError, Life, LifeMaker
 from backends.launch.residency import Residency
 from backends.launch.restarts import LOOP_AFTER, Restarts
 from backends.launch.watch import Verdict, Watch
@@ -281,7 +281,8 @@ class Supervisor:
             else:
                 verdict = Verdict("told to stop while it started", wanted=True)
         except EngineFailedError as error:
-            verdict = Verdict(str(error), kill=True)
+            hopeless = isinstance(error, CommandMissingError)
+            verdict = Verdict(str(error), kill=True, hopeless=hopeless)
         except Exception:
             logger.exception("%s: the supervisor hit a bug", self.id)
             verdict = Verdict("the gateway failed to watch it", kill=True)
@@ -308,10 +309,12 @@ class Supervisor:
             self._enter(Phase.STOPPING, verdict.why)
             return 0.0
         now = asyncio.get_running_loop().time()
-        wait = self._restarts.after_death(0.0 if served_from is None else now - served_from)
+        served = 0.0 if served_from is None else now - served_from
+        wait = self._restarts.after_death(served, hopeless=verdict.hopeless)
         self._begins = now + wait
         phase = Phase.CRASH_LOOP if self._restarts.looping else Phase.BACKING_OFF
-        again = f"{self._restarts.in_a_row} times in a row, " if self._restarts.looping else ""
+        often = self._restarts.looping and not verdict.hopeless
+        again = f"{self._restarts.in_a_row} times in a row, " if often else ""
         logger.error("%s: %s; %snext try in %.1f s", self.id, verdict.why, again, wait)
         self._enter(phase, f"{phase}: {verdict.why}")
         return wait

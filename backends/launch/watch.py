@@ -33,6 +33,8 @@ class Verdict(msgspec.Struct, frozen=True):
     """It ends because it was told to."""
     kill: bool = False
     """It would not listen."""
+    hopeless: bool = False
+    """The next one would end like this, until somebody mends it."""
 
 
 class Watch:

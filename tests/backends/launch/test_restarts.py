@@ -19,6 +19,13 @@ def test_the_wait_doubles_and_then_it_is_a_loop():
     assert restarts.after_death(0.0) == 60.0
 
 
+def test_a_hopeless_death_is_a_loop_at_once():
+    restarts = Restarts(longest)
+    assert restarts.after_death(0.0, hopeless=True) == 60.0
+    assert restarts.looping
+    assert restarts.after_death(STABLE) == 0.5
+
+
 def test_a_stable_life_begins_a_new_count():
     restarts = Restarts(longest)
     for _ in range(LOOP_AFTER):

@@ -12,7 +12,7 @@ from backends.base import BackendError, Readiness
 from backends.launch import watch
 from backends.launch.activity import Activity, Look
 from backends.launch.doubt import Token
-from backends.launch.life import EngineFailedError
+from backends.launch.life import CommandMissingError, EngineFailedError
 from backends.launch.restarts import Restarts
 from backends.launch.supervisor import MAX_PENDING, Phase, Supervisor
 from backends.options import Launch
@@ -188,6 +188,16 @@ async def test_in_a_crash_loop_requests_are_told_the_next_try():
     async with supervised(broken, uniform=lambda _, most: most if most >= 60 else 0.0) as stage:
         await stage.until(Phase.CRASH_LOOP)
         assert await refused(stage.supervisor) == pytest.approx(60, abs=10)
+
+
+async def test_without_a_command_there_is_no_second_try_at_once():
+    async def nothing_there(_life: ScriptedLife) -> None:
+        raise CommandMissingError("vllm is not on PATH")
+
+    async with supervised(nothing_there, uniform=lambda _, most: most) as stage:
+        with pytest.raises(BackendError, match="crash_loop: vllm is not on PATH"):
+            await stage.supervisor.settled()
+        assert len(stage.lives) == 1
 
 
 async def test_while_it_starts_requests_are_told_what_is_left_of_the_time_that_starts_take():
