@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from backends.base import Header, Reply
 from backends.engine_error import EngineError, parse_error
 from backends.sse import EventCutter, EventTooLargeError, is_event_stream
-from gateway.dispatch.attempt import Attempt
+from gateway.dispatch.attempt import Attempt, AttemptFailedError
 from gateway.dispatch.verdict import judge_protocol, judge_status, judge_stream
 from gateway.wire.json_answer import MalformedAnswerError, read_answer
 from gateway.wire.peek import expected_choices
@@ -94,7 +94,12 @@ class EventStream(Answer):
     async def _next(self) -> bytes:
         """The next whole events; empty once the stream has ended as it should."""
         while not self._over:
-            data = await self.attempt.read()
+            try:
+                data = await self.attempt.read()
+            except AttemptFailedError:
+                if not self._watch.finished:
+                    raise
+                return self._end(b"")  # it has said that this is all: only the goodbye is missing
             if not data:
                 return self._finish()
             try:
@@ -131,9 +136,14 @@ class EventStream(Answer):
             watch.failure = EngineError("ended its stream without a finish reason")
         if watch.failure is not None:
             self._break(watch.failure)
+        return self._end(tail)
+
+    def _end(self, tail: bytes) -> bytes:
+        """`tail` and what the dialect ends with, of an answer that is whole."""
+        self._over = True
         self.attempt.complete()
         self._count_tokens()
-        return tail if watch.done else tail + watch.ending
+        return tail if self._watch.done else tail + self._watch.ending
 
     def _count_tokens(self) -> None:
         record = self.attempt.ask.record

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import pytest
 import uvloop
+
+pytest.register_assert_rewrite("tests.faults.cell")
 
 
 def pytest_asyncio_loop_factories(config, item):

@@ -17,7 +17,7 @@ class BeforeBody:
 
 @dataclass(frozen=True)
 class StopReading:
-    """Take no more from the socket: what is sent piles up on the other side."""
+    """Take no more from the socket, until `Upstream.release`: it piles up on the other side."""
 
 
 @dataclass(frozen=True)

@@ -241,8 +241,10 @@ class Upstream:
         return sum(one.is_busy for one in self.connections)
 
     def release(self) -> None:
-        """Let whoever is at a `Hold` go on."""
+        """Let whoever is at a `Hold` go on, and read again where reading was stopped."""
         self.released.set()
+        for connection in self.connections:
+            connection.transport.resume_reading()
 
     def heal(self, script: Script) -> None:
         """From here on every request is answered with `script`."""

@@ -1,0 +1,39 @@
+"""Every fault, in every house: what the client sees, what the engine sees, and what is left."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.faults.cell import check
+from tests.faults.clients import CHAT, OTHERS
+from tests.faults.houses import KINDS
+from tests.faults.table import CORE, FAULTS, Fault, NoCells
+
+SLOW = {"429 with Retry-After as a date"}
+
+
+def cells(names, houses):
+    """The parameters of each cell that makes sense."""
+    found = []
+    for name in names:
+        for way in ("stream", "whole"):
+            fault = getattr(FAULTS[name], way)
+            if isinstance(fault, NoCells):
+                continue
+            assert isinstance(fault, Fault)
+            for kind in houses:
+                marks = [pytest.mark.slow] if name in SLOW else []
+                cell = (fault, way == "stream", kind)
+                found.append(pytest.param(*cell, id=f"{name}-{way}-{kind}", marks=marks))
+    return found
+
+
+@pytest.mark.parametrize(("fault", "streamed", "kind"), cells(FAULTS, KINDS))
+async def test_a_chat(tmp_path, fault, streamed, kind):
+    await check(tmp_path, CHAT, fault, kind, streamed=streamed)
+
+
+@pytest.mark.parametrize("dialect", OTHERS)
+@pytest.mark.parametrize(("fault", "streamed", "kind"), cells(CORE, ("one", "two")))
+async def test_other_dialects(tmp_path, dialect, fault, streamed, kind):
+    await check(tmp_path, OTHERS[dialect], fault, kind, streamed=streamed)
