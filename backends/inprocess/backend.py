@@ -88,6 +88,7 @@ class InProcessBackend(Backend):
         self._compiler = Compiler(self._runtime.compile)
         for adapter in sorted(self._wanted, key=lambda one: one.name):
             await self.load_adapter(ADDRESS, adapter)
+            logger.info("%s: adapter %s: loaded", self.name, adapter.name)
         logger.info("%s: ready after %.1f s", self.name, time.monotonic() - began)
 
     async def stop(self) -> None:
