@@ -40,6 +40,25 @@ class Loading:
         size, whole = written(weights), written(planned)
         logger.info("%s: loading %s, %s (%s with its caches)", self._name, model, size, whole)
 
+    def context(self, tokens: int, *, asked: int | None, made_for: int | None) -> None:
+        """Tell where a request may have fewer `tokens` than was `asked` for, or the model has.
+
+        `made_for` is how many those are, where that is known.
+        """
+        if asked is not None and made_for is not None and asked > made_for:
+            logger.warning(
+                "%s: `context: %d` is more than the %d tokens that the model was made for",
+                *(self._name, asked, made_for),
+            )
+        wanted = min(asked or made_for or tokens, made_for or asked or tokens)
+        if tokens < wanted:
+            logger.log(
+                logging.INFO if asked is None else logging.WARNING,
+                "%s: a request may have %d tokens in place of %d: its KV cache holds no more; "
+                "raise `kv_cache` or lower `max_batch`",
+                *(self._name, tokens, wanted),
+            )
+
     def reached(self, done: int, total: int) -> None:
         """`done` of `total` bytes are there."""
         now = self._clock()

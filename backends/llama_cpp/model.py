@@ -81,7 +81,7 @@ def load(options: LlamaCppOptions, loading: Loading | None = None) -> Runtime:
 
     layers = gpu_layers(options.n_gpu_layers, offloads=library.llama_supports_gpu_offload())
     settings = Settings(
-        context=_context(header, options.context, path),
+        context=context_of(header, options.context),
         max_batch=options.max_batch,
         threads=options.threads or physical_cores(),
         prefill=prefill_step(on_gpu=layers != 0),
@@ -98,6 +98,9 @@ def load(options: LlamaCppOptions, loading: Loading | None = None) -> Runtime:
         raise
     except Exception as error:  # from the binding, or the model's own template
         raise failed(f"the GGUF model {path} cannot be loaded: {said(error)}") from error
+    if options.context is not None:
+        made_for = header.count("context_length") or None
+        loading.context(runtime.context, asked=options.context, made_for=made_for)
     return runtime
 
 
@@ -180,16 +183,6 @@ def physical_cores() -> int:
 
 def _or_name(files: list[str]) -> str:
     return f", or name one of its GGUF files: {', '.join(files[:3])}" if files else ""
-
-
-def _context(header: GgufHeader, wanted: int | None, path: Path) -> int:
-    context = context_of(header, wanted)
-    if wanted is not None and wanted > context:
-        logger.warning(
-            "context: %d is more than the %d tokens that %s was trained for; %d it is",
-            wanted, context, path.name, context,
-        )  # fmt: skip
-    return context
 
 
 def _open(library: Any, path: Path, header: GgufHeader, layers: int, loading: Loading) -> Model:

@@ -60,6 +60,8 @@ class MemoryPlan(msgspec.Struct, frozen=True, kw_only=True):
     kv: KvPlan
     context: int
     """Tokens that prompt and answer may have together."""
+    made_for: int
+    """Those that the model can read."""
 
     def measured(self, shape: KvShape, wishes: Wishes) -> MemoryPlan:
         """The same bytes, for a cache whose `shape` is known by now. Raises `TooSmall`."""
@@ -114,7 +116,7 @@ def plan(directory: Path, wishes: Wishes, *, memory: int, step: int) -> MemoryPl
         bytes_per_token=shape.per_token,
         estimated=shape.estimated,
     )
-    return MemoryPlan(footprint=footprint, kv=kv, context=footprint.context)
+    return MemoryPlan(footprint=footprint, kv=kv, context=footprint.context, made_for=model_context)
 
 
 def kv_plan(shape: KvShape, kv_cache: int, *, max_batch: int, context: int, slack: int) -> KvPlan:

@@ -99,6 +99,7 @@ def load(
         raise failed(
             f"the MLX model in {directory} cannot be loaded: {_in_short(error)}"
         ) from error
+    loading.context(runtime.context, asked=context, made_for=planned.made_for)
     return runtime
 
 

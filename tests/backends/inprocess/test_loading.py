@@ -49,3 +49,33 @@ def test_a_model_of_no_bytes_is_all_there(said):
     now = 6.0
     loading.reached(0, 0)
     assert said() == [("INFO", "none: loading, 0 B of 0 B (100 %) after 6 s")]
+
+
+@pytest.mark.parametrize(
+    ("tokens", "asked", "made_for", "level", "words"),
+    [
+        (4096, None, 4096, None, ""),
+        (1000, 1000, 4096, None, ""),
+        (8192, 8192, None, None, ""),
+        (8192, None, None, None, ""),
+        (4096, 9000, 4096, "WARNING", "`context: 9000` is more than the 4096 tokens"),
+        (1000, 2000, 4096, "WARNING", "may have 1000 tokens in place of 2000"),
+        (1000, None, 4096, "INFO", "may have 1000 tokens in place of 4096"),
+    ],
+)
+def test_where_requests_may_have_less_than_was_asked_for(
+    said, tokens, asked, made_for, level, words
+):
+    Loading("tale", lambda: 0.0).context(tokens, asked=asked, made_for=made_for)
+    if level is None:
+        assert said() == []
+        return
+    ((told, line),) = said()
+    assert (told, words in line) == (level, True)
+
+
+def test_both_reasons_are_told(said):
+    Loading("tale", lambda: 0.0).context(1000, asked=9000, made_for=4096)
+    first, second = said()
+    assert "9000" in first[1]
+    assert "1000 tokens in place of 4096" in second[1]
