@@ -2,14 +2,16 @@
 
 mlx-lm calls samplers row by row unless all rows share one, and logits processors always; here one
 `BatchSampler` does it for all, and what a row asks for travels as its `sampler` (a `Row`). With it
-travels the row's LoRA adapter, of which the model is told before it is called. Nothing else is
-changed: how prompts are read, and how rows come and go, is mlx-lm's (0.32).
+travel the row's LoRA adapter and its images, of which the model is told before it is called. A row
+whose images have not been looked at stands aside. Nothing else is changed: how prompts are read,
+and how rows come and go, is mlx-lm's (0.32).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import mlx.core as mx
@@ -36,13 +38,27 @@ class SampledBatch(BatchGenerator):
         self._prompt_batch = _Prompts.empty(model, _GREEDY, self.prefill_step_size)
         self._generation_batch = _Generation.empty(model, _GREEDY)
 
+    def _next(self) -> Any:
+        """A step, without those that cannot be read yet."""
+        state: Any = self
+        waiting = state._unprocessed_sequences
+        aside = [one for one in waiting if not _row_of(one).ready]
+        if aside:
+            state._unprocessed_sequences = deque(one for one in waiting if _row_of(one).ready)
+        try:
+            return super()._next()  # type: ignore[no-untyped-call]
+        finally:
+            state._unprocessed_sequences.extend(aside)
+
 
 class _Adapted:
-    """A model that is called for rows with adapters; in all else the model itself."""
+    """A model that is called for rows with adapters and images; in all else the model itself."""
 
     def __init__(self, model: Any, lora: Lora) -> None:
         self._model = model
         self._lora = lora
+        self._reading = getattr(model, "reading", None)
+        """How one that sees (`backends.mlx.vision.model`) is told of its rows."""
 
     def __call__(self, tokens: mx.array, cache: list[Any]) -> mx.array:
         logits: mx.array = self._model(tokens, cache=cache)
@@ -51,9 +67,15 @@ class _Adapted:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._model, name)
 
-    def rows(self, rows: Sequence[Row]) -> AbstractContextManager[None]:
-        """While this lasts, it is called with `rows`."""
-        return self._lora.rows([row.adapter for row in rows])
+    @contextmanager
+    def rows(self, rows: Sequence[Row], tokens: Sequence[Sequence[int]]) -> Iterator[None]:
+        """While this lasts, it is called with `rows`, of which it has read `tokens`."""
+        with self._lora.rows([row.adapter for row in rows]):
+            if self._reading is None:
+                yield
+                return
+            with self._reading([row.look for row in rows], [len(read) for read in tokens]):
+                yield
 
 
 class _Generation(GenerationBatch):
@@ -75,7 +97,7 @@ class _Generation(GenerationBatch):
         state: Any = self  # whose attributes mlx-lm has typed by their first values
         inputs, logprobs = state._next_tokens, state._next_logprobs
         state._current_tokens, state._current_logprobs = inputs, logprobs
-        with state.model.rows(state.samplers):
+        with state.model.rows(state.samplers, self.tokens):
             logits = self.model(inputs[:, None], cache=self.prompt_cache)[:, -1, :]
         if self._sampler is None:
             self._sampler = BatchSampler(state.samplers, self.tokens, logits.shape[-1])
@@ -93,13 +115,16 @@ class _Prompts(PromptProcessingBatch):
     def prompt(self, tokens: list[list[int]]) -> None:
         """Read so many more `tokens` of each row."""
         state: Any = self
-        with state.model.rows(state.samplers):
+        with state.model.rows(state.samplers, self.tokens):
             super().prompt(tokens)
 
     def generate(self, tokens: list[list[int]]) -> _Generation:
         """Hand all rows on, with the rest of their prompts."""
         if any(len(rest) > 1 for rest in tokens):
             self.prompt([rest[:-1] for rest in tokens])
+        rows: Any = self.samplers
+        for row in rows:
+            row.prompt_is_read()
         generation = _Generation(
             self.model,
             self.uids,
@@ -115,6 +140,12 @@ class _Prompts(PromptProcessingBatch):
         emptied = _Prompts.empty(self.model, self.fallback_sampler, self.prefill_step_size)
         self.__dict__.update(emptied.__dict__)
         return generation
+
+
+def _row_of(waiting: Any) -> Row:
+    """The row of one that mlx-lm has not begun to read."""
+    row: Row = waiting[5]
+    return row
 
 
 def _arrays(logprobs: Sequence[RowLogprobs | None]) -> tuple[mx.array, ...]:

@@ -79,12 +79,20 @@ class TooSmall(ValueError):
     """The KV cache would hold no sequence worth the name; the message has the numbers."""
 
 
-def plan(directory: Path, wishes: Wishes, *, memory: int, step: int) -> MemoryPlan:
+def plan(
+    directory: Path,
+    wishes: Wishes,
+    *,
+    memory: int,
+    step: int,
+    pictures: int = 0,
+) -> MemoryPlan:
     """Decide how the model in `directory` uses `memory` bytes.
 
-    `step` is how many tokens of a prompt are read at a time. Raises `ValueError`, `OSError`.
+    `step` is how many tokens of a prompt are read at a time, `pictures` what looking at pictures
+    takes (`backends.mlx.vision.memory`). Raises `ValueError`, `OSError`.
     """
-    config = read_config(directory)
+    config = of_text(read_config(directory))
     tensors = read_headers(directory)
     weights = sum(tensor.nbytes for tensor in tensors.values())
     item = _item(tensors)
@@ -96,7 +104,7 @@ def plan(directory: Path, wishes: Wishes, *, memory: int, step: int) -> MemoryPl
     whole = wishes.max_batch * ((context + slack) * shape.per_token + shape.per_sequence)
     kv_cache = wishes.kv_cache
     if kv_cache is None:
-        kv_cache = min(whole, max(0, memory - weights - adapters) // _SHARE_OF_FREE)
+        kv_cache = min(whole, max(0, memory - weights - adapters - pictures) // _SHARE_OF_FREE)
     kv = kv_plan(shape, kv_cache, max_batch=wishes.max_batch, context=context, slack=slack)
     prompt_cache = wishes.prompt_cache
     if prompt_cache is None:
@@ -109,6 +117,7 @@ def plan(directory: Path, wishes: Wishes, *, memory: int, step: int) -> MemoryPl
         kv_cache=kv_cache,
         overhead=_overhead(config, shape, weights, kv_cache, rows=wishes.max_batch, step=step),
         prompt_cache=prompt_cache,
+        pictures=pictures,
         context=longest,
         concurrency=wishes.max_batch,
         whole=kv.tokens // (longest + slack),
@@ -136,16 +145,19 @@ def kv_plan(shape: KvShape, kv_cache: int, *, max_batch: int, context: int, slac
 
 
 def read_config(directory: Path) -> dict[str, Any]:
-    """config.json, with what a model of text and images says of its text. Raises `ValueError`."""
+    """What config.json says. Raises `ValueError`, `OSError`."""
     path = directory / "config.json"
     try:
         config = msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(f"{path} is no JSON object: {error}") from error
+    return config
+
+
+def of_text(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The same, with what a model of text and images says of its text."""
     text = config.get("text_config")
-    if not isinstance(text, dict):
-        return config
-    return {**config, **text}
+    return {**config, **text} if isinstance(text, dict) else dict(config)
 
 
 def context_length(config: Mapping[str, Any]) -> int:

@@ -22,7 +22,10 @@ from backends.inprocess.failures import failed, said
 from backends.inprocess.loading import Loading
 from backends.memory import machine_memory, refusal_beside
 from backends.mlx.adapter_files import BadAdapter
-from backends.mlx.memory import Wishes, plan, read_config
+from backends.mlx.memory import MemoryPlan, Wishes, plan, read_config
+from backends.mlx.safetensors_header import read_headers
+from backends.mlx.vision.family import EXTRA, PROCESSOR_FILES, Way, choose, longest_step
+from backends.mlx.vision.memory import PictureMemory, picture_memory
 
 try:
     import resource
@@ -34,6 +37,7 @@ if TYPE_CHECKING:
 
 _SETRLIMIT = getattr(resource, "setrlimit", None)
 _GPU_STEP, _CPU_STEP = 512, 64
+_GPU_PIXELS, _CPU_PIXELS = 1 << 22, 1 << 20
 HUB_TIMEOUT = 10.0
 """Seconds until the hub must have said that it knows a model."""
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
@@ -78,11 +82,17 @@ def load(
         adapters=adapters,
     )
     try:
-        planned = plan(directory, wishes, memory=memory_limit(), step=prefill_step())
+        way = way_of(directory)
+        if way.objection is not None:
+            raise failed(f"{directory}: {way.objection}")
+        on_cpu = computes_on_cpu()
+        planned = _plan(directory, wishes, way, on_cpu=on_cpu)
         _check_fits(model, planned.footprint)
         loading.begin(model, planned.footprint.weights, planned.footprint.total)
         runtime = MlxRuntime(
             directory,
+            way=way,
+            pictures=_pictures(directory, way, on_cpu=on_cpu),
             plan=planned,
             wishes=wishes,
             memory=memory_limit() - _held(),
@@ -126,8 +136,33 @@ def footprint(
         prompt_cache=prompt_cache,
         adapters=adapters,
     )
-    step = _GPU_STEP if sys.platform == "darwin" else _CPU_STEP
-    return plan(directory, wishes, memory=memory_limit(), step=step).footprint
+    on_cpu = sys.platform != "darwin"
+    return _plan(directory, wishes, way_of(directory), on_cpu=on_cpu).footprint
+
+
+def _plan(directory: Path, wishes: Wishes, way: Way, *, on_cpu: bool) -> MemoryPlan:
+    pictures = _pictures(directory, way, on_cpu=on_cpu)
+    return plan(
+        directory,
+        wishes,
+        memory=memory_limit(),
+        step=longest_step(way.family, read_config(directory), _CPU_STEP if on_cpu else _GPU_STEP),
+        pictures=pictures.total if pictures is not None else 0,
+    )
+
+
+def _pictures(directory: Path, way: Way, *, on_cpu: bool) -> PictureMemory | None:
+    """What looking at pictures takes; None for a model that is blind."""
+    if way.family is None:
+        return None
+    return picture_memory(
+        way.family,
+        read_config(directory),
+        read_json(directory / PROCESSOR_FILES[0]),
+        memory=memory_limit(),
+        most_pixels=_CPU_PIXELS if on_cpu else _GPU_PIXELS,
+        scores=on_cpu,
+    )
 
 
 def objection(model: str) -> str | None:
@@ -140,14 +175,29 @@ def objection(model: str) -> str | None:
         directory = _checked(path) if path.exists() else _at_hand(model)
         if directory is None:
             return None  # it will be fetched, and looked at then
-        kind = read_config(directory).get("model_type")
+        why = way_of(directory).objection
     except BackendError as error:
         return error.message
     except (ValueError, OSError) as error:
         return str(error)
-    if isinstance(kind, str) and (_is_known(kind) or (directory / "model.py").is_file()):
-        return None
-    return f"{directory}: mlx-lm does not know its model_type, {kind!r}"
+    return None if why is None else f"{directory}: {why}"
+
+
+def way_of(directory: Path) -> Way:
+    """How the model in `directory` is loaded. Raises `ValueError`, `OSError`.
+
+    Imports MLX only for a `model_type` that no file of mlx-lm is called after, and mlx-vlm never.
+    """
+    config = read_config(directory)
+    kind = config.get("model_type")
+    return choose(
+        config,
+        tensors=read_headers(directory) if "vision_config" in config else (),
+        files={path.name for path in directory.iterdir()},
+        reads_text=isinstance(kind, str)
+        and (_is_known(kind) or (directory / "model.py").is_file()),
+        installed=find_spec(EXTRA.replace("-", "_")) is not None,
+    )
 
 
 def _is_known(kind: str) -> bool:
@@ -328,6 +378,15 @@ def prefill_step() -> int:
     ships), with a longest step of a tenth of the time.
     """
     return _CPU_STEP if computes_on_cpu() else _GPU_STEP
+
+
+def most_pixels() -> int:
+    """How large pictures are looked at where a model would take any size; larger ones are shrunk.
+
+    An encoder's attention goes over all patches at once. On a CPU the scores of that lie in memory,
+    which for a million pixels comes to a gigabyte or two; a GPU's kernels need only time.
+    """
+    return _CPU_PIXELS if computes_on_cpu() else _GPU_PIXELS
 
 
 def computes_on_cpu() -> bool:

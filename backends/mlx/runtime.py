@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import mlx.core as mx
 import msgspec
 from mlx_lm.generate import StopSequences
-from mlx_lm.utils import load_model
+from mlx_lm.utils import load_config, load_model
 from mlx_lm.utils import load_tokenizer as _load_tokenizer
 
 from backends.base import Adapter, BackendError
@@ -34,10 +34,15 @@ from backends.mlx.embedding import embed, embedding_sizes, pooling_of
 from backends.mlx.grammar import grammars
 from backends.mlx.kv_shape import KvShape
 from backends.mlx.lora import Lora
-from backends.mlx.memory import MemoryPlan, Wishes
+from backends.mlx.memory import MemoryPlan, Wishes, of_text
 from backends.mlx.model import computes_on_cpu, prefill_step, read_json
 from backends.mlx.prompt_states import PromptStates
 from backends.mlx.sampling import Row
+from backends.mlx.vision.family import Way, longest_step
+from backends.mlx.vision.look import Look
+from backends.mlx.vision.looking import Looking
+from backends.mlx.vision.memory import PictureMemory
+from backends.mlx.vision.sight import Sight
 from backends.mlx.weights import load_weights
 
 _PREFILL_BATCH = 8
@@ -53,6 +58,8 @@ class _Sequence(NamedTuple):
     cached: int
     """Tokens of its prompt that were found."""
     adapter: Adapter | None
+    sight: Sight | None
+    """What is to be seen in its prompt."""
 
 
 class _FetchedAdapter(NamedTuple):
@@ -69,6 +76,8 @@ class MlxRuntime(Runtime):
         self,
         directory: Path,
         *,
+        way: Way,
+        pictures: PictureMemory | None,
         plan: MemoryPlan,
         wishes: Wishes,
         memory: int,
@@ -77,8 +86,7 @@ class MlxRuntime(Runtime):
         pooling: str = "auto",
         loading: Loading,
     ) -> None:
-        self._model, config = load_model(directory, lazy=True)
-        load_weights(self._model.parameters(), loading.reached)
+        self._model, config = _load(directory, way, loading)
         if computes_on_cpu():
             turn_weights(self._model)
         self._lora = Lora(self._model)
@@ -88,6 +96,7 @@ class MlxRuntime(Runtime):
         self._stop = StopSequences([[token] for token in sorted(tokenizer.eos_token_ids)])
         self._never_stop = StopSequences()
         self._max_batch = wishes.max_batch
+        self._step = longest_step(way.family, config, prefill_step())
         self._states = PromptStates(plan.footprint.prompt_cache)
         self._sequences: dict[int, _Sequence] = {}
         self._pooling = pooling_of(directory, pooling)
@@ -96,12 +105,24 @@ class MlxRuntime(Runtime):
             tokenizer, tool_parser=tool_parser, reasoning_parser=reasoning_parser
         )
         self._generator = self._new_generator()
-        text_config = {**config, **(config.get("text_config") or {})}
-        self.vocabulary = int(text_config.get("vocab_size") or len(tokenizer))
+        self.vocabulary = int(of_text(config).get("vocab_size") or len(tokenizer))
         self._grammars = _grammars(tokenizer, self.vocabulary)
-        self.prompts: Prompts = TemplatePrompts(
-            tokenizer, self._grammars.piece if self._grammars else None
-        )
+        piece = self._grammars.piece if self._grammars else None
+        self.prompts: Prompts
+        self.why_blind = way.why_blind
+        self._looking: Looking | None = None
+        if way.family is not None and pictures is not None:
+            from backends.mlx.vision.prompts import (  # noqa: PLC0415 — imports transformers
+                picture_prompts,
+            )
+
+            self.sees = True
+            self._looking = Looking(self._model, pictures.seen)
+            self.prompts = picture_prompts(
+                tokenizer, piece, directory, family=way.family, room=pictures.room
+            )
+        else:
+            self.prompts = TemplatePrompts(tokenizer, piece)
         self.defaults = _sampling_defaults(read_json(directory / "generation_config.json"))
         plan = plan.measured(self.warm_up(), wishes)
         self.kv, self.context = plan.kv, plan.context
@@ -122,6 +143,15 @@ class MlxRuntime(Runtime):
         `on_fault` hears why its grammar could not be followed; the sequence goes on without,
         because an exception there would take the others with it.
         """
+        prompt, sight = list(spec.prompt), spec.vision
+        assert sight is None or isinstance(sight, Sight), "it is what `prompts` gave"
+        scope = self._scope(spec)
+        beginning = self._states.find(scope, prompt if sight is None else sight.key(prompt))
+        start = len(beginning.tokens)
+        look = Look(sight, start) if sight is not None else None
+        segments = [prompt[start:]]
+        if sight is not None:
+            segments = [prompt[begin:end] for begin, end in sight.segments(start)]
         row = Row(
             spec.sampling,
             seed=secrets.randbits(64),
@@ -129,20 +159,20 @@ class MlxRuntime(Runtime):
             matcher=spec.grammar.matcher(on_fault) if spec.grammar is not None else None,
             top_logprobs=spec.top_logprobs,
             adapter=spec.adapter,
+            look=look,
         )
         goes_on = spec.ignore_eos and spec.grammar is None
-        prompt = list(spec.prompt)
-        scope = self._scope(spec)
-        beginning = self._states.find(scope, prompt)
-        (uid,) = self._generator.insert(
-            [prompt[len(beginning.tokens) :]],
+        (uid,) = self._generator.insert_segments(
+            [segments],
             max_tokens=[spec.max_tokens],
             caches=[beginning.caches],
-            all_tokens=[beginning.tokens],
+            all_tokens=[prompt[:start]],
             samplers=[row],
             stop_sequences=[self._never_stop if goes_on else self._stop],
         )
-        self._sequences[uid] = _Sequence(scope, len(beginning.tokens), spec.adapter)
+        self._sequences[uid] = _Sequence(scope, start, spec.adapter, sight)
+        if look is not None and self._looking is not None:
+            self._looking.add(uid, look, on_fault)
         self.cache_counts = self._states.counts
         return int(uid)
 
@@ -189,11 +219,14 @@ class MlxRuntime(Runtime):
 
     def step(self) -> list[Token]:
         """Read a piece of the waiting prompts, and generate one token of each other sequence."""
+        failed_look = self._looking.step() if self._looking is not None else None
         _, responses = self._generator.next()
         for response in responses:
             if response.finish_reason is not None:
                 self._keep(response.uid, response.all_tokens, response.prompt_cache)
-        return [_token(response) for response in responses]
+        tokens = [_token(response) for response in responses]
+        # One that cannot be read has no token: a step that gives it one ends it, and it alone.
+        return tokens if failed_look is None else [*tokens, Token(failed_look, 0, False, False)]
 
     def embed(self, prompts: Sequence[Sequence[int]]) -> Generator[None, None, list[list[float]]]:
         """A vector for each prompt, of length one; in one piece."""
@@ -207,13 +240,16 @@ class MlxRuntime(Runtime):
             return
         left = self._generator.remove(still_in, return_prompt_caches=True)
         for uid, (caches, tokens) in left.items():
+            if self._looking is not None:
+                self._looking.remove(uid)
             self._keep(uid, tokens, caches)
 
     def _keep(self, uid: int, tokens: Sequence[int], caches: LayerCaches) -> None:
         """Keep what a sequence has computed, for prompts that begin in the same way."""
         sequence = self._sequences.pop(uid, None)
         if sequence is not None and len(tokens) > sequence.cached:
-            self._states.keep(sequence.scope, tokens, caches)
+            key = tokens if sequence.sight is None else sequence.sight.key(tokens)
+            self._states.keep(sequence.scope, key, caches)
             self.cache_counts = self._states.counts
 
     def reset(self) -> None:
@@ -221,6 +257,8 @@ class MlxRuntime(Runtime):
         self._generator.close()
         self._sequences.clear()
         self._states.clear()  # it may have been the memory
+        if self._looking is not None:
+            self._looking.clear()
         self.cache_counts = self._states.counts
         self._generator = self._new_generator()
         self.warm_up()
@@ -245,7 +283,7 @@ class MlxRuntime(Runtime):
         """Free the batch, the model, and what MLX keeps of their memory for later."""
         self._generator.close()
         self._states.clear()
-        del self._generator, self._lora, self._model
+        del self._generator, self._lora, self._looking, self._model
         mx.clear_cache()
 
     def _new_generator(self) -> Any:
@@ -254,8 +292,19 @@ class MlxRuntime(Runtime):
             self._lora,
             completion_batch_size=self._max_batch,
             prefill_batch_size=min(_PREFILL_BATCH, self._max_batch),
-            prefill_step_size=prefill_step(),
+            prefill_step_size=self._step,
         )
+
+
+def _load(directory: Path, way: Way, loading: Loading) -> tuple[Any, dict[str, Any]]:
+    """The model in `directory`, in memory, and its config.json."""
+    if way.family is not None:
+        from backends.mlx.vision.loading import load_seeing  # noqa: PLC0415 — imports mlx-vlm
+
+        return load_seeing(directory, way.family, loading), load_config(directory)
+    model, config = load_model(directory, lazy=True)
+    load_weights(model.parameters(), loading.reached)
+    return model, config
 
 
 def _unusable(adapter: Adapter, why: object) -> BackendError:

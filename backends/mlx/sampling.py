@@ -28,6 +28,7 @@ from backends.inprocess.grammar import Matcher
 from backends.inprocess.params import Sampling
 from backends.mlx.grammar import GrammarMask
 from backends.mlx.logprobs import RowLogprobs, TopLogprobs
+from backends.mlx.vision.look import Look
 
 _NARROW = 128
 """Cuts to so few tokens are found without sorting the vocabulary, which on a CPU takes 12 ms."""
@@ -38,7 +39,16 @@ _MASK64 = 2**64 - 1
 class Row:
     """What one sequence asks of sampling."""
 
-    __slots__ = ("adapter", "bias", "key", "matcher", "prompt_tokens", "sampling", "top_logprobs")
+    __slots__ = (
+        "adapter",
+        "bias",
+        "key",
+        "look",
+        "matcher",
+        "prompt_tokens",
+        "sampling",
+        "top_logprobs",
+    )
 
     def __init__(
         self,
@@ -49,10 +59,12 @@ class Row:
         matcher: Matcher | None = None,
         top_logprobs: int | None = None,
         adapter: Adapter | None = None,
+        look: Look | None = None,
     ) -> None:
         """`seed` decides where `sampling` has none; `prompt_tokens` is the length of the prompt.
 
-        `adapter` is no business of sampling: it travels with the row.
+        `adapter` and `look`, which is its images, are no business of sampling: they travel with
+        the row.
 
         What cannot be sampled raises here, where it concerns this row alone.
         """
@@ -63,6 +75,17 @@ class Row:
         self.matcher = matcher
         self.top_logprobs = top_logprobs
         self.adapter = adapter
+        self.look = look
+
+    @property
+    def ready(self) -> bool:
+        """Whether its prompt can be read."""
+        return self.look is None or self.look.ready
+
+    def prompt_is_read(self) -> None:
+        """Let go of what only its prompt was read with."""
+        if self.look is not None:
+            self.look.forget()
 
 
 def stream_key(seed: int) -> tuple[int, int]:

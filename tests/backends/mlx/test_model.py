@@ -102,7 +102,7 @@ def test_what_a_library_complains_of_at_length_is_cut(copy):
 
 def test_an_architecture_that_nobody_knows(copy):
     edit_config(copy, model_type="no-such-model")
-    assert "no-such-model not supported" in refused(copy)
+    assert "mlx-lm does not know its model_type, 'no-such-model'" in refused(copy)
 
 
 def test_weights_that_were_cut_off_say_how_much_is_missing(copy):
