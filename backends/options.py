@@ -7,7 +7,7 @@ configuration, or decides by one, has neither a transport nor an engine in its p
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 import msgspec
 from msgspec import Meta
@@ -80,6 +80,29 @@ def _loras(adapters: dict[str, str]) -> frozenset[Adapter]:
     return frozenset(Adapter(name, path) for name, path in adapters.items())
 
 
+class WeightedReplica(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A replica that can take more, or less, than the others."""
+
+    url: Url
+    """Its base URL."""
+    weight: Annotated[float, Meta(ge=0.01, le=1000)] = 1.0
+    """How much it can take, relative to the other replicas."""
+
+
+Replicas = Annotated[tuple[Url | WeightedReplica, ...], Meta(min_length=1)]
+
+
+class SlowStart(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How a replica that is new, or back, gets to its full weight: Envoy's `slow_start`."""
+
+    window: Timeout = Timeout(30)
+    """How long that takes."""
+    aggression: Annotated[float, Meta(ge=0.1, le=10)] = 1.0
+    """1 is a straight line; more takes on traffic faster at the beginning, less later."""
+    min_weight_percent: Annotated[float, Meta(ge=1, le=100)] = 10
+    """What it begins with, of its weight."""
+
+
 class HttpOptions(Options, frozen=True, kw_only=True):
     """What every engine over HTTP needs."""
 
@@ -87,11 +110,23 @@ class HttpOptions(Options, frozen=True, kw_only=True):
     """Sent to the engine as `Authorization: Bearer`."""
     without: tuple[Capability, ...] = ()
     """What this server cannot do, although its kind can: such requests go elsewhere."""
+    slow_start: SlowStart | None = None
+    """Have a replica that is new, or back, take on traffic by and by."""
+
+    @property
+    def listed(self) -> tuple[str | WeightedReplica, ...]:
+        """Its replicas; none for those that the gateway is to start."""
+        raise NotImplementedError
 
     @property
     def urls(self) -> tuple[str, ...]:
-        """Where its replicas are; none for those that the gateway is to start."""
-        raise NotImplementedError
+        """Where they are."""
+        return tuple(one if isinstance(one, str) else one.url for one in self.listed)
+
+    def weight(self, url: str) -> float:
+        """How much the replica at `url` can take, relative to the others."""
+        weighted = (one for one in self.listed if not isinstance(one, str) and one.url == url)
+        return next((one.weight for one in weighted), 1.0)
 
 
 def _gguf_objection(file: Path) -> str | None:
@@ -108,13 +143,18 @@ def _gguf_objection(file: Path) -> str | None:
 class OpenAIOptions(HttpOptions, frozen=True, kw_only=True, tag="openai"):
     """Any server that speaks the OpenAI API."""
 
-    replicas: Annotated[tuple[Url, ...], Meta(min_length=1)]
-    """Base URLs, one per replica; a trailing `/v1` is optional."""
+    replicas: Replicas
+    """Base URLs, one per replica; a trailing `/v1` is optional. One that can take more than the
+    others is written `{url: …, weight: 2}`."""
 
     @property
-    def urls(self) -> tuple[str, ...]:
-        """See `HttpOptions.urls`."""
+    def listed(self) -> tuple[str | WeightedReplica, ...]:
+        """See `HttpOptions.listed`."""
         return self.replicas
+
+    def engine(self) -> Options:
+        """See `Options.engine`. How much goes where is no business of the engines."""
+        return msgspec.structs.replace(self, replicas=self.urls, slow_start=None)
 
     def open(self, name: str) -> Backend:
         """Build the adapter. Raises `ValueError` for a replica that is no base URL."""
@@ -126,8 +166,8 @@ class OpenAIOptions(HttpOptions, frozen=True, kw_only=True, tag="openai"):
 class LaunchableOptions(HttpOptions, frozen=True, kw_only=True):
     """What an engine needs that runs already, or that the gateway starts."""
 
-    replicas: Annotated[int, Meta(ge=1, le=64)] | Annotated[tuple[Url, ...], Meta(min_length=1)] = 1
-    """Base URLs, one per replica; with `launch`, how many to start."""
+    replicas: Annotated[int, Meta(ge=1, le=64)] | Replicas = 1
+    """Base URLs, one per replica, or `{url: …, weight: 2}`; with `launch`, how many to start."""
     launch: Launch | None = None
     """How to start it, where the gateway is to do that."""
     adapters: dict[AdapterName, AdapterPath] = {}  # noqa: RUF012 — a struct makes its own of it
@@ -140,13 +180,19 @@ class LaunchableOptions(HttpOptions, frozen=True, kw_only=True):
 
     def engine(self) -> Options:
         """See `Options.engine`. One that is started here is started for adapters, or without."""
-        if self.launch is None:
-            return msgspec.structs.replace(self, adapters={})
-        return msgspec.structs.replace(self, adapters={"any": "-"} if self.adapters else {})
+        with_any = self.launch is not None and self.adapters
+        return msgspec.structs.replace(
+            self._unweighted(), adapters={"any": "-"} if with_any else {}
+        )
+
+    def _unweighted(self) -> Self:
+        """How much goes where is no business of the engines."""
+        replicas = self.replicas if isinstance(self.replicas, int) else self.urls
+        return msgspec.structs.replace(self, replicas=replicas, slow_start=None)
 
     @property
-    def urls(self) -> tuple[str, ...]:
-        """See `HttpOptions.urls`."""
+    def listed(self) -> tuple[str | WeightedReplica, ...]:
+        """See `HttpOptions.listed`."""
         return () if isinstance(self.replicas, int) else self.replicas
 
     @property
@@ -176,9 +222,10 @@ class LlamaServerOptions(LaunchableOptions, frozen=True, kw_only=True, tag="llam
 
     def engine(self) -> Options:
         """See `Options.engine`. It loads adapters at its start only, and serves less with them."""
+        same = self._unweighted()
         if self.launch is not None:
-            return self
-        return msgspec.structs.replace(self, adapters={"any": "-"} if self.adapters else {})
+            return same
+        return msgspec.structs.replace(same, adapters={"any": "-"} if self.adapters else {})
 
     def check_adapter(self, file: Path) -> None:
         """Whether that file is an adapter of this model, as far as files tell.

@@ -87,8 +87,12 @@ def _replicas(options: BackendOptions) -> str:
         times = f", {options.count} times" if options.count > 1 else ""
         return f"{options.launch.model}, started by the gateway{times}"
     if isinstance(options, HttpOptions):
-        return " ".join(options.urls)
+        return " ".join(url + _weight(options.weight(url)) for url in options.urls)
     return str(options.model)
+
+
+def _weight(weight: float) -> str:
+    return "" if weight == 1 else f" ({weight:g} times)"
 
 
 def _table(rows: list[list[str]]) -> str:

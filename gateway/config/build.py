@@ -156,10 +156,20 @@ class _Builder:
             return None
         if len(options) == 1:
             return self.value(node, options[0], path, description)
-        kinds = {str(one.tag): one for one in options if isinstance(one, inspect.StructType)}
-        if kinds:
-            return self._tagged(node, kinds, path)
+        structs = [one for one in options if isinstance(one, inspect.StructType)]
+        if len(structs) == len(options):
+            return self._tagged(node, {str(one.tag): one for one in structs}, path)
+        if structs:
+            return self._struct_or_scalar(node, options, path, description)
         return self._list_or_scalar(node, options, path, description)
+
+    def _struct_or_scalar(
+        self, node: Node, options: list[inspect.Type], path: Path, description: str
+    ) -> Any:
+        """A value of the option that a mapping fits, or of the other, in short; never a list."""
+        is_struct = isinstance(node, MappingNode)
+        (wanted,) = [one for one in options if isinstance(one, inspect.StructType) is is_struct]
+        return self.value(node, wanted, path, description)
 
     def _list_or_scalar(
         self, node: Node, options: list[inspect.Type], path: Path, description: str

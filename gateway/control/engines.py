@@ -21,6 +21,7 @@ from backends.base import Backend, BackendError, Footprint, Options, Readiness
 from backends.launch.backend import LaunchedBackend
 from backends.launch.run_folder import reap
 from backends.memory import machine_memory, refusal
+from backends.options import HttpOptions
 from gateway.config.secret_variables import secret_variables
 from gateway.config.structs import Config
 from gateway.control.residency import MemoryResidency
@@ -185,13 +186,14 @@ class Engines:
 
     def _replica(self, opened: Opened, address: str) -> Replica:
         fresh = Replica(opened.name, opened.backend, address)
-        known = self._replicas.get(fresh.id)
-        if known is None:
-            fresh.readiness = Readiness(False, "loading")
-            return fresh
+        fresh.readiness = Readiness(False, "loading")
+        replica = self._replicas.get(fresh.id, fresh)
         # The same replica may be spelled differently now, and the adapter knows its own spelling.
-        known.backend, known.address = opened.backend, address
-        return known
+        replica.backend, replica.address = opened.backend, address
+        if isinstance(opened.options, HttpOptions):
+            replica.base_weight = opened.options.weight(address)
+            replica.slow_start = opened.options.slow_start
+        return replica
 
 
 def _withhold_secrets(opened: Iterable[Opened], config: Config) -> None:

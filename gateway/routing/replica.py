@@ -7,8 +7,10 @@ counters and breakers live on.
 from __future__ import annotations
 
 from backends.base import Adapter, Backend, Demand, Readiness
+from backends.options import SlowStart
 from gateway.routing.breaker import Breaker, BreakerState
 from gateway.routing.load import ReplicaLoad
+from gateway.routing.slow_start import share
 
 NOT_PROBED = Readiness(False, "not probed yet")
 
@@ -17,6 +19,7 @@ class Replica:
     """An address of a backend with its load, its breaker and its last known readiness."""
 
     __slots__ = (
+        "_slow_since",
         "adapter_faults",
         "address",
         "backend",
@@ -26,18 +29,21 @@ class Replica:
         "id",
         "load",
         "readiness",
+        "slow_start",
     )
 
-    def __init__(
-        self, backend_name: str, backend: Backend, address: str, *, weight: float = 1.0
-    ) -> None:
+    def __init__(self, backend_name: str, backend: Backend, address: str) -> None:
         self.id = f"{backend_name}@{_short(address)}"
         """Unique and stable: what headers, metrics and logs call it."""
         self.backend_name = backend_name
         self.backend = backend
         self.address = address
-        self.base_weight = weight
+        self.base_weight = 1.0
         """How much it can take relative to the other replicas of its backend, above 0."""
+        self.slow_start: SlowStart | None = None
+        """How it gets to that, where it does not have it at once."""
+        self._slow_since: float | None = None
+        """When its slow start began; None before the first pick that it might be the one of."""
         self.load = ReplicaLoad()
         self.breaker = Breaker()
         self.readiness = NOT_PROBED
@@ -54,9 +60,13 @@ class Replica:
         """See `gateway.policies.Candidate`, like what follows."""
         return self.load.pending_tokens
 
-    def weight(self, now: float) -> float:  # noqa: ARG002
-        """How much it can take now."""
-        return self.base_weight
+    def weight(self, now: float) -> float:
+        """How much it can take now. A slow start begins with the first look after it is back."""
+        if self.slow_start is None:
+            return self.base_weight
+        if self._slow_since is None:
+            self._slow_since = now
+        return self.base_weight * share(self.slow_start, now - self._slow_since)
 
     def first_token_time(self, now: float) -> float | None:
         """Seconds to the first token, estimated."""
@@ -93,6 +103,7 @@ class Replica:
         """Take note of a probe. A replica that comes back starts with a clean record."""
         if readiness.ready and not self.readiness.ready:
             self.breaker.reset()
+            self._slow_since = None
         self.readiness = readiness
 
 

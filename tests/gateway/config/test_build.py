@@ -82,6 +82,17 @@ def test_a_wrong_value_is_told_with_line_and_path(problems: Problems, text: str,
         ),
         ("{use: vllm, replicas: http://h}", 'expected a list, found "http://h"; write [http://h]'),
         ("{use: vllm, replicas: [h:1]}", "backends.b.replicas[0]: expected a URL such as"),
+        ("{use: vllm, replicas: [{weight: 2}]}", "backends.b.replicas[0].url: is missing; a URL"),
+        ("{use: vllm, replicas: [{url: h:1}]}", "b.replicas[0].url: expected a URL such as"),
+        (
+            "{use: vllm, replicas: [{url: http://h, weight: 0}]}",
+            "b.replicas[0].weight: expected a number from 0.01 to 1000, found 0",
+        ),
+        ("{use: vllm, replicas: [[http://h]]}", "b.replicas[0]: expected a single value, found"),
+        (
+            "{use: vllm, replicas: [http://h], slow_start: {window: 0s}}",
+            "b.slow_start.window: expected",
+        ),
         (
             "{use: vllm, replicas: [http://h], without: [tolls]}",
             "b.without[0]: expected one of chat, completions, responses, messages, count_tokens, ",

@@ -133,6 +133,7 @@ def test_a_long_chain_of_fallbacks_is_fine(load_text: Load) -> None:
     ("replicas", "said"),
     [
         ("[http://h:1, http://h:1]", 'replicas[1]: "http://h:1" is here twice'),
+        ("[http://h:1, {url: http://h:1, weight: 2}]", 'replicas[1]: "http://h:1" is here twice'),
         ("[http://h:1, http://H:1/v1/]", '"http://H:1/v1/" is here twice; it is replicas[0] too'),
         ("[https://user:pass@h]", "credentials in a URL, which is shown; use `api_key`"),
     ],

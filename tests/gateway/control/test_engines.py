@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from backends.base import Backend, BackendError, Cause, Footprint, Options, Readiness, Stage
-from backends.options import Launch, LlamaServerOptions
+from backends.options import Launch, LlamaServerOptions, OpenAIOptions, WeightedReplica
 from gateway.config import Config
 from gateway.control import engines
 from gateway.control.engines import Engines, Plan, StartError
@@ -183,3 +183,21 @@ async def test_a_plan_that_does_not_start_leaves_the_limit_and_no_tenant():
         await owner.start(plan)
     assert owner._residency._limit == 40
     assert not owner._residency._tenants
+
+
+async def test_weights_change_while_the_engine_and_its_load_stay():
+    def served(**fields):
+        second = WeightedReplica(url="http://b", **fields)
+        return config(far=OpenAIOptions(replicas=("http://a", second)))
+
+    owner = Engines()
+    await owner.start(plan := owner.plan(served()))
+    before = owner.commit(plan)
+    before.replicas[1].load.begin(0.0, 10)
+    changed = owner.plan(served(weight=3.0))
+    assert changed.fresh == ()
+    after = owner.commit(changed)
+    assert after.replicas == before.replicas
+    assert [one.weight(0.0) for one in after.replicas] == [1.0, 3.0]
+    assert after.replicas[1].outstanding == 1
+    await owner.stop()

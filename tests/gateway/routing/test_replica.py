@@ -3,6 +3,8 @@ from __future__ import annotations
 import pytest
 
 from backends.base import Readiness
+from backends.options import SlowStart
+from backends.units import Timeout
 from gateway.routing.breaker import THRESHOLD
 from gateway.routing.replica import Replica
 
@@ -53,3 +55,25 @@ def test_coming_back_is_a_clean_record_and_staying_is_not():
     one.observe(Readiness(False, "gone"))
     one.observe(Readiness(True))
     assert one.may_take_traffic(0.0)
+
+
+def test_it_has_its_weight_at_once_unless_it_starts_slowly():
+    one = replica()
+    one.base_weight = 4.0
+    assert one.weight(0.0) == 4.0
+    one.slow_start = SlowStart(window=Timeout(10))
+    assert one.weight(100.0) == pytest.approx(0.4)
+    assert one.weight(105.0) == pytest.approx(2.0)
+    assert one.weight(110.0) == 4.0
+
+
+def test_a_slow_start_begins_anew_when_it_comes_back():
+    one = replica()
+    one.slow_start = SlowStart(window=Timeout(10))
+    one.observe(Readiness(True))
+    one.weight(0.0)
+    one.observe(Readiness(True))
+    assert one.weight(60.0) == 1.0
+    one.observe(Readiness(False, "gone"))
+    one.observe(Readiness(True))
+    assert one.weight(61.0) == pytest.approx(0.1)
