@@ -96,6 +96,10 @@ def _shape(config: Config, report: Report) -> None:
         elif model.variants and model.model is not None:
             hint = "give it to each variant that needs it"
             report.add((*path, "model"), "`model` goes with `backend`, not with `variants`", hint)
+        elif model.variants and model.checkpoint is not None:
+            hint = "give it to each variant that is made of it"
+            what = "`checkpoint` goes with `backend`, not with `variants`"
+            report.add((*path, "checkpoint"), what, hint)
         elif all(variant.weight == 0 for variant in model.arms().values()):
             hint = "give one variant a weight above 0"
             report.add((*path, "variants"), "the weights of all variants are 0", hint)

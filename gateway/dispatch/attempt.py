@@ -17,6 +17,7 @@ from typing import NoReturn, TypeVar
 from backends.base import BackendError, Reply, Request
 from gateway.dispatch.ask import Ask
 from gateway.dispatch.choice import Choice
+from gateway.dispatch.continuation import Continuation, completed
 from gateway.dispatch.translate import asked_endpoint, translated, translation_for
 from gateway.dispatch.verdict import (
     FIRST_TOKEN_TIMEOUT,
@@ -56,8 +57,11 @@ class Attempt:
         *,
         deadline: float,
         metrics: Metrics,
+        goes_on: Continuation | None = None,
     ) -> None:
-        """`deadline`: when the whole request must be over, in the watchdog's time."""
+        """`deadline`: when the whole request must be over, in the watchdog's time. `goes_on`: what
+        to ask in place of the request, so as to go on with an answer.
+        """
         replica = choice.replica
         self.ask = ask
         self.route = route
@@ -65,6 +69,7 @@ class Attempt:
         self.replica = replica
         self.reply: Reply | None = None
         self._metrics = metrics.attempts(route.name, variant.name, replica.id)
+        self._goes_on = goes_on
         self._total_by = deadline
         self._first_token_by = ask.watchdog.now() + route.timeouts.first_token
         self._committed = False
@@ -95,17 +100,24 @@ class Attempt:
 
     async def send(self) -> Reply:
         """Ask the replica; returns when its status is known. Raises `AttemptFailedError`."""
-        ask = self.ask
-        translation = translation_for(ask, self.replica.backend)
+        ask, goes_on = self.ask, self._goes_on
+        if goes_on is None:
+            translation = translation_for(ask, self.replica.backend)
+            endpoint = ask.endpoint if translation is None else asked_endpoint(ask.endpoint)
+            body = ask.body if translation is None else translation.body
+        else:
+            translation, endpoint, body = goes_on.translation, goes_on.endpoint, goes_on.body
         request = Request(
-            endpoint=ask.endpoint if translation is None else asked_endpoint(ask.endpoint),
-            body=self._body(ask.body if translation is None else translation.body),
+            endpoint=endpoint,
+            body=self._body(body),
             headers=self._span.propagate(ask.engine_headers),
             stream=ask.stream,
             connect_timeout=self.route.timeouts.connect,
             adapter=self.variant.adapter,
         )
         reply = await self._bounded(self.replica.backend.send(self.replica.address, request))
+        if goes_on is not None:
+            reply = completed(reply, goes_on)
         self.reply = reply if translation is None else translated(reply, translation, ask.endpoint)
         return self.reply
 
@@ -122,6 +134,10 @@ class Attempt:
         self._committed = True
         if self.ask.stream:
             self._work.first_token(time.monotonic())
+
+    def count_failover(self, way: str, wasted: int) -> None:
+        """It has gone on with another one's answer, and said `wasted` tokens of it once more."""
+        self._metrics.went_on(way, wasted)
 
     def complete(self) -> None:
         """The answer has come, whole and sound."""

@@ -3,8 +3,8 @@
 Until an attempt has its first content, another one may take its place: on another replica of
 the variant where there is one, then on the same one after a wait, then on the fallback models.
 All requests together draw their retries on a route from one budget; the first try of a fallback
-is free, because it asks an engine that this request has not burdened yet. After that, what the
-engine breaks stays broken here and is told to the client.
+is free, because it asks an engine that this request has not burdened yet. After that, what an
+engine breaks is `failover`'s to go on with.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ from gateway.dispatch.answer import Answer, open_answer
 from gateway.dispatch.ask import Ask
 from gateway.dispatch.attempt import Attempt, AttemptFailedError
 from gateway.dispatch.choice import Choice, choose
+from gateway.dispatch.continuation import Continuation
+from gateway.dispatch.failover import Place, unbroken
 from gateway.dispatch.verdict import (
     TOTAL_TIMEOUT,
     Failure,
@@ -63,7 +65,7 @@ class Attempts:
         self._budget.request(time.monotonic())
         deadline = ask.watchdog.now() + ask.route.timeouts.total
         failure: Failure | None = None
-        for route in _chain(ask):
+        for route in self.chain(ask):
             outcome = await self._on_route(ask, route, deadline)
             if isinstance(outcome, Answer):
                 return outcome
@@ -86,9 +88,10 @@ class Attempts:
                 and not await self._may_retry(ask, choice.replica, route.retry, tried, deadline)
             ):
                 break
-            outcome = await self._try(ask, route, variant, choice, deadline)
+            place = Place(route, variant)
+            outcome = await self.try_on(ask, place, choice, deadline)
             if isinstance(outcome, Answer):
-                return outcome
+                return unbroken(outcome, ask, place, deadline, self)
             failure = outcome
             tried.append(Tried(choice.replica, failure))
         assert failure is not None, "a variant without replicas cannot serve"
@@ -104,9 +107,15 @@ class Attempts:
             return variant
         return choose_among([one for one in route.variants if is_able(one, ask)], key) or variant
 
-    async def _try(
-        self, ask: Ask, route: Route, variant: Variant, choice: Choice, deadline: float
+    async def try_on(
+        self,
+        ask: Ask,
+        place: Place,
+        choice: Choice,
+        deadline: float,
+        goes_on: Continuation | None = None,
     ) -> Answer | Failure:
+        """One attempt, up to its first content: to answer `ask`, or to go on with its answer."""
         replica = choice.replica
         ask.record.replica = replica.id
         readying = replica.backend.readying(replica.address)
@@ -115,7 +124,9 @@ class Attempts:
             if failure is not None:
                 return failure
         ask.record.attempts += 1
-        attempt = Attempt(ask, route, variant, choice, deadline=deadline, metrics=self._metrics)
+        attempt = Attempt(
+            ask, *place, choice, deadline=deadline, metrics=self._metrics, goes_on=goes_on
+        )
         try:
             return await open_answer(attempt)
         except AttemptFailedError as failed:
@@ -132,8 +143,30 @@ class Attempts:
         candidates = candidates_for(variant.able(), tried, route.retry.max_backoff, now)
         if not candidates:
             return None
-        session = partial(self._sticky_key, ask, route)
-        return choose(variant, candidates, ask, session=session, now=now, rng=self._rng)
+        return self.pick(ask, Place(route, variant), candidates)
+
+    def pick(self, ask: Ask, place: Place, candidates: Sequence[Replica]) -> Choice:
+        """The one of `candidates`, replicas of `place`, to be asked; there is at least one."""
+        return choose(
+            place.variant,
+            candidates,
+            ask,
+            session=partial(self._sticky_key, ask, place.route),
+            now=time.monotonic(),
+            rng=self._rng,
+        )
+
+    def take_retry(self) -> bool:
+        """Take one try out of the budget; False where it is spent."""
+        return self._budget.try_retry(time.monotonic())
+
+    def chain(self, ask: Ask) -> Iterator[Route]:
+        """The route asked for, then those of the models it falls back to that the key may use."""
+        yield ask.route
+        for name in ask.route.fallback:
+            route = ask.table.find(name)
+            if route is not None and (ask.principal is None or ask.principal.may_use(route.name)):
+                yield route
 
     async def _may_retry(
         self,
@@ -147,7 +180,7 @@ class Attempts:
         wait = wait_before(replica, retry, tried, self._rng)
         if ask.watchdog.now() + wait >= deadline:
             return False
-        if not self._budget.try_retry(time.monotonic()):
+        if not self.take_retry():
             return False
         if wait:
             await asyncio.sleep(wait)
@@ -226,12 +259,3 @@ async def _until_ready(
     except BackendError as error:
         return judge_not_ready(error, replica.id)
     return None
-
-
-def _chain(ask: Ask) -> Iterator[Route]:
-    """The route asked for, then those of the models it falls back to that the key may use."""
-    yield ask.route
-    for name in ask.route.fallback:
-        route = ask.table.find(name)
-        if route is not None and (ask.principal is None or ask.principal.may_use(route.name)):
-            yield route

@@ -40,6 +40,8 @@ from gateway.errors import (
 FIRST_TOKEN_TIMEOUT = "first_token_timeout"
 IDLE_TIMEOUT = "idle_timeout"
 TOTAL_TIMEOUT = "total_timeout"
+DIVERGED = "diverged"
+"""Another replica should have gone on with an answer, and gave another one."""
 
 _RETRY_SOON = 1.0
 """Seconds: what `Retry-After` says where nothing better is known."""
@@ -173,6 +175,12 @@ def judge_stream(said: EngineError, replica: str) -> Failure:
 def judge_protocol(what: str, replica: str) -> Failure:
     """An answer that breaks the rules of its own format."""
     return Failure(cause=Cause.PROTOCOL, error=UpstreamFailed(f"replica {replica}: {what}"))
+
+
+def judge_divergence(how: str, replica: str) -> Failure:
+    """An answer that was to be gone on with, and is another one."""
+    error = UpstreamFailed(f"replica {replica} was to go on with an answer and said {how}")
+    return Failure(cause=DIVERGED, error=error, blame=False)
 
 
 def judge_timeout(cause: str, seconds: float, replica: str) -> Failure:

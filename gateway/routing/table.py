@@ -22,6 +22,9 @@ from gateway.errors import ModelNotFound
 from gateway.policies import POLICIES, Policy
 from gateway.routing.replica import Replica
 
+Policies = Mapping[tuple[str, str, str, Adapter | None], Policy]
+"""By route, variant, backend and adapter."""
+
 _SHOWN = 128
 """Characters of an unknown name that an error repeats."""
 
@@ -54,6 +57,8 @@ class Variant(msgspec.Struct, frozen=True, kw_only=True):
     """What the engine calls the model; None where that is the name the client asked for."""
     adapter: Adapter | None
     """The LoRA adapter that answers; None for the model itself."""
+    checkpoint: str | None
+    """What its weights are called: variants with the same say the same."""
     seed: blake2b
     """Makes the variant's point in the stable hash its own: keyed with the route's and its name,
     and copied for each request, which is cheaper than keying it anew."""
@@ -90,6 +95,7 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     rules: tuple[Rule, ...]
     sticky: Sticky
     retry: structs.Retry
+    failover: structs.Failover
     timeouts: structs.Timeouts
     fallback: tuple[str, ...]
     """Names of models to try next."""
@@ -109,18 +115,35 @@ class Table:
         self._index: NameIndex[Route] = NameIndex(_entries(routes))
 
     @classmethod
-    def build(cls, config: structs.Config, replicas: Mapping[str, tuple[Replica, ...]]) -> Table:
-        """Turn a checked `config` into routes; `replicas` has an entry for each backend."""
+    def build(
+        cls,
+        config: structs.Config,
+        replicas: Mapping[str, tuple[Replica, ...]],
+        before: Table | None = None,
+    ) -> Table:
+        """Turn a checked `config` into routes; `replicas` has an entry for each backend.
+
+        What policies of the table `before` remember is kept where their variants are the same.
+        """
         derived = adapter_models(config)
+        known = {} if before is None else before.policies()
         routes = []
         for name, model in config.models.items():
-            routes.append(_route(name, model, config, replicas))
+            routes.append(_route(name, model, config, replicas, known))
             routes += [
-                _route(alias, one.model, config, replicas, parent=name)
+                _route(alias, one.model, config, replicas, known, parent=name)
                 for alias, one in derived.items()
                 if one.parent == name
             ]
         return cls(tuple(routes))
+
+    def policies(self) -> Policies:
+        """What picks for each variant."""
+        return {
+            (route.name, variant.name, variant.backend, variant.adapter): variant.policy
+            for route in self.routes
+            for variant in route.variants
+        }
 
     def resolve(self, name: str, visible: Callable[[str], bool] | None = None) -> Route:
         """Find the route for `name`: exactly, by alias, then by the most specific glob.
@@ -166,6 +189,7 @@ def _route(
     model: structs.Model,
     config: structs.Config,
     replicas: Mapping[str, tuple[Replica, ...]],
+    known: Policies,
     parent: str | None = None,
 ) -> Route:
     variants = {
@@ -174,9 +198,13 @@ def _route(
             weight=variant.weight,
             backend=variant.backend,
             replicas=replicas[variant.backend],
-            policy=POLICIES[model.balance](),
+            policy=_policy(
+                model.balance,
+                known.get((name, arm, variant.backend, _adapter(variant, config))),
+            ),
             upstream=_upstream(parent or name, variant, config),
             adapter=_adapter(variant, config),
+            checkpoint=variant.checkpoint,
             seed=_seed(name, arm),
         )
         for arm, variant in model.arms().items()
@@ -188,11 +216,18 @@ def _route(
         rules=tuple(_rule(rule, variants) for rule in model.rules),
         sticky=Sticky.parse(model.sticky),
         retry=model.retry,
+        failover=model.failover,
         timeouts=model.timeouts,
         fallback=model.fallback,
         public=model.public,
         parent=parent,
     )
+
+
+def _policy(name: str, known: Policy | None) -> Policy:
+    """The policy called `name`: the `known` one, if it is of that kind."""
+    fresh = POLICIES[name]()
+    return known if known is not None and type(known) is type(fresh) else fresh
 
 
 def _adapter(variant: structs.Variant, config: structs.Config) -> Adapter | None:

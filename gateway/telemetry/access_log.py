@@ -40,6 +40,7 @@ class AccessLine(msgspec.Struct, kw_only=True, omit_defaults=True):
     client_gone: bool = False
     stream: bool = False
     attempts: int = 0
+    failovers: int = 0
     duration_ms: float
     first_token_ms: float | None = None
     input_tokens: int | None = None
@@ -65,6 +66,7 @@ def line(record: RequestRecord) -> AccessLine:
         client_gone=record.client_gone,
         stream=record.stream,
         attempts=record.attempts,
+        failovers=record.failovers,
         duration_ms=round(record.duration * 1e3, 3),
         first_token_ms=None if first_token is None else round(first_token * 1e3, 3),
         input_tokens=record.input_tokens,

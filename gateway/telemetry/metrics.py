@@ -100,6 +100,12 @@ class AttemptMetrics:
         series.duration.observe(seconds)
 
 
+    def went_on(self, way: str, wasted: int) -> None:
+        """Count an answer that it went on with, and `wasted` tokens that were said before."""
+        self._families.failovers.labels(*self._key, way).inc()
+        self._families.wasted.labels(*self._key).inc(wasted)
+
+
 class Metrics:
     """All metrics of one gateway, in a registry of its own."""
 
@@ -208,6 +214,16 @@ class _Families:
         self._requests = CounterFamily(names.REQUESTS, "Requests answered.", names.REQUEST_LABELS)
         self._attempts = CounterFamily(
             names.ATTEMPTS_TOTAL, "Tries on a replica, by how they ended.", names.ATTEMPT_LABELS
+        )
+        self.failovers = CounterFamily(
+            names.FAILOVERS_TOTAL,
+            "Answers that broke off on another replica and that this one went on with.",
+            names.FAILOVER_LABELS,
+        )
+        self.wasted = CounterFamily(
+            names.WASTED_TOKENS,
+            "Tokens that were generated and given to nobody, as far as that was seen.",
+            names.MODEL_LABELS,
         )
         self._duration = HistogramFamily(
             names.SERVER_REQUEST_DURATION,

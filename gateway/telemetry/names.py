@@ -45,6 +45,8 @@ PRINCIPAL: Final = "gateway.principal"
 ATTEMPT: Final = "gateway.attempt"
 ATTEMPTS: Final = "gateway.attempts"
 ATTEMPT_CAUSE: Final = "gateway.attempt.cause"
+FAILOVERS: Final = "gateway.failovers"
+WAY: Final = "gateway.way"
 SIGNAL: Final = "gateway.signal"
 STATE: Final = "gateway.state"
 
@@ -78,6 +80,8 @@ OPERATIONS: Final[dict[Endpoint, str]] = {
 REQUESTS: Final = "gateway_requests"
 REQUESTS_ACTIVE: Final = "gateway_requests_active"
 ATTEMPTS_TOTAL: Final = "gateway_attempts"
+FAILOVERS_TOTAL: Final = "gateway_failovers"
+WASTED_TOKENS: Final = "gateway_wasted_tokens"
 ATTEMPTS_ACTIVE: Final = "gateway_attempts_active"
 REPLICA_READY: Final = "gateway_replica_ready"
 REPLICA_OUTSTANDING: Final = "gateway_replica_outstanding"
@@ -128,6 +132,7 @@ OPERATION_LABELS: Final = (label(OPERATION), *MODEL_LABELS)
 DURATION_LABELS: Final = (*OPERATION_LABELS, label(ERROR_TYPE))
 TOKEN_LABELS: Final = (*OPERATION_LABELS, label(TOKEN_TYPE))
 ATTEMPT_LABELS: Final = (*MODEL_LABELS, label(ATTEMPT_CAUSE))
+FAILOVER_LABELS: Final = (*MODEL_LABELS, label(WAY))
 REPLICA_LABELS: Final = (label(BACKEND), label(REPLICA))
 ADAPTER_LABELS: Final = (*REPLICA_LABELS, label(ADAPTER))
 

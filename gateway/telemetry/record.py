@@ -35,6 +35,8 @@ class RequestRecord(msgspec.Struct, kw_only=True, gc=False):
     """The name of the key, never its value."""
     stream: bool = False
     attempts: int = 0
+    failovers: int = 0
+    """How often another replica has gone on with the answer."""
     status: int = 0
     """What the client was answered; 499 where it left before an answer began."""
     cause: str | None = None

@@ -23,9 +23,9 @@ class Counter:
     def __init__(self) -> None:
         self.value = 0
 
-    def inc(self) -> None:
-        """Count one."""
-        self.value += 1
+    def inc(self, by: int = 1) -> None:
+        """Count `by` more."""
+        self.value += by
 
 
 class Histogram:

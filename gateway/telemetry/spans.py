@@ -257,6 +257,7 @@ def _request_attributes(record: RequestRecord) -> dict[str, str | int | float | 
         names.REPLICA: record.replica,
         names.PRINCIPAL: record.principal,
         names.ATTEMPTS: record.attempts,
+        names.FAILOVERS: record.failovers or None,
         names.INPUT_TOKENS: record.input_tokens,
         names.OUTPUT_TOKENS: record.output_tokens,
         names.TIME_TO_FIRST_CHUNK: record.time_to_first_token,

@@ -1,0 +1,287 @@
+"""An answer that outlives its replica: where one breaks off, another one goes on, in one stream.
+
+Rules of this file:
+
+- The client sees one answer: the same id, no character twice, none left out. Where that cannot be
+  had, it is told what it would have been told without all this: how the first replica failed.
+- The attempt that failed is over, and settled, before another one is asked.
+- What goes on is bounded: in attempts by the route's `failover`, in time by the request's `total`,
+  and over all requests by the retry budget.
+- A stream that never breaks pays for a list that grows, and for nothing else.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple, Protocol
+
+from gateway.dispatch.ability import is_able
+from gateway.dispatch.answer import Answer, EventStream
+from gateway.dispatch.ask import Ask
+from gateway.dispatch.attempt import AttemptFailedError
+from gateway.dispatch.choice import Choice
+from gateway.dispatch.continuation import Continuation, continuation_for
+from gateway.dispatch.failover_rules import CannotGoOnError, Standing, Way, choose_way
+from gateway.dispatch.verdict import Failure, judge_divergence, judge_protocol
+from gateway.routing.replica import Replica
+from gateway.routing.table import Route, Variant
+from gateway.wire.peek import expected_choices
+from gateway.wire.resume import TRANSCRIPTS, DivergedError, Splice, Transcript
+from gateway.wire.resume.continuation import Said
+from gateway.wire.resume.sampling import read_sampling
+
+logger = logging.getLogger(__name__)
+
+
+class Place(NamedTuple):
+    """Where an answer may be made."""
+
+    route: Route
+    variant: Variant
+
+
+class Tries(Protocol):
+    """What of the attempt loop it takes to go on with an answer."""
+
+    def pick(self, ask: Ask, place: Place, candidates: Sequence[Replica]) -> Choice:
+        """The one of `candidates`, replicas of `place`, to be asked."""
+        ...
+
+    def take_retry(self) -> bool:
+        """Take one try out of the budget; False where it is spent."""
+        ...
+
+    async def try_on(
+        self, ask: Ask, place: Place, choice: Choice, deadline: float, goes_on: Continuation | None
+    ) -> Answer | Failure:
+        """One attempt, up to its first content."""
+        ...
+
+    def chain(self, ask: Ask) -> Iterable[Route]:
+        """The route asked for, and those it may fall back to."""
+        ...
+
+
+def unbroken(answer: Answer, ask: Ask, place: Place, deadline: float, tries: Tries) -> Answer:
+    """`answer`, to be gone on with where it breaks off; as it is where nobody could."""
+    transcript = TRANSCRIPTS.get(ask.endpoint)
+    if (
+        not isinstance(answer, EventStream)
+        or transcript is None
+        or not place.route.failover.attempts
+        or (len(place.variant.replicas) == 1 and place.variant.checkpoint is None)
+        or expected_choices(ask.peeked) > 1
+    ):
+        return answer
+    return UnbrokenStream(answer, ask, place, deadline, tries, transcript())
+
+
+class UnbrokenStream(Answer):
+    """A stream that is made of as many attempts as it takes. Its head is that of the first."""
+
+    is_stream = True
+
+    def __init__(
+        self,
+        stream: EventStream,
+        ask: Ask,
+        place: Place,
+        deadline: float,
+        tries: Tries,
+        transcript: Transcript,
+    ) -> None:
+        self.attempt = stream.attempt
+        self.status, self.headers, self.whole = stream.status, stream.headers, None
+        self._stream = stream
+        self._ask = ask
+        self._place = place
+        self._deadline = deadline
+        self._tries = tries
+        self._transcript = transcript
+        self._splice: Splice | None = None
+        self._way: Way | None = None
+        self._began = stream.attempt.replica.backend
+        self._since = ask.watchdog.now()
+        self._failed: dict[Replica, Failure] = {}
+        self._tried = 0
+        self._diverged = False
+
+    async def __anext__(self) -> bytes:
+        while True:
+            try:
+                block = await self._stream.__anext__()
+                if self._splice is not None:
+                    block = self._lacking(self._splice, block)
+            except AttemptFailedError as broken:
+                ending = await self._go_on(broken)
+                if ending is None:
+                    continue
+                if not ending:
+                    raise StopAsyncIteration from None
+                return ending
+            if block:
+                self._transcript.add(block)
+                return block
+
+    async def close(self) -> None:
+        """See `Answer.close`."""
+        self._count_waste()
+        await self._stream.close()
+
+    def _lacking(self, splice: Splice, block: bytes) -> bytes:
+        try:
+            return splice.feed(block)
+        except DivergedError as error:
+            self._diverged = True
+            self.attempt.fail(judge_divergence(str(error), self.attempt.replica.id))
+
+    async def _go_on(self, broken: AttemptFailedError) -> bytes | None:
+        """Have another replica go on; or the end of an answer that lacks nothing else.
+
+        Raises `broken` where nobody can.
+        """
+        failure = broken.failure
+        took = self._ask.watchdog.now() - self._since
+        while True:
+            await self._over(failure)
+            try:
+                if (ending := self._transcript.ending) is not None:
+                    return ending
+                outcome = await self._another(failure, took)
+            except CannotGoOnError as why:
+                self._log("the answer is broken off: %s", why)
+                raise broken from None
+            if isinstance(outcome, Failure):
+                failure = outcome
+                continue
+            self._stream, self.attempt = outcome, outcome.attempt
+            self._splice = self._transcript.splice()
+            self._ask.record.failovers += 1
+            return None
+
+    async def _over(self, failure: Failure) -> None:
+        """Be done with the attempt that has failed: the engine is let go first."""
+        self._failed[self.attempt.replica] = failure
+        self._count_waste()
+        await self._stream.close()
+
+    async def _another(self, failure: Failure, took: float) -> EventStream | Failure:
+        """Somebody who goes on, or how the next one failed as well. Raises `CannotGoOnError`."""
+        if not failure.retry:
+            raise CannotGoOnError(failure.error.message)
+        if self._tried >= self._place.route.failover.attempts:
+            raise CannotGoOnError(f"{self._tried} more attempts have been made")
+        place, choice = self._choose()
+        way, goes_on = self._way_of(choice.replica, took)
+        if not self._tries.take_retry():
+            raise CannotGoOnError("the retry budget is spent")
+        self._tried += 1
+        self._log(
+            "it broke off on %s (%s); %s goes on (%s)",
+            self.attempt.replica.id, failure.cause, choice.replica.id, way,
+        )  # fmt: skip
+        self._since = self._ask.watchdog.now()
+        outcome = await self._tries.try_on(self._ask, place, choice, self._deadline, goes_on)
+        if isinstance(outcome, EventStream):
+            self._way = way
+            return outcome
+        if isinstance(outcome, Answer):
+            await outcome.close()
+            outcome = judge_protocol("answers without a stream", choice.replica.id)
+        self._failed[choice.replica] = outcome
+        return outcome
+
+    def _choose(self) -> tuple[Place, Choice]:
+        now = time.monotonic()
+        found = successors(self._places(), self._failed, self.attempt.replica, now)
+        if found is None:
+            raise CannotGoOnError("there is nobody else to ask")
+        place, candidates = found
+        return place, self._tries.pick(self._ask, place, candidates)
+
+    def _places(self) -> list[Place]:
+        """Where the answer may be gone on with; the same weights elsewhere come last."""
+        begun = self._place.variant
+        if begun.checkpoint is None:
+            return [self._place]
+        others = [
+            Place(route, variant)
+            for route in self._tries.chain(self._ask)
+            for variant in route.variants
+            if variant is not begun and says_the_same(variant, begun)
+        ]
+        return [self._place, *(one for one in others if is_able(one.variant, self._ask))]
+
+    def _way_of(self, replica: Replica, took: float) -> tuple[Way, Continuation | None]:
+        ask, transcript = self._ask, self._transcript
+        said = transcript.plain_text
+        standing = Standing(
+            endpoint=ask.endpoint,
+            needs=ask.needs,
+            sampling=read_sampling(ask.body),
+            overfull=transcript.overfull,
+            only_text=bool(said),
+            took=took,
+            left=self._deadline - ask.watchdog.now(),
+            diverged=self._diverged,
+        )
+        way = choose_way(standing, self._began, replica.backend)
+        if way is Way.REPLAY:
+            return way, None
+        told = Said(said or "", transcript.had.pieces)
+        return way, continuation_for(ask, replica.backend, told)
+
+    def _count_waste(self) -> None:
+        """Tell what this attempt has said that the client had already."""
+        splice, self._splice = self._splice, None
+        if splice is not None and self._way is not None:
+            wasted = splice.repeated if self._way is Way.REPLAY else 0
+            self.attempt.count_failover(self._way, wasted)
+
+    def _log(self, message: str, *values: object) -> None:
+        logger.warning("request %s: " + message, self._ask.record.request_id, *values)
+
+
+def says_the_same(one: Variant, other: Variant) -> bool:
+    """Whether, by what the configuration says, both are made of the same weights."""
+    adapters = [
+        None if variant.adapter is None else variant.adapter.name for variant in (one, other)
+    ]
+    return one.checkpoint == other.checkpoint and adapters[0] == adapters[1]
+
+
+def successors(
+    places: Iterable[Place],
+    failed: Mapping[Replica, Failure],
+    broke: Replica,
+    now: float,
+) -> tuple[Place, Sequence[Replica]] | None:
+    """Whom to ask to go on after `broke`, and where: the first place with the best there are.
+
+    Who is healthy and has not failed this answer comes first; then who has, and is back; then
+    `broke` itself, unless it was silent; then those that seem to be down: they may not be.
+    """
+    best: tuple[int, Place, list[Replica]] | None = None
+    for place in places:
+        by_rank: dict[int, list[Replica]] = {}
+        for replica in place.variant.able():
+            rank = _rank(replica, failed, broke, now)
+            by_rank.setdefault(rank, []).append(replica)
+        by_rank.pop(_NEVER, None)
+        if by_rank and (best is None or min(by_rank) < best[0]):
+            best = min(by_rank), place, by_rank[min(by_rank)]
+    return None if best is None else (best[1], best[2])
+
+
+_NEVER = 9
+
+
+def _rank(replica: Replica, failed: Mapping[Replica, Failure], broke: Replica, now: float) -> int:
+    healthy = replica.may_take_traffic(now)
+    if replica is broke:
+        return 2 if healthy and not failed[replica].leave_replica else _NEVER
+    if replica in failed:
+        return 1 if healthy else _NEVER
+    return 0 if healthy else 3

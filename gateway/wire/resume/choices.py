@@ -1,0 +1,198 @@
+"""Going on with a stream of `/v1/chat/completions` or `/v1/completions`.
+
+What stays the same in all of its events (id, time, name of the model) is that of the first try.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from gateway.wire.resume.transcript import (
+    DivergedError,
+    Had,
+    Splice,
+    Transcript,
+    as_object,
+    as_objects,
+    decode,
+    encode,
+)
+
+_DONE = b"[DONE]"
+_LAST = b"data: [DONE]\n\n"
+_HEAD = ("id", "object", "created", "model", "system_fingerprint", "service_tier")
+"""Fields that are the same in each event of an answer."""
+_TEXTS = ("text", "content", "reasoning_content", "reasoning", "refusal")
+"""Fields with text; each is a channel. The first is that of `/v1/completions`."""
+_PLAIN = frozenset({"text", "content"})
+_KNOWN = frozenset({*_TEXTS, "role", "tool_calls", "function_call"})
+_ROLE, _FINISH, _USAGE = "role", "finish", "usage"
+
+
+class ChoicesTranscript(Transcript):
+    """One choice: who asked for several is not gone on with."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._head: dict[str, Any] = {}
+        self._called: dict[Any, str] = {}
+        """The tools that have been called, by the number of the call."""
+        self._strange = False
+        """Something has come that nobody here could say once more."""
+
+    @property
+    def ending(self) -> bytes | None:
+        """See `Transcript.ending`."""
+        marks = self.had.marks
+        if _FINISH not in marks:
+            return None
+        return b"" if _DONE in marks else _LAST
+
+    @property
+    def plain_text(self) -> str | None:
+        """See `Transcript.plain_text`."""
+        had = self.had
+        if self._strange or self._called or not had.channels <= _PLAIN:
+            return None
+        return "".join(had.text(channel) for channel in _PLAIN)
+
+    def splice(self) -> Splice:
+        """See `Transcript.splice`."""
+        return _ChoicesSplice(self.had, self._head, dict(self._called))
+
+    def _note(self, name: bytes, data: bytes) -> None:
+        del name
+        if data == _DONE:
+            self._had.marks.add(_DONE)
+            return
+        chunk = as_object(decode(data))
+        for field in _HEAD:
+            if field in chunk and field not in self._head:
+                self._head[field] = chunk[field]
+        choices = as_objects(chunk.get("choices"))
+        for choice in choices:
+            self._note_choice(choice)
+        if chunk.get("usage") and not choices:
+            self._had.marks.add(_USAGE)
+
+    def _note_choice(self, choice: dict[str, Any]) -> None:
+        had, part = self._had, _part(choice)
+        said = False
+        for field in _TEXTS:
+            text = part.get(field)
+            if isinstance(text, str) and text:
+                had.add(field, text)
+                said = True
+        for call in _calls(part):
+            number, function = call.get("index", 0), as_object(call.get("function"))
+            if function.get("name"):
+                self._called[number] = function["name"]
+            had.add(("arguments", number), function.get("arguments") or "")
+            said = True
+        had.pieces += said
+        if part.get("role"):
+            had.marks.add(_ROLE)
+        if choice.get("finish_reason"):
+            had.marks.add(_FINISH)
+        self._strange = self._strange or bool(choice.get("index")) or _has_more(part)
+
+
+class _ChoicesSplice(Splice):
+    def __init__(self, had: Had, head: Mapping[str, Any], called: dict[Any, str]) -> None:
+        super().__init__(had)
+        self._head = head
+        self._called = called
+
+    def _event(self, name: bytes, data: bytes) -> bytes:
+        del name
+        if data == _DONE:
+            return _LAST
+        chunk = as_object(decode(data))
+        choices = as_objects(chunk.get("choices"))
+        lacks = [self._trim(choice) for choice in choices]
+        if not choices:
+            was_counted = chunk.get("usage") and self._left.had(_USAGE)
+            lacks = [self.caught_up and not was_counted]
+        if not any(lacks):
+            return b""
+        for field, value in self._head.items():
+            if field in chunk:
+                chunk[field] = value
+        return b"data: " + encode(chunk) + b"\n\n"
+
+    def _trim(self, choice: dict[str, Any]) -> bool:
+        """Take from `choice` what the client has had; whether it lacks any of the rest."""
+        part, behind = _part(choice), not self.caught_up
+        lacks = repeats = False
+        for field in _TEXTS:
+            text = part.get(field)
+            if isinstance(text, str) and text:
+                new = self._left.take(field, text)
+                part[field] = new
+                lacks, repeats = lacks or bool(new), repeats or new != text
+        if calls := _calls(part):
+            part["tool_calls"] = [call for call in calls if self._trim_call(call)]
+            lacks, repeats = lacks or bool(part["tool_calls"]), True
+            if not part["tool_calls"]:
+                del part["tool_calls"]
+        if part.get("role") and self._left.had(_ROLE):
+            repeats = True
+            del part["role"]
+        if repeats and choice.get("logprobs"):
+            choice["logprobs"] = _of_the_rest(choice["logprobs"], part)
+        if choice.get("finish_reason") and not self._left.had(_FINISH):
+            return True
+        return lacks or not (behind or repeats or choice.get("finish_reason"))
+
+    def _trim_call(self, call: dict[str, Any]) -> bool:
+        number, function = call.get("index", 0), as_object(call.get("function"))
+        name, arguments = function.get("name"), function.get("arguments") or ""
+        new = self._left.take(("arguments", number), arguments)
+        known = self._called.get(number)
+        if known is None or not name:
+            function["arguments"] = new
+            return bool(new or name)
+        if name != known:
+            raise DivergedError("a call of another tool")
+        if not new:
+            return False
+        call.pop("id", None)
+        call.pop("type", None)
+        call["function"] = {"arguments": new}
+        return True
+
+
+def _part(choice: dict[str, Any]) -> dict[str, Any]:
+    """Where in a choice its text is: a chat's delta, or a completion itself."""
+    delta = choice.get("delta")
+    return delta if isinstance(delta, dict) else choice
+
+
+def _calls(part: dict[str, Any]) -> list[dict[str, Any]]:
+    return as_objects(part.get("tool_calls"))
+
+
+def _has_more(part: dict[str, Any]) -> bool:
+    """Whether there is something in a delta that is neither text nor a call of a tool."""
+    if part.get("function_call") or any(
+        part.get(field) and not isinstance(part[field], str) for field in _TEXTS
+    ):
+        return True
+    return "index" not in part and any(part[field] for field in part.keys() - _KNOWN)
+
+
+def _of_the_rest(logprobs: Any, part: dict[str, Any]) -> Any:
+    """The log-probabilities of the tokens at the end of an event of which a part was had."""
+    entries = as_object(logprobs).get("content")
+    rest = part.get("content") or ""
+    if not isinstance(entries, list):
+        return None
+    kept: list[Any] = []
+    for entry in reversed(entries):
+        token = as_object(entry).get("token")
+        if not isinstance(token, str) or not token or not rest.endswith(token):
+            break
+        kept.insert(0, entry)
+        rest = rest[: len(rest) - len(token)]
+    return {**logprobs, "content": kept}

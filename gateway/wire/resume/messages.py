@@ -1,0 +1,91 @@
+"""Going on with a stream of `/v1/messages`: blocks, one after the other, each with its number."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gateway.wire.resume.transcript import (
+    Splice,
+    Transcript,
+    as_object,
+    decode,
+    encode,
+)
+
+_LAST = b'event: message_stop\ndata: {"type":"message_stop"}\n\n'
+_TEXTS = ("text", "thinking", "partial_json", "signature")
+"""Fields of a delta with text."""
+
+
+class MessagesTranscript(Transcript):
+    """What a client has had of a message. Its id is in the first event alone."""
+
+    @property
+    def ending(self) -> bytes | None:
+        """See `Transcript.ending`."""
+        marks = self.had.marks
+        if ("message_delta", None) not in marks:
+            return None
+        return b"" if ("message_stop", None) in marks else _LAST
+
+    @property
+    def plain_text(self) -> str | None:
+        """See `Transcript.plain_text`."""
+        had = self.had
+        first = (0, "text")
+        if not had.channels <= {first} or ("content_block_start", 1) in had.marks:
+            return None
+        return had.text(first)
+
+    def splice(self) -> Splice:
+        """See `Transcript.splice`."""
+        return _MessagesSplice(self.had)
+
+    def _note(self, name: bytes, data: bytes) -> None:
+        event = as_object(decode(data))
+        kind = _kind(name, event)
+        if kind == "content_block_delta":
+            for channel, text in _texts(event).items():
+                self._had.add(channel, text)
+            self._had.pieces += 1
+        elif kind != "ping":
+            self._had.marks.add(_mark(kind, event))
+
+
+class _MessagesSplice(Splice):
+    def _event(self, name: bytes, data: bytes) -> bytes:
+        event = as_object(decode(data))
+        kind = _kind(name, event)
+        if kind == "content_block_delta":
+            return self._delta(name, event)
+        if kind == "ping":
+            return b""
+        return b"" if self._left.had(_mark(kind, event)) else _written(name, event)
+
+    def _delta(self, name: bytes, event: dict[str, Any]) -> bytes:
+        delta, lacks = as_object(event.get("delta")), False
+        for channel, text in _texts(event).items():
+            new = self._left.take(channel, text)
+            delta[channel[1]] = new
+            lacks = lacks or bool(new)
+        return _written(name, event) if lacks else b""
+
+
+def _kind(name: bytes, event: dict[str, Any]) -> str:
+    return event.get("type") or name.decode("utf-8", "replace")
+
+
+def _mark(kind: str, event: dict[str, Any]) -> tuple[str, Any]:
+    return kind, event.get("index")
+
+
+def _texts(event: dict[str, Any]) -> dict[tuple[Any, str], str]:
+    """What a delta says, by block and field."""
+    delta, block = as_object(event.get("delta")), event.get("index")
+    said = {(block, field): delta.get(field) for field in _TEXTS}
+    return {channel: text for channel, text in said.items() if isinstance(text, str) and text}
+
+
+def _written(name: bytes, event: dict[str, Any]) -> bytes:
+    """`event` as it goes out, with its name where it has one."""
+    return b"%sdata: %s\n\n" % (b"event: %s\n" % name if name else b"", encode(event))

@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+import pytest
+
+from gateway.wire.resume.choices import ChoicesTranscript
+from gateway.wire.resume.transcript import MAX_TEXT, DivergedError, Had, Remaining
+from tests.support.upstream import text
+
+
+def had(**texts):
+    made = Had()
+    for channel, said in texts.items():
+        made.add(channel, said)
+    return made
+
+
+class TestRemaining:
+    def test_gives_what_is_new(self):
+        left = Remaining(had(content="Once upon"))
+        assert [left.take("content", one) for one in ("On", "ce", " upon a", " time")] == [
+            "", "", " a", " time",
+        ]  # fmt: skip
+
+    def test_counts_what_is_left(self):
+        left = Remaining(had(content="Once", thinking="Hm"))
+        left.take("content", "On")
+        assert left.characters == 4
+        left.take("thinking", "Hmm")
+        assert left.characters == 2
+
+    def test_a_channel_that_was_not_there_is_new(self):
+        assert Remaining(had(content="x")).take("other", "y") == "y"
+
+    def test_another_text_is_told_where(self):
+        left = Remaining(had(content="Once upon"))
+        left.take("content", "Once")
+        with pytest.raises(DivergedError, match="after 4 characters of content"):
+            left.take("content", " umm")
+
+
+def test_of_a_long_answer_only_its_text_is_kept():
+    transcript = ChoicesTranscript()
+    block = text("word ")
+    for _ in range(2000):
+        transcript.add(block)
+    kept = sum(map(len, transcript._unread))
+    assert kept < 100_000
+    assert transcript.plain_text == "word " * 2000
+    assert transcript.had.pieces == 2000
+
+
+def test_of_a_very_long_one_nothing_is():
+    transcript = ChoicesTranscript()
+    block = text("x" * 50_000)
+    while not transcript.overfull:
+        transcript.add(block)
+    for _ in range(10):
+        transcript.add(block)
+    assert transcript.had.size == 0
+    assert not transcript._unread
+    assert MAX_TEXT < 50_000 * 30
+
+
+def test_comments_pass():
+    splice = ChoicesTranscript().splice()
+    assert splice.feed(b": keep-alive\n\n") == b": keep-alive\n\n"
