@@ -73,6 +73,11 @@ class TranslatedStream:
             except StopAsyncIteration:
                 self._ended = True
                 events = self._translator.end()
+            except BackendError:
+                events = self._translator.cut()
+                if not events:
+                    raise
+                self._ended = True  # all was said: only the goodbye is missing
             else:
                 events = self._translator.feed(piece)
             if events:

@@ -55,7 +55,8 @@ class StreamTranslator:
     """Follows one stream. What the engine says went wrong comes out as an `error` event.
 
     That event is for the watch over the stream, which finds an engine's error in any shape and
-    hands no client what it says. A stream that breaks off gets no ending here.
+    hands no client what it says. A stream that breaks off before the engine has said why it ends
+    gets no ending here.
     """
 
     def __init__(self, writer: AnswerWriter) -> None:
@@ -77,9 +78,11 @@ class StreamTranslator:
         # The last event may lack its blank line; a torn one does not parse.
         rest = self._cutter.rest
         out = self._take(rest + b"\n\n") if rest.strip() and not self._over else b""
-        if not self._over and self._writer.finished:
-            out += self._close()
-        return out
+        return out + self.cut()
+
+    def cut(self) -> bytes:
+        """The last events of a stream that has come to no end; empty where it was not through."""
+        return self._close() if not self._over and self._writer.finished else b""
 
     def _take(self, block: bytes) -> bytes:
         """The dialect's events for `block`, whole events. Comments alone pass as they are."""
