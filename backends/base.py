@@ -272,6 +272,8 @@ class Backend(ABC):
     """What it can be asked for at most: what is not in here, it is never asked for."""
     conditional: frozenset[Capability] = frozenset()
     """Of `capabilities`, those that depend on its model, or on how the engine was started."""
+    why_not: Mapping[Capability, str] = {}
+    """Why it cannot do what its kind can, where that has turned out."""
     counts_chats: bool = False
     """Whether it tells the tokens of a chat's body at `COUNT_TOKENS`, as `{"input_tokens": n}`."""
     loads_here: bool = False

@@ -314,6 +314,24 @@ class InProcessOptions(Options, frozen=True, kw_only=True):
 
 Pooling = Literal["auto", "mean", "last", "cls"]
 
+ImageHost = Annotated[
+    str,
+    Meta(
+        pattern=r"^(\*|(\*\.)?[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?$",
+        description="a host such as images.example.com, *.example.com or 10.0.0.5:8080",
+    ),
+]
+
+
+class Images(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What requests may bring for a model to look at."""
+
+    max_per_request: Annotated[int, Meta(ge=0, le=256)] = 32
+    """Images that a request may have."""
+    fetch_from: tuple[ImageHost, ...] = ()
+    """Hosts from which images are fetched that come as http(s) URLs, `*.` for all below a domain;
+    without any, only data URLs are taken. Private addresses need a host without a wildcard."""
+
 
 class MlxOptions(InProcessOptions, frozen=True, kw_only=True, tag="mlx"):
     """An MLX model in this process: a directory, or the id of a model on the hub."""
@@ -338,6 +356,8 @@ class MlxOptions(InProcessOptions, frozen=True, kw_only=True, tag="mlx"):
     pooling: Pooling = "auto"
     """What of a text becomes its embedding: the `mean` of its tokens, the `last` or the first
     (`cls`). `auto` is what the model's `1_Pooling` says, else the mean."""
+    images: Images = Images()
+    """What requests may bring for the model to look at."""
 
     def open_here(self, name: str) -> InProcessBackend:
         """See `InProcessOptions.open_here`."""

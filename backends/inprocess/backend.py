@@ -9,7 +9,7 @@ import asyncio
 import logging
 import time
 import uuid
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from typing import ClassVar
 
@@ -37,12 +37,15 @@ from backends.inprocess.constraint import Compiled, Thinking
 from backends.inprocess.embedder import embed
 from backends.inprocess.engine import Engine
 from backends.inprocess.events import ChatWriter, CompletionWriter, Usage, Writer
+from backends.inprocess.image_intake import ImageIntake
+from backends.inprocess.image_parts import ImagePart
+from backends.inprocess.images import Picture
 from backends.inprocess.job import Job, Row
 from backends.inprocess.params import Chat, Completion, parse_chat, parse_completion
 from backends.inprocess.prompt import Prompt
 from backends.inprocess.refusals import Code, refuse, unsupported
 from backends.inprocess.runtime import Runtime, SequenceSpec
-from backends.options import InProcessOptions
+from backends.options import Images, InProcessOptions
 
 logger = logging.getLogger(__name__)
 
@@ -62,9 +65,17 @@ class InProcessBackend(Backend):
     addresses = (ADDRESS,)
 
     def __init__(
-        self, name: str, options: InProcessOptions, load_runtime: Callable[[], Runtime]
+        self,
+        name: str,
+        options: InProcessOptions,
+        load_runtime: Callable[[], Runtime],
+        *,
+        images: Images | None = None,
     ) -> None:
-        """`load_runtime` blocks, in the engine's thread, until the model can generate."""
+        """`load_runtime` blocks, in the engine's thread, until the model can generate.
+
+        `images`: what a model that sees is given to look at.
+        """
         self.name = name
         self._model = options.model
         self._engine = Engine(
@@ -74,6 +85,11 @@ class InProcessBackend(Backend):
             max_waiting=options.max_waiting,
             queue_timeout=options.queue_timeout,
             stall_timeout=options.stall_timeout,
+        )
+        self._intake = ImageIntake(
+            images or Images(),
+            max_waiting=options.max_waiting,
+            queue_timeout=options.queue_timeout,
         )
         self._runtime: Runtime | None = None
         self._compiler: Compiler | None = None
@@ -85,6 +101,7 @@ class InProcessBackend(Backend):
         """Load the model and generate a token; raises `BackendError` that says what to do."""
         began = time.monotonic()
         self._runtime = await self._engine.start()
+        self._claim_sight(self._runtime)
         self._compiler = Compiler(self._runtime.compile)
         for adapter in sorted(self._wanted, key=lambda one: one.name):
             await self.load_adapter(ADDRESS, adapter)
@@ -147,7 +164,10 @@ class InProcessBackend(Backend):
             body = await embed(self._engine, runtime, request.body, model=self._model)
             return _in_one_piece(body)
         params = self._parse(request)
-        if len(request.body) < _LONG_BODY:
+        if isinstance(params, Chat) and (images := params.images):
+            self._check_sight(images)
+            prompts = await self._intake.look(images, partial(self._prompts, params))
+        elif len(request.body) < _LONG_BODY:
             prompts = self._prompts(params)
         else:
             prompts = await asyncio.to_thread(self._prompts, params)
@@ -197,7 +217,12 @@ class InProcessBackend(Backend):
     async def _count(self, request: Request) -> Reply:
         """How many tokens a chat's prompt has, also one that is too long for an answer."""
         params = parse_chat(request.body)
-        prompt = await asyncio.to_thread(self._loaded().prompts.chat, params)
+        make = partial(self._loaded().prompts.chat, params)
+        if images := params.images:
+            self._check_sight(images)
+            prompt = await self._intake.look(images, make)
+        else:
+            prompt = await asyncio.to_thread(make)
         return _in_one_piece(msgspec.json.encode({"input_tokens": len(prompt.tokens)}))
 
     def _check_adapter(self, request: Request) -> None:
@@ -211,6 +236,21 @@ class InProcessBackend(Backend):
         if adapter not in self._adapters:
             message = f"{self.library}: the adapter {adapter.name!r} is not loaded"
             raise BackendError(Stage.CONNECT, Cause.ENGINE, message)
+
+    def _claim_sight(self, runtime: Runtime) -> None:
+        """What its kind can if the model can, this one can; or it cannot, and others are asked."""
+        if Capability.IMAGES not in self.conditional:
+            return
+        self.conditional -= {Capability.IMAGES}
+        if not runtime.sees:
+            self.capabilities -= {Capability.IMAGES}
+            self.why_not = {Capability.IMAGES: runtime.why_blind}
+
+    def _check_sight(self, images: Sequence[ImagePart]) -> None:
+        """Refuse images where nobody would look at them."""
+        runtime = self._loaded()
+        if not runtime.sees:
+            unsupported(images[0].where, runtime.why_blind)
 
     def _parse(self, request: Request) -> Chat | Completion:
         if request.endpoint is Endpoint.CHAT:
@@ -227,13 +267,13 @@ class InProcessBackend(Backend):
             )
         return self._runtime
 
-    def _prompts(self, params: Chat | Completion) -> list[Prompt]:
+    def _prompts(self, params: Chat | Completion, pictures: Sequence[Picture] = ()) -> list[Prompt]:
         """Token ids of each prompt, of a length that leaves room for an answer."""
         runtime = self._loaded()
         if not runtime.generates:
             unsupported("model", "this model makes embeddings, and no text: use /v1/embeddings")
         if isinstance(params, Chat):
-            param, prompts = "messages", [runtime.prompts.chat(params)]
+            param, prompts = "messages", [runtime.prompts.chat(params, pictures)]
         else:
             param = "prompt"
             prompts = [

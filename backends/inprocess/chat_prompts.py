@@ -14,7 +14,7 @@ from typing import Any
 from backends.base import RequestRefused
 from backends.inprocess.failures import said
 from backends.inprocess.images import Picture
-from backends.inprocess.messages import Message, for_template, takes_parts
+from backends.inprocess.messages import ContentForm, Message, content_form, for_template
 from backends.inprocess.params import Chat
 from backends.inprocess.prompt import Prompt
 from backends.inprocess.refusals import refusal, refuse, unsupported
@@ -37,7 +37,9 @@ class ChatPrompts(ABC):
     def __init__(self, *, has_template: bool) -> None:
         """Once `_render` can be called: it is tried."""
         self._has_template = has_template
-        self._takes_parts = has_template and takes_parts(self._render_question)
+        self._form = ContentForm(parts=False)
+        if has_template:
+            self._form = content_form(self._render_question)
 
     @abstractmethod
     def _render(
@@ -76,7 +78,7 @@ class ChatPrompts(ABC):
         """The prompt for a conversation; raises `RequestRefused`."""
         if not self._has_template:
             unsupported("messages", "this model has no chat template; use /v1/completions")
-        messages = [for_template(m, takes_parts=self._takes_parts) for m in params.messages]
+        messages = [for_template(message, self._form) for message in params.messages]
         text = self._rendered(params, messages)
         try:
             if pictures:

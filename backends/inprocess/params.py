@@ -13,6 +13,7 @@ from typing import Annotated, Any, Protocol, TypeVar
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
+from backends.inprocess.image_parts import ImagePart, image_parts, is_image, read_part
 from backends.inprocess.logprobs import MAX_TOP
 from backends.inprocess.refusals import (
     Code,
@@ -184,6 +185,11 @@ class Chat(Generation, kw_only=True):
         """What `tool_choice` says; checked."""
         names = {tool["function"]["name"] for tool in self.tools or ()}
         return read_tool_choice(self.tool_choice, names)
+
+    @property
+    def images(self) -> list[ImagePart]:
+        """The images of its messages, in order."""
+        return image_parts(self.messages)
 
     @property
     def wanted_logprobs(self) -> int | None:
@@ -361,10 +367,11 @@ def _check_message(where: str, message: Mapping[str, Any]) -> None:
 def _check_part(where: str, part: object) -> None:
     if not isinstance(part, dict):
         refuse(where, "must be an object with a `type`", code=Code.INVALID_TYPE)
+    if is_image(part):
+        read_part(where, part)
+        return
     if part.get("type") not in ("text", "input_text", "refusal"):
-        unsupported(
-            where, f"this model takes text only, no parts of type {shown(part.get('type'))}"
-        )
+        unsupported(where, f"this engine takes no parts of type {shown(part.get('type'))}")
     if not isinstance(part.get("text", part.get("refusal")), str):
         missing(f"{where}.text")
 

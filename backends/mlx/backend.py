@@ -20,10 +20,13 @@ class MlxBackend(InProcessBackend):
     capabilities = InProcessBackend.capabilities | {
         Capability.EMBEDDINGS,
         Capability.FORCED_TOOLS,
+        Capability.IMAGES,
         Capability.JSON_OBJECT,
         Capability.JSON_SCHEMA,
         Capability.LOGPROBS,
     }
+    conditional = frozenset({Capability.IMAGES})
+    """Until the model is loaded: then it sees, or does not."""
 
     def __init__(self, name: str, options: MlxOptions) -> None:
         load = partial(
@@ -39,4 +42,4 @@ class MlxBackend(InProcessBackend):
             pooling=options.pooling,
             loading=Loading(name),
         )
-        super().__init__(name, options, load)
+        super().__init__(name, options, load, images=options.images)

@@ -20,6 +20,8 @@ class Origin(NamedTuple):
     tls: bool = False
     path: str | None = None
     """A Unix socket, in place of host and port."""
+    address: str | None = None
+    """An IP address to connect to, where the host has been looked up already."""
 
     def __str__(self) -> str:
         if self.path is not None:
@@ -48,7 +50,13 @@ async def dial(
                     server_hostname=origin.host if tls else None,
                 )
             else:
-                await loop.create_connection(lambda: connection, origin.host, origin.port, ssl=tls)
+                await loop.create_connection(
+                    lambda: connection,
+                    origin.address or origin.host,
+                    origin.port,
+                    ssl=tls,
+                    server_hostname=origin.host if tls else None,
+                )
     except TimeoutError as error:
         # The system's own timeout (ETIMEDOUT) is an OSError that is a TimeoutError, too.
         limit = f" within {within:g} s" if within is not None else ""

@@ -95,8 +95,11 @@ def _refusal(variant: Variant, missing: frozenset[Capability], ask: Ask) -> Gate
         return NotSupported(f"{where} does not serve /v1/{ask.endpoint}{_who_can(ask)}")
     first = min(missing)
     field = field_of(first, ask.endpoint)
+    told = variant.replicas[0].backend.why_not.get(first)
+    why = f" ({told})" if told else ""
     return Unsupported(
-        f"`{field}`: {where} cannot do {', '.join(sorted(missing))}{_who_can(ask)}", param=field
+        f"`{field}`: {where} cannot do {', '.join(sorted(missing))}{why}{_who_can(ask)}",
+        param=field,
     )
 
 

@@ -36,8 +36,12 @@ def refused(parse, **fields):
         ("messages[1].content", {"messages": [HELLO, {"role": "user"}]}),
         ("messages[0].content", {"messages": [{"role": "user", "content": 7}]}),
         (
-            "messages[0].content[0]",
+            "messages[0].content[0].image_url",
             {"messages": [{"role": "user", "content": [{"type": "image_url"}]}]},
+        ),
+        (
+            "messages[0].content[0]",
+            {"messages": [{"role": "user", "content": [{"type": "input_audio"}]}]},
         ),
         ("messages[0].content[0]", {"messages": [{"role": "user", "content": ["x"]}]}),
         (

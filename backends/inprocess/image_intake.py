@@ -1,0 +1,117 @@
+"""The pictures of requests on their way in: fetched, decoded, and never too many at a time.
+
+Rules of this file:
+
+- A picture is hundreds of times as large as the words about it. So few requests at a time have
+  theirs decoded, and nothing is left of them but what `make` made when the next one begins.
+- Nothing is decoded in the event loop, and what decodes is counted until its thread is done with
+  it, whoever has stopped waiting.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar
+
+from backends.base import RequestRefused
+from backends.inprocess.image_fetch import ImageFetcher
+from backends.inprocess.image_hosts import ImageHosts
+from backends.inprocess.image_parts import ImagePart, data_in, is_data
+from backends.inprocess.images import MAX_PIXELS, Picture, read_picture
+from backends.inprocess.refusals import Code, refusal, refuse
+from backends.options import Images
+
+T = TypeVar("T")
+
+_AT_ONCE = 2
+"""Requests whose pictures are decoded at the same time: each may take hundreds of megabytes."""
+_FETCH_WITHIN = 30.0
+"""Seconds for all that a request has fetched."""
+_MAX_FETCHED = 64 << 20
+"""Bytes of it."""
+
+
+class ImageIntake:
+    """Makes pictures of what the requests to one engine bring."""
+
+    def __init__(self, options: Images, *, max_waiting: int, queue_timeout: float) -> None:
+        """`max_waiting` requests may wait for their turn, each for `queue_timeout` seconds."""
+        self._most = options.max_per_request
+        self._fetcher = ImageFetcher(ImageHosts(options.fetch_from))
+        self._max_waiting = max_waiting
+        self._queue_timeout = queue_timeout
+        self._waiting = 0
+        self._turns = asyncio.Semaphore(_AT_ONCE)
+
+    async def look(self, images: Sequence[ImagePart], make: Callable[[list[Picture]], T]) -> T:
+        """What `make`, which is called in a worker thread, makes of the pictures of `images`.
+
+        Raises `RequestRefused`, naming the image at fault, and whatever `make` raises.
+        """
+        if len(images) > self._most:
+            what = f"hold {len(images)} images, and a request may have {self._most}"
+            refuse("messages", what, code=Code.ARRAY_TOO_LONG)
+        fetched = await self._fetched(images)
+        await self._turn()
+        loop = asyncio.get_running_loop()
+        work = loop.run_in_executor(None, lambda: make(_pictures(images, fetched)))
+        work.add_done_callback(self._done)
+        return await asyncio.shield(work)
+
+    async def _turn(self) -> None:
+        """Wait until there is a thread for it. Raises `RequestRefused`."""
+        if self._turns.locked() and self._waiting >= self._max_waiting:
+            raise _full()
+        self._waiting += 1
+        try:
+            async with asyncio.timeout(self._queue_timeout):
+                await self._turns.acquire()
+        except TimeoutError:
+            raise _full() from None
+        finally:
+            self._waiting -= 1
+
+    def _done(self, work: asyncio.Future[T]) -> None:
+        self._turns.release()
+        if not work.cancelled():
+            work.exception()  # it has been told, where there is still somebody to tell
+
+    async def _fetched(self, images: Sequence[ImagePart]) -> dict[str, bytes]:
+        """By field, the files of those that do not come with the request."""
+        files: dict[str, bytes] = {}
+        size = 0
+        try:
+            async with asyncio.timeout(_FETCH_WITHIN):
+                for image in images:
+                    if is_data(image):
+                        continue
+                    file = files[image.where] = await self._fetcher.fetch(image)
+                    size += len(file)
+                    if size > _MAX_FETCHED:
+                        what = f"is beyond the {_MAX_FETCHED >> 20} MiB that a request may fetch"
+                        refuse(image.where, what, code=Code.IMAGE_FILE_TOO_LARGE)
+        except TimeoutError:
+            what = f"hold images that take more than {_FETCH_WITHIN:g} s to fetch"
+            raise refusal("messages", what, code=Code.IMAGE_DOWNLOAD) from None
+        return files
+
+
+def _full() -> RequestRefused:
+    return RequestRefused(
+        429,
+        "too many requests with images wait to be read; try again shortly",
+        code="engine_overloaded",
+        retry_after=1.0,
+    )
+
+
+def _pictures(images: Sequence[ImagePart], fetched: Mapping[str, bytes]) -> list[Picture]:
+    found = []
+    room = MAX_PIXELS
+    for image in images:
+        data = fetched[image.where] if image.where in fetched else data_in(image)
+        picture = read_picture(data, image.where, room=room)
+        room -= picture.pixels.width * picture.pixels.height
+        found.append(picture)
+    return found
