@@ -158,6 +158,7 @@ class Gateway:
                 replica=replica.id,
                 ready=replica.may_take_traffic(now),
                 outstanding=replica.outstanding,
+                belief=replica.belief(now),
                 load=replica.backend.load(replica.address),
                 supervised=replica.backend.supervised(replica.address),
                 adapters=[

@@ -69,6 +69,8 @@ class Engines:
         self._retired: set[Opened] = set()
         """No longer in force, and not yet stopped."""
         self._replicas: dict[str, Replica] = {}
+        self._table: Table | None = None
+        """The one in force."""
 
     def opened(self, name: str | None) -> list[Opened]:
         """The backend in force that is called so, if any."""
@@ -143,9 +145,8 @@ class Engines:
         }
         every = tuple(replica for group in replicas.values() for replica in group)
         self._replicas = {replica.id: replica for replica in every}
-        return Snapshot(
-            config=plan.config, table=Table.build(plan.config, replicas), replicas=every
-        )
+        self._table = Table.build(plan.config, replicas, self._table)
+        return Snapshot(config=plan.config, table=self._table, replicas=every)
 
     def want_adapters(self, live: Iterable[Config]) -> None:
         """Have engines that are started take what `live` configurations may ask them for."""

@@ -91,7 +91,7 @@ class Attempt:
             model=self._upstream,
         )
         self._metrics.in_flight.count += 1
-        self._work = replica.load.begin(self._started, choice.tokens)
+        self._work = replica.load.begin(self._started, choice.tokens, choice.known)
 
     @property
     def reported_model(self) -> str:

@@ -11,18 +11,19 @@ from typing import NamedTuple
 
 from gateway.dispatch.ask import Ask
 from gateway.policies import RequestView
+from gateway.policies.base import BYTES_PER_TOKEN
 from gateway.routing.replica import Replica
 from gateway.routing.table import Variant
 
-BYTES_PER_TOKEN = 4
-"""Of a request's body, as a rule of thumb for English; only ratios between loads matter."""
-
 
 class Choice(NamedTuple):
-    """A replica, and about how many tokens of the prompt it will have to compute."""
+    """A replica, and about how much of the prompt it will have to compute."""
 
     replica: Replica
     tokens: int
+    """Those to be computed."""
+    known: int = 0
+    """Those that it has probably computed before."""
 
 
 def choose(
@@ -40,4 +41,5 @@ def choose(
         return Choice(candidates[0], size // BYTES_PER_TOKEN)
     view = RequestView(now, ask.prefix, session)
     replica = variant.policy.pick(candidates, view, rng)
-    return Choice(replica, max(0, size - view.known) // BYTES_PER_TOKEN)
+    known = view.known // BYTES_PER_TOKEN
+    return Choice(replica, max(0, size // BYTES_PER_TOKEN - known), known)

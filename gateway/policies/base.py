@@ -10,6 +10,9 @@ import msgspec
 
 from backends.base import Demand
 
+BYTES_PER_TOKEN = 4
+"""Of a prompt: a rule of thumb for English. Only ratios between loads matter."""
+
 
 class Candidate(Protocol):
     """What a policy may know about a replica. Times are monotonic seconds."""

@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from random import Random
 from typing import ClassVar
 
-from gateway.policies.base import C, Candidate, Prefix, RequestView
+from gateway.policies.base import BYTES_PER_TOKEN, C, Candidate, Prefix, RequestView
 from gateway.policies.by_weight import choose_by_weight
 from gateway.policies.memory import forget_absent
 from gateway.policies.prefix_blocks import BOUNDARIES
@@ -31,8 +31,6 @@ STICKINESS = 2.0
 REQUEST = 512
 """Tokens of a prompt whose computing takes an engine as long as the rest of one request does:
 its answer, in a batch with others."""
-BYTES_PER_TOKEN = 4
-"""A rule of thumb for English; only ratios matter here."""
 
 
 class PrefixAffinity:

@@ -22,14 +22,27 @@ FRESH = 5.0
 class ReplicaLoad:
     """The load of one replica; the estimates begin as unknown."""
 
-    __slots__ = ("_demand", "_estimate", "_estimated_at", "_foreign", "heard_at", "outstanding",
-                 "pending_tokens")  # fmt: skip
+    __slots__ = (
+        "_demand",
+        "_estimate",
+        "_estimated_at",
+        "_foreign",
+        "heard_at",
+        "known_tokens",
+        "outstanding",
+        "pending_tokens",
+        "prompt_tokens",
+    )
 
     def __init__(self) -> None:
         self.outstanding = 0
         """Attempts that have begun and not ended."""
         self.pending_tokens = 0
         """Of their prompts, what the engine has probably still to compute."""
+        self.prompt_tokens = 0
+        """Of all attempts so far, known or not."""
+        self.known_tokens = 0
+        """Those of them that the engine had probably computed before."""
         self.heard_at: float | None = None
         """When its engine last said what is asked of it."""
         self._demand: Demand | None = None
@@ -37,8 +50,10 @@ class ReplicaLoad:
         self._estimate: float | None = None
         self._estimated_at = 0.0
 
-    def begin(self, now: float, tokens: int) -> Work:
-        """An attempt is sent, with `tokens` of a prompt to compute."""
+    def begin(self, now: float, tokens: int, known: int = 0) -> Work:
+        """An attempt is sent, with `tokens` of a prompt to compute beside `known` ones."""
+        self.prompt_tokens += tokens + known
+        self.known_tokens += known
         return Work(self, now, tokens)
 
     def first_token_time(self, now: float) -> float | None:

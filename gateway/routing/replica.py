@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from backends.base import Adapter, Backend, Demand, Readiness
 from backends.options import SlowStart
+from gateway.policies.saturation import is_saturated
 from gateway.routing.breaker import Breaker, BreakerState
 from gateway.routing.load import ReplicaLoad
 from gateway.routing.slow_start import share
+from gateway.telemetry.replica_belief import Belief
 
 NOT_PROBED = Readiness(False, "not probed yet")
 
@@ -79,6 +81,20 @@ class Replica:
     def foreign(self, now: float) -> int:
         """Requests of others, by that word."""
         return self.load.foreign(now)
+
+    def belief(self, now: float) -> Belief:
+        """All of that, to be told."""
+        load = self.load
+        return Belief(
+            weight=self.weight(now),
+            pending_tokens=load.pending_tokens,
+            prompt_tokens=load.prompt_tokens,
+            known_tokens=load.known_tokens,
+            first_token=load.first_token_time(now),
+            saturated=is_saturated(self, now),
+            demand=load.demand(now),
+            demand_age=None if load.heard_at is None else now - load.heard_at,
+        )
 
     def may_take_traffic(self, now: float) -> bool:
         """The one predicate for routing: ready as far as anybody knows, and not broken."""

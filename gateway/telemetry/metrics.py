@@ -30,6 +30,7 @@ from backends.base import Endpoint, Load, Supervised
 from gateway.telemetry import names
 from gateway.telemetry.engine_load import LoadFamilies
 from gateway.telemetry.record import RequestRecord
+from gateway.telemetry.replica_belief import Belief, BeliefFamilies
 from gateway.telemetry.series import Counter, CounterFamily, Histogram, HistogramFamily
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
@@ -52,6 +53,8 @@ class ReplicaState(msgspec.Struct, frozen=True):
     """What its engine has to do, where that is in this process."""
     supervised: Supervised | None = None
     """How its engine is doing, where the gateway runs it in a process of its own."""
+    belief: Belief | None = None
+    """What policies go by."""
     adapters: Sequence[tuple[str, bool]] = ()
     """The LoRA adapters that it should have, and whether it has each."""
 
@@ -323,18 +326,20 @@ class _LiveCollector(Collector):
             "Whether a replica has an adapter that it should have.",
             labels=names.ADAPTER_LABELS,
         )
-        loads, engines = LoadFamilies(), _EngineFamilies()
+        loads, engines, beliefs = LoadFamilies(), _EngineFamilies(), BeliefFamilies()
         for state in self.replicas():
             where = (state.backend, state.replica)
             ready.add_metric(where, float(state.ready))
             outstanding.add_metric(where, state.outstanding)
             for adapter, is_there in state.adapters:
                 adapters.add_metric((*where, adapter), float(is_there))
+            if state.belief is not None:
+                beliefs.add(where, state.belief)
             if state.load is not None:
                 loads.add(where, state.load)
             if state.supervised is not None:
                 engines.add(where, state.supervised)
-        yield from (ready, outstanding, adapters, *loads, *engines.families)
+        yield from (ready, outstanding, *beliefs, adapters, *loads, *engines.families)
 
 
 class _EngineFamilies:

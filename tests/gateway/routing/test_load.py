@@ -25,6 +25,13 @@ class TestWork:
         assert (load.outstanding, load.pending_tokens) == (0, 0)
         assert load.first_token_time(0.0) is None
 
+    def test_what_was_known_of_prompts_is_counted_and_not_waited_for(self):
+        load = ReplicaLoad()
+        load.begin(0.0, 100, 900).end()
+        work = load.begin(0.0, 50)
+        assert (load.prompt_tokens, load.known_tokens, load.pending_tokens) == (1050, 900, 50)
+        work.end()
+
     def test_however_they_end_and_however_often_nothing_is_left(self):
         load, rng = ReplicaLoad(), Random(1)
         for work in [load.begin(0.0, rng.randrange(9)) for _ in range(50)]:

@@ -169,3 +169,21 @@ def test_a_variant_with_an_adapter_keeps_to_replicas_that_have_it() -> None:
     assert routes.resolve("m").variants[0].able() == (one, other)
     assert routes.resolve("n").variants[0].able() == (other,)
     assert routes.resolve("m:v1").variants[0].able() == (one, other)
+
+
+def test_what_a_policy_remembers_outlives_a_reload() -> None:
+    replicas: Any = {name: (f"replica of {name}",) for name in BACKENDS}
+
+    def built(before: Table | None, **fields: Any) -> Table:
+        models = {"m": Model(**fields), "tuned": Model(backend="tuned")}
+        return Table.build(Config(backends=BACKENDS, models=models), replicas, before)
+
+    def policy(of: Table, name: str = "m") -> object:
+        return of.resolve(name).variants[0].policy
+
+    first = built(None, backend="plain")
+    assert policy(built(first, backend="plain", aliases=("n",))) is policy(first)
+    assert policy(built(first, backend="plain"), "tuned:v1") is policy(first, "tuned:v1")
+    assert policy(first, "tuned:v1") is not policy(first, "tuned")
+    assert policy(built(first, backend="named")) is not policy(first)
+    assert type(policy(built(first, backend="plain", balance="random"))) is POLICIES["random"]
