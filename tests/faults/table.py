@@ -328,6 +328,15 @@ BROKEN_ANSWERS = {
         stream=after_content(lambda speech: stream(b"".join((*speech.begun, speech.failed)))),
         whole=NOT_IN_ONE_PIECE,
     ),
+    "error field before content": Row(
+        stream=Fault(
+            does=lambda speech: [
+                stream(*speech.opening, b'error: {"code":500,"message":"no slot"}\n\n')
+            ],
+            cells=BEFORE,
+        ),
+        whole=NOT_IN_ONE_PIECE,
+    ),
     "error field after content": Row(
         stream=after_content(
             lambda speech: begun(speech, b'error: {"code":500,"message":"no slot"}\n\n', ended=True)
@@ -481,6 +490,14 @@ ENDS = {
         ),
         whole=NOT_IN_ONE_PIECE,
     ),
+    "empty events in place of a first token": Row(
+        stream=Fault(
+            does=lambda speech: [stream(*speech.opening, *[speech.say(""), Pause(0.02)] * 500)],
+            cells=SILENT,
+            waits="first_token",
+        ),
+        whole=NOT_IN_ONE_PIECE,
+    ),
     "slow first token, in time": Row(
         stream=Fault(
             does=lambda speech: [
@@ -627,6 +644,7 @@ CORE = (
     "cut with a clean end",
     "cut without a clean end",
     "reset in the middle",
+    "[DONE] without a finish reason",
     "stall",
     "missing [DONE]",
     "missing [DONE], and no clean end",

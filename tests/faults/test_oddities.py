@@ -7,11 +7,9 @@ import pytest
 from tests.support.answers import error_of, is_done, said
 from tests.support.inprocess import routing, serving
 from tests.support.upstream import (
-    CHAT,
     DONE,
     FINISH,
     ROLE,
-    STORY,
     Send,
     chunk,
     completion,
@@ -78,27 +76,6 @@ class TestFieldsThatNobodyNeeds:
 
 
 class TestAnErrorWithStatus200:
-    @BOTH
-    async def test_is_none_of_the_answers(self, tmp_path, streamed):
-        broken = reply({"error": {"message": "engine dead", "code": 500}})
-        async with (
-            scripted(stream(*STORY) if streamed else CHAT) as sound,
-            scripted(broken) as dead,
-            serving(tmp_path, routing(sound, dead)) as gateway,
-        ):
-            answer = await gateway.chat(stream=streamed)
-        assert answer.status_code == 200
-        assert answer.headers["x-gateway-attempts"] == "2"
-        assert len(dead.seen) == 1
-
-    @BOTH
-    async def test_where_all_say_so_the_client_is_told(self, tmp_path, streamed):
-        broken = reply({"error": {"message": "engine dead", "code": 500}})
-        async with scripted(broken) as dead, serving(tmp_path, routing(dead)) as gateway:
-            answer = await gateway.chat(stream=streamed)
-        assert answer.status_code == 502
-        assert "engine dead" in answer.json()["error"]["message"]
-
     @BOTH
     async def test_that_is_the_clients_own_is_told_once_and_as_what_it_is(self, tmp_path, streamed):
         error = {"message": "the prompt is too long", "code": 400, "param": "messages"}
