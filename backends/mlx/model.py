@@ -13,6 +13,7 @@ import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from fnmatch import fnmatch
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -333,7 +334,6 @@ def _only_gguf(path: Path) -> bool:
 def _fetch(model: str, loading: Loading, endpoint: str | None) -> Path:
     """The hub's files, from its cache if they are there, else over the network."""
     from huggingface_hub import HfApi, snapshot_download  # noqa: PLC0415 — comes with mlx-lm
-    from huggingface_hub.utils import filter_repo_objects  # noqa: PLC0415
     from huggingface_hub.utils.tqdm import disable_progress_bars  # noqa: PLC0415
 
     if (cached := _cached(model)) is not None:
@@ -343,7 +343,7 @@ def _fetch(model: str, loading: Loading, endpoint: str | None) -> Path:
         # Asked first and once: a download retries for minutes when there is no network.
         hub = HfApi(endpoint=endpoint)
         info = hub.model_info(model, timeout=HUB_TIMEOUT, files_metadata=True)
-        files = filter_repo_objects(info.siblings or (), allow_patterns=_FILES, key=_name_of)
+        files = [file for file in info.siblings or () if _is_wanted(file.rfilename)]
         loading.fetch(model, sum(file.size or 0 for file in files))
         return Path(snapshot_download(model, allow_patterns=_FILES, endpoint=endpoint))
     except Exception as error:  # from the hub's client or the HTTP client below it
@@ -355,8 +355,8 @@ def _fetch(model: str, loading: Loading, endpoint: str | None) -> Path:
         ) from error
 
 
-def _name_of(file: Any) -> str:
-    return str(file.rfilename)
+def _is_wanted(name: str) -> bool:
+    return any(fnmatch(name, pattern) for pattern in _FILES)
 
 
 def _cached(model: str) -> Path | None:

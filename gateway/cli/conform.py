@@ -137,7 +137,8 @@ async def _conform(checked: Config, args: argparse.Namespace) -> Report:
 
 def _openable(engines: Engines, checked: Config) -> tuple[Plan, list[Finding]]:
     """What can be opened together, in the order of the file, and why the rest cannot."""
-    fits, plan = {}, engines.plan(_with(checked, {}))
+    fits: dict[str, Options] = {}
+    plan = engines.plan(_with(checked, fits))
     findings = []
     for name, options in checked.backends.items():
         try:
