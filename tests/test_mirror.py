@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-MIRRORED = ("gateway", "backends", "tools")
+MIRRORED = ("gateway", "backends", "tools", "bench")
 
 ELSEWHERE = {
     "backends/capabilities.py": "tests/contract, which tries what each engine claims",
@@ -46,7 +46,6 @@ ELSEWHERE = {
     "gateway/conform/finding.py": "structs without behaviour",
     "gateway/dispatch/answer.py": "tests/faults/test_commit_point.py",
     "gateway/dispatch/ask.py": "a struct without behaviour",
-    "gateway/dispatch/choice.py": "tests/gateway/dispatch/test_balance.py, on sockets",
     "gateway/dispatch/attempt.py": "tests/faults, by every way in which an attempt can end",
     "gateway/errors.py": "tests/faults/test_dialects.py, in each dialect",
     "gateway/policies/base.py": "an interface: tests/gateway/policies",
