@@ -12,9 +12,11 @@ Rules of this file:
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from enum import IntEnum
 from typing import NamedTuple, Protocol
 
 from gateway.dispatch.ability import is_able
@@ -33,6 +35,9 @@ from gateway.wire.resume.continuation import Said
 from gateway.wire.resume.sampling import read_sampling
 
 logger = logging.getLogger(__name__)
+
+_LOOK = 0.05
+"""Seconds between two looks for a better replica."""
 
 
 class Place(NamedTuple):
@@ -173,7 +178,7 @@ class UnbrokenStream(Answer):
             raise CannotGoOnError(failure.error.message)
         if self._tried >= self._place.route.failover.attempts:
             raise CannotGoOnError(f"{self._tried} more attempts have been made")
-        place, choice = self._choose()
+        place, choice = await self._choose()
         way, goes_on = self._way_of(choice.replica, took)
         if not self._tries.take_retry():
             raise CannotGoOnError("the retry budget is spent")
@@ -193,13 +198,19 @@ class UnbrokenStream(Answer):
         self._failed[choice.replica] = outcome
         return outcome
 
-    def _choose(self) -> tuple[Place, Choice]:
-        now = time.monotonic()
-        found = successors(self._places(), self._failed, self.attempt.replica, now)
-        if found is None:
-            raise CannotGoOnError("there is nobody else to ask")
-        place, candidates = found
-        return place, self._tries.pick(self._ask, place, candidates)
+    async def _choose(self) -> tuple[Place, Choice]:
+        """Whom to ask. The client waits anyway: so do we, for somebody better than the last."""
+        places, patience = self._places(), self._place.route.retry.max_backoff
+        began = time.monotonic()
+        while True:
+            now = time.monotonic()
+            found = successors(places, self._failed, self.attempt.replica, now)
+            if found is None:
+                raise CannotGoOnError("there is nobody else to ask")
+            rank, place, candidates = found
+            if now >= began + rank.patience * patience:
+                return place, self._tries.pick(self._ask, place, candidates)
+            await asyncio.sleep(_LOOK)
 
     def _places(self) -> list[Place]:
         """Where the answer may be gone on with; the same weights elsewhere come last."""
@@ -252,36 +263,47 @@ def says_the_same(one: Variant, other: Variant) -> bool:
     return one.checkpoint == other.checkpoint and adapters[0] == adapters[1]
 
 
+class Rank(IntEnum):
+    """Who is to go on with an answer: the lower, the better."""
+
+    HEALTHY = 0
+    """It may take traffic, and has not failed this answer."""
+    BACK = 1
+    """It has, and may take traffic again."""
+    SAME = 2
+    """It is the one that broke off, and nobody has noticed anything about it yet."""
+    DOWN = 3
+    """It seems to be down; that may be wrong."""
+    FAILED_AND_DOWN = 4
+    """Both: nobody else is left."""
+    NEVER = 5
+    """It was silent on this answer, and nothing says that it is back."""
+
+    @property
+    def patience(self) -> float:
+        """For what part of `retry.max_backoff` a better one is waited for."""
+        return (0.0, 0.0, 0.25, 1.0, 1.0, 0.0)[self]
+
+
 def successors(
-    places: Iterable[Place],
-    failed: Mapping[Replica, Failure],
-    broke: Replica,
-    now: float,
-) -> tuple[Place, Sequence[Replica]] | None:
-    """Whom to ask to go on after `broke`, and where: the first place with the best there are.
-
-    Who is healthy and has not failed this answer comes first; then who has, and is back; then
-    `broke` itself, unless it was silent; then those that seem to be down: they may not be.
-    """
-    best: tuple[int, Place, list[Replica]] | None = None
+    places: Iterable[Place], failed: Mapping[Replica, Failure], broke: Replica, now: float
+) -> tuple[Rank, Place, Sequence[Replica]] | None:
+    """Whom to ask to go on after `broke`, and where: the first place with the best there are."""
+    best: tuple[Rank, Place, list[Replica]] | None = None
     for place in places:
-        by_rank: dict[int, list[Replica]] = {}
-        for replica in place.variant.able():
-            rank = _rank(replica, failed, broke, now)
-            by_rank.setdefault(rank, []).append(replica)
-        by_rank.pop(_NEVER, None)
-        if by_rank and (best is None or min(by_rank) < best[0]):
-            best = min(by_rank), place, by_rank[min(by_rank)]
-    return None if best is None else (best[1], best[2])
+        ranked = [(_rank(one, failed, broke, now), one) for one in place.variant.able()]
+        rank = min((rank for rank, _ in ranked), default=Rank.NEVER)
+        if rank < (Rank.NEVER if best is None else best[0]):
+            best = rank, place, [one for its_rank, one in ranked if its_rank is rank]
+    return best
 
 
-_NEVER = 9
-
-
-def _rank(replica: Replica, failed: Mapping[Replica, Failure], broke: Replica, now: float) -> int:
+def _rank(replica: Replica, failed: Mapping[Replica, Failure], broke: Replica, now: float) -> Rank:
     healthy = replica.may_take_traffic(now)
-    if replica is broke:
-        return 2 if healthy and not failed[replica].leave_replica else _NEVER
-    if replica in failed:
-        return 1 if healthy else _NEVER
-    return 0 if healthy else 3
+    if replica not in failed:
+        return Rank.HEALTHY if healthy else Rank.DOWN
+    if healthy and replica is not broke:
+        return Rank.BACK
+    if failed[replica].leave_replica:
+        return Rank.NEVER
+    return Rank.SAME if healthy else Rank.FAILED_AND_DOWN

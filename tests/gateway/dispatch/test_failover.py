@@ -41,7 +41,7 @@ def three():
 
 def asked(places, failed, broke):
     found = successors(places, failed, broke, 0.0)
-    return None if found is None else (found[0], list(found[1]))
+    return None if found is None else (found[1], list(found[2]))
 
 
 def test_a_healthy_one_goes_on(three):
@@ -63,11 +63,13 @@ def test_the_same_one_is_asked_where_no_other_is_healthy_unless_it_was_silent(th
     assert asked([here], {a: failure(leave_replica=True)}, a) == (here, [c])
 
 
-def test_one_that_seems_to_be_down_is_asked_once():
+def test_one_that_seems_to_be_down_is_better_than_nobody_unless_it_was_silent():
     a, b = replica("a", ready=False), replica("b", ready=False)
     here = place(a, b)
     assert asked([here], {a: failure()}, a) == (here, [b])
-    assert asked([here], {a: failure(), b: failure()}, b) is None
+    assert asked([here], {a: failure(), b: failure()}, b) == (here, [a, b])
+    silent = {one: failure(leave_replica=True) for one in (a, b)}
+    assert asked([here], silent, b) is None
 
 
 def test_another_variant_comes_after_the_replicas_beside_it_and_before_those_that_are_down(three):
