@@ -75,6 +75,12 @@ class StreamWatch(ABC):
     @abstractmethod
     def _event(self, name: bytes, data: bytes) -> None: ...
 
+    def _over(self) -> None:
+        """No more comes, says the engine: `[DONE]` means that in every dialect, though only one
+        of them has it, and clients stop reading there."""
+        if not self.finished:
+            self.failure = EngineError("ended its stream without a finish reason")
+
     def _count(self, usage: Usage | None) -> None:
         if usage is not None:
             # Anthropic counts the prompt in the first event and the answer in the last.
@@ -146,8 +152,7 @@ class ChoicesWatch(StreamWatch):
     def _event(self, name: bytes, data: bytes) -> None:
         if data == b"[DONE]":
             self.done = True
-            if not self.finished:
-                self.failure = EngineError("ended its stream without a finish reason")
+            self._over()
             return
         if name == b"error":
             self.failure = parse_error(None, data)
@@ -197,6 +202,7 @@ class ResponsesWatch(StreamWatch):
 
     def _event(self, name: bytes, data: bytes) -> None:
         if data == b"[DONE]":
+            self._over()
             return
         if name == b"error":
             self.failure = parse_error(None, data)
@@ -251,6 +257,7 @@ class MessagesWatch(StreamWatch):
 
     def _event(self, name: bytes, data: bytes) -> None:
         if data == b"[DONE]":
+            self._over()
             return
         if name == b"error":  # llama-server's is flat: no object under `error`
             self.failure = parse_error(None, data)
@@ -268,8 +275,7 @@ class MessagesWatch(StreamWatch):
             self._stop_reason = event.delta.stop_reason
         elif kind == "message_stop":
             self.done = True
-            if not self.finished:
-                self.failure = EngineError("ended its stream without a stop reason")
+            self._over()
         elif kind == "error" or not kind:
             self.failure = parse_error(None, data)
 

@@ -42,6 +42,8 @@ class MessagesTranscript(Transcript):
         return _MessagesSplice(self.had)
 
     def _note(self, name: bytes, data: bytes) -> None:
+        if data == b"[DONE]":
+            return
         event = as_object(decode(data))
         kind = _kind(name, event)
         if kind == "content_block_delta":
@@ -54,6 +56,8 @@ class MessagesTranscript(Transcript):
 
 class _MessagesSplice(Splice):
     def _event(self, name: bytes, data: bytes) -> bytes:
+        if data == b"[DONE]":
+            return b"data: [DONE]\n\n"
         event = as_object(decode(data))
         kind = _kind(name, event)
         if kind == "content_block_delta":

@@ -89,6 +89,8 @@ class ResponsesTranscript(Transcript):
 
     def _note(self, name: bytes, data: bytes) -> None:
         del name
+        if data == b"[DONE]":
+            return
         event = as_object(decode(data))
         self._ids.note(event)
         number = event.get("sequence_number")

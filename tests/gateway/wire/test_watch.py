@@ -155,3 +155,10 @@ def test_anthropic_counts_what_came_from_a_cache_apart(created):
     }
     watch = fed(Endpoint.MESSAGES, event("message_start", message={"usage": usage}))
     assert watch.prompt_tokens == 8 + (created or 0)
+
+
+@pytest.mark.parametrize("endpoint", [Endpoint.CHAT, Endpoint.RESPONSES, Endpoint.MESSAGES])
+def test_a_done_before_the_end_is_a_failure_in_every_dialect(endpoint):
+    watch = watch_for(endpoint, 1)
+    assert watch.feed(b"data: [DONE]\n\n") == 0
+    assert watch.failure is not None
