@@ -1,0 +1,113 @@
+"""The gateway's side of the simulation: its own policies, loads and breakers, and nothing copied.
+
+What `gateway/dispatch` does with sockets and tasks is done here with events: candidates, pick,
+begin, first token, end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from random import Random
+
+from backends.base import Demand, Endpoint
+from bench.balancing.engine import Engine, Machine
+from bench.balancing.traces import Turn
+from gateway.policies import Policy, Prefix, RequestView
+from gateway.policies.prefix_blocks import block_hashes
+from gateway.routing.breaker import Breaker
+from gateway.routing.load import ReplicaLoad
+from gateway.wire.peek import peek
+
+
+class Replica:
+    """What a policy sees of an engine, and the engine."""
+
+    def __init__(self, number: int, machine: Machine, weight: float = 1.0) -> None:
+        self.id = f"replica-{number}"
+        self.number = number
+        self.machine = machine
+        self.engine = Engine(machine)
+        self.load = ReplicaLoad()
+        self.breaker = Breaker()
+        self.alive = True
+        self._weight = weight
+
+    @property
+    def outstanding(self) -> int:
+        return self.load.outstanding
+
+    @property
+    def pending_tokens(self) -> int:
+        return self.load.pending_tokens
+
+    def weight(self, now: float) -> float:  # noqa: ARG002 (none starts slowly here)
+        return self._weight
+
+    def first_token_time(self, now: float) -> float | None:
+        return self.load.first_token_time(now)
+
+    def demand(self, now: float) -> Demand | None:
+        return self.load.demand(now)
+
+    def foreign(self, now: float) -> int:
+        return self.load.foreign(now)
+
+    def poll(self, now: float) -> None:
+        """Ask the engine what is asked of it, as the gateway does from time to time."""
+        if self.alive:
+            self.load.heard(now, Demand(self.engine.running, self.engine.waiting))
+
+    def die(self) -> None:
+        """With all that it has cached."""
+        self.alive = False
+        self.engine = Engine(self.machine)
+
+    def come_back(self) -> None:
+        """As a new process, which a health probe finds."""
+        self.alive = True
+        self.breaker.reset()
+
+
+class Prompts:
+    """The prefix of each turn, hashed once for all policies that the trace is played through."""
+
+    def __init__(self, hashes: Callable[[bytes, int], Sequence[int]] = block_hashes) -> None:
+        self._hashes = hashes
+        self._prefixes: dict[int, Prefix] = {}
+
+    def prefix(self, turn: Turn) -> Prefix:
+        """As the gateway makes it of a request's body."""
+        key = turn.work.runs[-1].key
+        prefix = self._prefixes.get(key)
+        if prefix is None:
+            prompt = bytes(peek(Endpoint.CHAT, turn.body()).messages)
+            prefix = Prefix(len(prompt), tuple(self._hashes(prompt, 0)))
+            self._prefixes[key] = prefix
+        return prefix
+
+
+class Fleet:
+    """Replicas behind one policy."""
+
+    def __init__(
+        self, replicas: Sequence[Replica], policy: Policy, prompts: Prompts, rng: Random
+    ) -> None:
+        self.replicas = replicas
+        self.policy = policy
+        self._prompts = prompts
+        self._rng = rng
+
+    def pick(
+        self, turn: Turn, session: bytes, tried: Collection[Replica], now: float
+    ) -> tuple[Replica, int]:
+        """Whom the gateway asks, and how many tokens of the prompt it expects it to compute.
+
+        Those not tried yet, the healthy ones first; where all have been, all.
+        """
+        fresh = [one for one in self.replicas if one not in tried]
+        healthy = [one for one in fresh if one.breaker.allows(now)]
+        view = RequestView(
+            now=now, prefix=lambda: self._prompts.prefix(turn), session=lambda: session
+        )
+        replica = self.policy.pick(healthy or fresh or self.replicas, view, self._rng)
+        return replica, turn.work.prompt_tokens - view.known // 4

@@ -1,0 +1,84 @@
+"""What is played: a trace, and the machines that it meets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from random import Random
+from typing import NamedTuple
+
+from bench.balancing.engine import Machine
+from bench.balancing.figures import Figures, figures
+from bench.balancing.fleet import Fleet, Prompts, Replica
+from bench.balancing.simulation import Death, Simulation
+from bench.balancing.traces import (
+    Conversation,
+    Make,
+    conversations,
+    mixed_lengths,
+    shared_prefixes,
+    unshared,
+)
+from gateway.policies import Policy
+
+REPLICAS = 8
+
+
+class Scenario(NamedTuple):
+    """A load, and a fleet."""
+
+    name: str
+    trace: Make
+    requests: int
+    machines: tuple[Machine, ...] = (Machine(),) * REPLICAS
+    deaths: tuple[Death, ...] = ()
+    guess: float = 8.0
+    """A rate in the neighbourhood of what it may sustain."""
+
+
+SCENARIOS = (
+    Scenario("shared_prefixes", shared_prefixes, 4000),
+    Scenario("unshared", unshared, 8000, guess=32.0),
+    Scenario("mixed_lengths", mixed_lengths, 8000, guess=24.0),
+    Scenario("conversations", conversations, 12_000, guess=5.0),
+    Scenario(
+        "one_half_as_fast",
+        mixed_lengths,
+        8000,
+        machines=(Machine().slower(2), *(Machine(),) * (REPLICAS - 1)),
+        guess=24.0,
+    ),
+    Scenario(
+        "one_dies",
+        shared_prefixes,
+        4000,
+        deaths=(Death(replica=3, at=0.4, back=0.7),),
+    ),
+)
+
+
+class Stage:
+    """One scenario with its traces, which every policy is given anew."""
+
+    def __init__(
+        self, scenario: Scenario, seeds: int, scale: float = 1.0, prompts: Prompts | None = None
+    ) -> None:
+        self.scenario = scenario
+        self._prompts = prompts or Prompts()
+        count = max(50, round(scenario.requests * scale))
+        self._traces: list[tuple[int, list[Conversation]]] = [
+            (seed, scenario.trace(count, seed)) for seed in range(1, seeds + 1)
+        ]
+
+    def play(self, policy: Callable[[], Policy], rate: float) -> Figures:
+        """Each trace at `rate`, through a new policy and a new fleet."""
+        played = [self._simulation(trace, policy, rate, seed) for seed, trace in self._traces]
+        for simulation in played:
+            simulation.run()
+        return figures(rate, played)
+
+    def _simulation(
+        self, trace: list[Conversation], policy: Callable[[], Policy], rate: float, seed: int
+    ) -> Simulation:
+        replicas = [Replica(n, machine) for n, machine in enumerate(self.scenario.machines)]
+        fleet = Fleet(replicas, policy(), self._prompts, Random(seed))
+        return Simulation(trace, rate, fleet, self.scenario.deaths)

@@ -1,0 +1,230 @@
+"""Events in the order of their times, and nothing else: one trace, one fleet, one policy, one rate.
+
+Open loop: conversations begin when the trace says so, whatever becomes of those before them. A
+later turn comes a pause after the answer to the one before it.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+from collections.abc import Sequence
+from enum import IntEnum
+from typing import Any, NamedTuple
+
+from bench.balancing.engine import Engine
+from bench.balancing.fleet import Fleet, Replica
+from bench.balancing.traces import Conversation, Turn
+
+POLL_INTERVAL = 1.0
+"""Seconds between two questions to an engine what is asked of it."""
+PATIENCE = 600.0
+"""Seconds after the last arrival at which what has no answer is given up."""
+MOST_ATTEMPTS = 10
+
+
+class Death(NamedTuple):
+    """A replica that dies, and comes back; in shares of the time over which requests arrive."""
+
+    replica: int
+    at: float
+    back: float
+
+
+class Attempt:
+    """One try on one replica, and what the gateway notes of it there."""
+
+    __slots__ = ("_epoch", "_load", "replica")
+
+    def __init__(self, replica: Replica, now: float, tokens: int) -> None:
+        self.replica = replica
+        self._epoch = replica.breaker.sent(now)
+        self._load = replica.load.begin(now, tokens)
+
+    def first_token(self, now: float) -> None:
+        self._load.first_token(now)
+
+    def answered(self) -> None:
+        self._load.end()
+        self.replica.breaker.succeeded(self._epoch)
+
+    def failed(self, now: float) -> None:
+        self._load.end()
+        self.replica.breaker.failed(self._epoch, now)
+
+
+class Flight:
+    """One request on its way; times in seconds, infinite where it did not come to it."""
+
+    __slots__ = (
+        "arrived",
+        "attempt",
+        "attempts",
+        "cached",
+        "conversation",
+        "done",
+        "first",
+        "generated",
+        "tried",
+        "turn",
+    )
+
+    def __init__(self, conversation: Conversation, turn: int, arrived: float) -> None:
+        self.conversation = conversation
+        self.turn = turn
+        """Its place in the conversation."""
+        self.arrived = arrived
+        self.first = math.inf
+        self.done = math.inf
+        self.cached = 0
+        """Tokens of the prompt that had not to be computed for the first token."""
+        self.generated = 0
+        """Tokens of the answer that came from replicas that died."""
+        self.attempts = 0
+        self.tried: list[Replica] = []
+        self.attempt: Attempt | None = None
+
+    @property
+    def asked(self) -> Turn:
+        return self.conversation.turns[self.turn]
+
+    @property
+    def output_tokens(self) -> int:
+        work = self.asked.work
+        return work.tokens - work.prompt_tokens
+
+    def first_token(self, now: float, cached: int) -> None:
+        """Of this attempt; the client has seen one where an earlier attempt came to it."""
+        assert self.attempt is not None
+        self.attempt.first_token(now)
+        if self.first == math.inf:
+            self.first, self.cached = now, cached
+
+    def end(self, now: float) -> None:
+        assert self.attempt is not None
+        self.attempt.answered()
+        self.done = now
+
+
+class _Kind(IntEnum):
+    STEP = 0
+    DEATH = 1
+    BACK = 2
+    POLL = 3
+    TURN = 4
+
+
+class Simulation:
+    """Plays a trace; `flights` are all requests, in the order in which they came."""
+
+    def __init__(
+        self,
+        trace: Sequence[Conversation],
+        rate: float,
+        fleet: Fleet,
+        deaths: Sequence[Death] = (),
+    ) -> None:
+        """`rate`: conversations that begin in a second, on average."""
+        self.flights: list[Flight] = []
+        self.fleet = fleet
+        self._events: list[tuple[float, int, _Kind, Any]] = []
+        self._order = 0
+        self._in_flight: dict[int, Flight] = {}
+        self.arrivals_end = 0.0
+        """When the last conversation begins."""
+        self._turns = sum(len(one.turns) for one in trace)
+        at = 0.0
+        for one in trace:
+            at += one.gap / rate
+            self._at(at, _Kind.TURN, (one, 0))
+        self.arrivals_end = at
+        for death in deaths:
+            self._at(death.at * at, _Kind.DEATH, fleet.replicas[death.replica])
+            self._at(death.back * at, _Kind.BACK, fleet.replicas[death.replica])
+        if fleet.policy.wants_demand:
+            self._at(POLL_INTERVAL, _Kind.POLL, None)
+
+    def run(self) -> None:
+        """Until all have their answer or are given up, or patience is over."""
+        answered = 0
+        while self._events and answered < self._turns:
+            now, _, kind, what = heapq.heappop(self._events)
+            if now > self.arrivals_end + PATIENCE:
+                break
+            if kind is _Kind.STEP:
+                answered += self._step(now, *what)
+            elif kind is _Kind.TURN:
+                self._arrive(now, *what)
+            elif kind is _Kind.POLL:
+                for replica in self.fleet.replicas:
+                    replica.poll(now)
+                self._at(now + POLL_INTERVAL, _Kind.POLL, None)
+            elif kind is _Kind.DEATH:
+                self._die(now, what)
+            else:
+                what.come_back()
+
+    def _at(self, time: float, kind: _Kind, what: Any) -> None:
+        self._order += 1
+        heapq.heappush(self._events, (time, self._order, kind, what))
+
+    def _arrive(self, now: float, conversation: Conversation, turn: int) -> None:
+        flight = Flight(conversation, turn, now)
+        self.flights.append(flight)
+        self._send(flight, now)
+
+    def _send(self, flight: Flight, now: float) -> None:
+        """Find a replica that takes it: one that is dead refuses at once, and another is asked."""
+        session = flight.conversation.session
+        while flight.attempts < MOST_ATTEMPTS:
+            flight.attempts += 1
+            replica, tokens = self.fleet.pick(flight.asked, session, flight.tried, now)
+            attempt = Attempt(replica, now, tokens)
+            if replica.alive:
+                self._submit(flight, attempt, now)
+                return
+            attempt.failed(now)
+            flight.tried.append(replica)
+
+    def _submit(self, flight: Flight, attempt: Attempt, now: float) -> None:
+        flight.attempt = attempt
+        self._order += 1
+        self._in_flight[self._order] = flight
+        engine = attempt.replica.engine
+        due = engine.due
+        engine.submit(self._order, flight.asked.work.after(flight.generated), now)
+        if engine.due != due:
+            self._at(engine.due, _Kind.STEP, (attempt.replica, engine))
+
+    def _step(self, now: float, replica: Replica, engine: Engine) -> int:
+        """End a replica's steps; how many answers are complete with them."""
+        if engine is not replica.engine or now != engine.due:
+            return 0  # it has died since, or its steps were cut short
+        progress = engine.advance()
+        if engine.due < math.inf:
+            self._at(engine.due, _Kind.STEP, (replica, engine))
+        for sequence in progress.first_tokens:
+            assert sequence.lease is not None
+            self._in_flight[sequence.id].first_token(now, sequence.lease.hit_tokens)
+        for sequence in progress.done:
+            self._end(self._in_flight.pop(sequence.id), now)
+        return len(progress.done)
+
+    def _end(self, flight: Flight, now: float) -> None:
+        flight.end(now)
+        following = flight.turn + 1
+        turns = flight.conversation.turns
+        if following < len(turns):
+            self._at(now + turns[following].pause, _Kind.TURN, (flight.conversation, following))
+
+    def _die(self, now: float, replica: Replica) -> None:
+        """What it had goes on from where it was, on the others."""
+        lost = replica.engine.lost(now)
+        replica.die()
+        for sequence, generated in lost:
+            flight = self._in_flight.pop(sequence.id)
+            assert flight.attempt is not None
+            flight.attempt.failed(now)
+            flight.generated += generated
+            flight.tried = [replica]
+            self._send(flight, now)
