@@ -5,6 +5,7 @@ Importing this file imports MLX.
 
 from __future__ import annotations
 
+import logging
 import secrets
 from collections.abc import Callable, Generator, Hashable, Mapping, Sequence
 from pathlib import Path
@@ -18,7 +19,7 @@ from mlx_lm.utils import load_tokenizer as _load_tokenizer
 
 from backends.base import Adapter, BackendError
 from backends.inprocess.constraint import Constraint
-from backends.inprocess.failures import failed
+from backends.inprocess.failures import failed, said
 from backends.inprocess.grammar import Grammar, Grammars
 from backends.inprocess.loading import Loading
 from backends.inprocess.params import Sampling
@@ -38,12 +39,14 @@ from backends.mlx.memory import MemoryPlan, Wishes, of_text
 from backends.mlx.model import computes_on_cpu, prefill_step, read_json
 from backends.mlx.prompt_states import PromptStates
 from backends.mlx.sampling import Row
-from backends.mlx.vision.family import Way, longest_step
+from backends.mlx.vision.family import Family, Way, longest_step
 from backends.mlx.vision.look import Look
 from backends.mlx.vision.looking import Looking
 from backends.mlx.vision.memory import PictureMemory
 from backends.mlx.vision.sight import Sight
 from backends.mlx.weights import load_weights
+
+logger = logging.getLogger(__name__)
 
 _PREFILL_BATCH = 8
 _WARM_UP_STEPS = 16
@@ -108,24 +111,36 @@ class MlxRuntime(Runtime):
         self.vocabulary = int(of_text(config).get("vocab_size") or len(tokenizer))
         self._grammars = _grammars(tokenizer, self.vocabulary)
         piece = self._grammars.piece if self._grammars else None
-        self.prompts: Prompts
-        self.why_blind = way.why_blind
+        self.prompts: Prompts = TemplatePrompts(tokenizer, piece)
         self._looking: Looking | None = None
+        self.why_blind = way.why_blind
         if way.family is not None and pictures is not None:
-            from backends.mlx.vision.prompts import (  # noqa: PLC0415 — imports transformers
-                picture_prompts,
-            )
-
-            self.sees = True
-            self._looking = Looking(self._model, pictures.seen)
-            self.prompts = picture_prompts(
-                tokenizer, piece, directory, family=way.family, room=pictures.room
-            )
-        else:
-            self.prompts = TemplatePrompts(tokenizer, piece)
+            self._open_eyes(directory, tokenizer, piece, way.family, pictures)
         self.defaults = _sampling_defaults(read_json(directory / "generation_config.json"))
         plan = plan.measured(self.warm_up(), wishes)
         self.kv, self.context = plan.kv, plan.context
+
+    def _open_eyes(
+        self,
+        directory: Path,
+        tokenizer: Any,
+        piece: Callable[[int], bytes] | None,
+        family: Family,
+        pictures: PictureMemory,
+    ) -> None:
+        """See, if the model's processor can be used; else it is as good as any other for text."""
+        from backends.mlx.vision import prompts  # noqa: PLC0415 — imports transformers' processors
+
+        try:
+            self.prompts = prompts.picture_prompts(
+                tokenizer, piece, directory, family=family, room=pictures.room
+            )
+        except Exception as error:  # from a checkpoint's processor, or what that would need
+            self.why_blind = f"this model's image processor cannot be used here: {said(error)}"
+            logger.warning("%s: no images: %s", directory, self.why_blind)
+            return
+        self.sees = True
+        self._looking = Looking(self._model, pictures.seen)
 
     def cached_tokens(self, uid: int) -> int:
         """How many tokens of a sequence's prompt need not be computed; asked after `insert`."""

@@ -48,10 +48,9 @@ def read_header(path: Path) -> dict[str, Tensor]:
             raise BrokenWeights(f"{path} is no safetensors file, or was cut off")
         header = file.read(length)
     try:
-        fields: dict[str, dict[str, Any]] = msgspec.json.decode(
-            header, type=dict[str, dict[str, Any]]
-        )
-        tensors = {name: entry for name, entry in fields.items() if name != "__metadata__"}
+        fields: dict[str, Any] = msgspec.json.decode(header, type=dict[str, Any])
+        fields.pop("__metadata__", None)  # null, in what MLX writes without any
+        tensors = msgspec.convert(fields, dict[str, dict[str, Any]])
         ends = [int(entry["data_offsets"][1]) for entry in tensors.values()]
         found = {
             name: Tensor(
