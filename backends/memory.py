@@ -134,6 +134,8 @@ def _told(one: Footprint) -> str:
     ]
     if one.prompt_cache:
         parts.append(f"{written(one.prompt_cache)} prompt cache")
+    if one.pictures:
+        parts.append(f"{written(one.pictures)} pictures")
     return " + ".join([*parts, f"{written(one.overhead)} margin"])
 
 

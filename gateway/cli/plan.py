@@ -11,7 +11,7 @@ import argparse
 import os
 import shlex
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 import msgspec
@@ -36,8 +36,11 @@ WOULD_NOT_RUN = 1
 SOCKET = "SOCKET"
 """Stands for the Unix socket that each start of an engine gets."""
 _MASK = "***"
-_ADAPTERS = 2
-"""The column that is left out where nobody has any."""
+_RARE: Mapping[str, Callable[[Footprint], int]] = {
+    "adapters": lambda one: one.adapters,
+    "pictures": lambda one: one.pictures,
+}
+"""Columns of the memory table that are left out where they are all zero."""
 
 
 class Command(msgspec.Struct, frozen=True, kw_only=True):
@@ -264,12 +267,19 @@ def _tell_memory(plan: Plan) -> Iterator[str]:
     rows = [(one.name, one.footprint) for one in plan.backends if one.footprint is not None]
     if not rows:
         return
-    table = [["memory", "weights", "adapters", "KV cache", "prompt cache", "margin", "total", ""]]
+    head = ["weights", "adapters", "KV cache", "prompt cache", "pictures", "margin", "total"]
+    table = [["memory", *head, ""]]
     table += [[name, *_cells(footprint)] for name, footprint in rows]
     total = sum(footprint.total for _, footprint in rows)
-    table.append(["", "", "", "", "", "all", written(total), f"of {written(plan.machine_memory)}"])
-    if not any(footprint.adapters for _, footprint in rows):
-        table = [[*row[:_ADAPTERS], *row[_ADAPTERS + 1 :]] for row in table]
+    table.append(
+        ["", "", "", "", "", "", "all", written(total), f"of {written(plan.machine_memory)}"]
+    )
+    unused = {
+        table[0].index(column)
+        for column, size in _RARE.items()
+        if not any(size(footprint) for _, footprint in rows)
+    }
+    table = [[cell for at, cell in enumerate(row) if at not in unused] for row in table]
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     for name, *cells, why in table:
         numbers = "  ".join(map(str.rjust, cells, widths[1:-1]))
@@ -280,7 +290,7 @@ def _cells(one: Footprint) -> list[str]:
     about = "about " if one.estimated else ""
     sizes = (
         *(one.weights, one.adapters, one.kv_cache, one.prompt_cache),
-        *(one.overhead, one.total),
+        *(one.pictures, one.overhead, one.total),
     )
     return [
         *map(written, sizes),

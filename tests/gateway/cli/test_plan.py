@@ -95,9 +95,13 @@ FOOTPRINT = Footprint(
 )
 
 
-def in_memory(adapters: int = 0) -> Plan:
+def in_memory(adapters: int = 0, pictures: int = 0) -> Plan:
     other = msgspec.structs.replace(
-        FOOTPRINT, weights=1 << 30, adapters=adapters, prompt_cache=3 * MEBI
+        FOOTPRINT,
+        weights=1 << 30,
+        adapters=adapters,
+        prompt_cache=3 * MEBI,
+        pictures=pictures,
     )
     return Plan(
         backends=(
@@ -120,11 +124,14 @@ def cells(line: str) -> list[float]:
 
 
 @pytest.mark.parametrize("adapters", [0, 7 * MEBI])
-def test_the_table_of_memory_adds_up(adapters):
-    head, *rows, last = told(in_memory(adapters)).splitlines()[-4:]
-    columns = ["weights", "adapters", "KV cache", "prompt cache", "margin", "total"]
+@pytest.mark.parametrize("pictures", [0, 20 * MEBI])
+def test_the_table_of_memory_adds_up(adapters, pictures):
+    head, *rows, last = told(in_memory(adapters, pictures)).splitlines()[-4:]
+    columns = ["weights", "adapters", "KV cache", "prompt cache", "pictures", "margin", "total"]
     if not adapters:
         columns.remove("adapters")
+    if not pictures:
+        columns.remove("pictures")
     assert re.split(r"  +", head.strip()) == ["memory", *columns]
     assert "KV cache for 16 sequences of 4096 tokens, 1.0 KiB a token" in rows[0]
     totals = []
@@ -133,7 +140,7 @@ def test_the_table_of_memory_adds_up(adapters):
         assert len(parts) == len(columns) - 1
         assert sum(parts) == pytest.approx(total, rel=0.05)
         totals.append(total)
-    assert totals[1] > 1024 + adapters / MEBI
+    assert totals[1] > 1024 + (adapters + pictures) / MEBI
     assert last.split()[:1] + last.split()[-3:] == ["all", "of", "8.0", "GiB"]
     assert cells(last)[0] == pytest.approx(sum(totals), rel=0.05)
 
