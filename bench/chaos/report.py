@@ -1,0 +1,28 @@
+"""What came of a run, to be read."""
+
+from __future__ import annotations
+
+from bench.chaos.run import Result
+
+
+def tell(result: Result, seed: int, *, grow_mb: float) -> int:
+    """Print it; the exit code."""
+    print(f"seed {seed}, {result.seconds:g} s")
+    for kind, counter in result.verdicts.items():
+        total = counter.total()
+        print(f"{kind}: {total} answers")
+        for verdict, number in counter.most_common():
+            print(f"  {verdict}: {number} ({100 * number / total:.2f} %)")
+    for slip in result.slips:
+        heard = slip.heard
+        what = heard.error or heard.cut or f"{len(heard.text)} characters, {heard.finish}"
+        print(f"  {slip.at:7.2f} s  {slip.verdict}: {slip.question!r}: {what}")
+    print(f"before: {result.before}\nafter:  {result.after}")
+    grown = result.after.grown(result.before, mb=grow_mb)
+    for what in grown:
+        print(f"GROWN {what}")
+    for bug in result.bugs:
+        print(f"BUG {bug}")
+    if result.dishonest:
+        print(f"{result.dishonest} answers that no client may get")
+    return 1 if result.dishonest or grown or result.bugs else 0

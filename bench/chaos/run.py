@@ -1,0 +1,154 @@
+"""A run: the undisturbed answers, load, deeds, and the vitals before and after."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from random import Random
+
+import httpx
+import msgspec
+
+from bench.chaos.ask import ask
+from bench.chaos.house import DISTURBED, MODELS, REPLICAS, TOTAL, House, house, new_client
+from bench.chaos.judge import HONEST, Heard, Right, Verdict, judge
+from bench.chaos.schedule import Deed
+from bench.chaos.vitals import Vitals, ready_replicas, vitals
+
+QUESTIONS = (
+    "Tell me a long story about Mia.",
+    "What is the capital of Peru?",
+    "Count from 1 to 100.",
+    "Tell me a long story about Tom.",
+    "What is 3 + 4?",
+    "Write a long story about Leo.",
+    "Give me a JSON object with name and age for Tom, 7.",
+)
+_SLACK = 10.0
+"""Seconds beyond the gateway's own deadline after which a request counts as hung."""
+_MENDING = 60.0
+_IDLE = 6.0
+"""Seconds until connections that nobody uses are closed."""
+_KEPT = 20
+
+
+class Slip(msgspec.Struct, frozen=True):
+    """A request that did not end as it should."""
+
+    at: float
+    verdict: Verdict
+    question: str
+    heard: Heard
+
+
+class Result(msgspec.Struct):
+    """What came of a run."""
+
+    seconds: float
+    verdicts: dict[str, Counter[Verdict]]
+    """By the kind of request: `stream` or `whole`."""
+    slips: list[Slip]
+    before: Vitals
+    after: Vitals
+    bugs: list[str]
+    """What the gateway's log tells of bugs of its own."""
+
+    @property
+    def dishonest(self) -> int:
+        """Requests that ended as none may."""
+        return sum(
+            number
+            for counter in self.verdicts.values()
+            for verdict, number in counter.items()
+            if verdict not in HONEST
+        )
+
+
+class Load:
+    """Clients that ask one question after the other until told to stop, and judge each answer."""
+
+    def __init__(self, client: httpx.AsyncClient, right: dict[str, Right], clients: int) -> None:
+        self._client = client
+        self._right = right
+        self._stop = asyncio.Event()
+        self._began = asyncio.get_running_loop().time()
+        self.verdicts: dict[str, Counter[Verdict]] = {"stream": Counter(), "whole": Counter()}
+        self.slips: list[Slip] = []
+        self._tasks = [asyncio.create_task(self._go_on(at)) for at in range(clients)]
+
+    async def end(self) -> None:
+        """Let every client have its last answer. Raises what one of them did."""
+        self._stop.set()
+        await asyncio.gather(*self._tasks)
+
+    async def _go_on(self, number: int) -> None:
+        random = Random(number)
+        while not self._stop.is_set():
+            question = random.choice(QUESTIONS)
+            streamed = random.random() < 0.6
+            heard = await ask(
+                self._client, DISTURBED, question, streamed=streamed, within=TOTAL + _SLACK
+            )
+            verdict = judge(heard, self._right[question])
+            self.verdicts["stream" if streamed else "whole"][verdict] += 1
+            if verdict is not Verdict.RIGHT and len(self.slips) < _KEPT:
+                at = asyncio.get_running_loop().time() - self._began
+                self.slips.append(Slip(at, verdict, question, heard))
+
+
+async def chaos(
+    directory: Path, deeds: Sequence[Deed], seconds: float, *, clients: int, warm_up: float
+) -> Result:
+    """Play `deeds`. Raises `RuntimeError` where the house never comes to rest."""
+    async with house(directory) as home, new_client(home.url, clients + 2) as client:
+        await _at_rest(home, client)
+        right = await undisturbed(client)
+        load = Load(client, right, clients)
+        await asyncio.sleep(warm_up)
+        await load.end()
+        before = await _at_rest(home, client)
+        load = Load(client, right, clients)
+        await _play(home, deeds, seconds)
+        await load.end()
+        await home.mend()
+        after = await _at_rest(home, client)
+        return Result(seconds, load.verdicts, load.slips, before, after, home.bugs())
+
+
+async def undisturbed(client: httpx.AsyncClient) -> dict[str, Right]:
+    """What each question is answered with. Raises `RuntimeError` where the engines do not agree."""
+    right: dict[str, Right] = {}
+    for question, model, streamed in itertools.product(QUESTIONS, MODELS, (False, True)):
+        heard = await ask(client, model, question, streamed=streamed, within=TOTAL)
+        if heard.error or not heard.done or heard.finish is None or heard.tokens is None:
+            raise RuntimeError(f"{model} does not answer {question!r}: {heard}")
+        said = Right(heard.text, heard.finish, heard.tokens)
+        if right.setdefault(question, said) != said:
+            raise RuntimeError(f"{model} says {said} to {question!r}, others {right[question]}")
+    return right
+
+
+async def _play(home: House, deeds: Sequence[Deed], seconds: float) -> None:
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    for deed in deeds:
+        await asyncio.sleep(began + deed.at - loop.time())
+        print(deed, file=sys.stderr)
+        await home.do(deed)
+    await asyncio.sleep(max(0.0, began + seconds - loop.time()))
+
+
+async def _at_rest(home: House, client: httpx.AsyncClient) -> Vitals:
+    """Wait until all replicas are ready and nothing is in flight; what the gateway holds then."""
+    try:
+        async with asyncio.timeout(_MENDING):
+            while await ready_replicas(client) < REPLICAS:
+                await asyncio.sleep(0.2)
+    except TimeoutError:
+        raise RuntimeError(f"not all replicas are ready within {_MENDING:g} s") from None
+    await asyncio.sleep(_IDLE)
+    return await vitals(home.pid, client)
