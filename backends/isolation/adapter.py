@@ -124,6 +124,9 @@ class IsolatedAdapter(OpenAIHttpBackend):
             message = f"/health answers HTTP {status} with something else"
             raise BackendError(Stage.SENT, Cause.PROTOCOL, message) from None
         self._load = health.load
+        if health.readiness.ready:  # before, the model has not been looked at
+            self.capabilities, self.conditional = health.capabilities, health.conditional
+            self.why_not = health.why_not
         return health
 
 

@@ -12,7 +12,7 @@ Rules of this file:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
 from typing import Any
 
 import msgspec
@@ -31,6 +31,7 @@ from backends.base import (
     RequestRefused,
     Stage,
 )
+from backends.capabilities import Capability
 from backends.malformed import MALFORMED
 
 Message = MutableMapping[str, Any]
@@ -55,6 +56,10 @@ class Health(msgspec.Struct, frozen=True):
 
     readiness: Readiness
     load: Load | None
+    capabilities: frozenset[Capability] = frozenset()
+    """What it can with the model that it has loaded; see `Backend`, as for the next two."""
+    conditional: frozenset[Capability] = frozenset()
+    why_not: Mapping[Capability, str] = {}
 
 
 class ErrorObject(msgspec.Struct, frozen=True):
@@ -115,7 +120,14 @@ class EngineServer:
 
     async def _health(self) -> Health:
         readiness = await self._backend.probe(self._address)
-        return Health(readiness, self._backend.load(self._address))
+        one = self._backend
+        return Health(
+            readiness,
+            one.load(self._address),
+            one.capabilities,
+            one.conditional,
+            one.why_not,
+        )
 
     async def _change(self, verb: str, body: bytes, send: Send) -> None:
         """Do what the gateway wants with adapters; the answer is those that there are then.

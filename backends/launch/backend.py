@@ -57,7 +57,7 @@ class LaunchedBackend(Backend):
         # What it can do is what the adapter of a running engine can.
         kind = msgspec.structs.replace(options, launch=None, replicas=("unix:/none",)).connect(name)
         self.provider = kind.provider
-        self.capabilities, self.conditional = kind.capabilities, kind.conditional
+        self._claim(kind)
         self.counts_chats = kind.counts_chats
         self._supervisors = {address: self._supervise(address) for address in self.addresses}
 
@@ -178,6 +178,11 @@ class LaunchedBackend(Backend):
         if life is not None and not all(self.has_adapter(address, one) for one in self._wanted):
             await life.take_adapters()
 
+    def _claim(self, adapter: Backend) -> None:
+        """What its engines can, as the adapter of one knows it."""
+        self.capabilities, self.conditional = adapter.capabilities, adapter.conditional
+        self.why_not = adapter.why_not
+
     def _alive(self, address: str) -> Life:
         supervisor = self._supervisors[address]
         if supervisor.life is None:
@@ -213,6 +218,8 @@ class LaunchedBackend(Backend):
             )
 
         def tell(readiness: Readiness) -> None:
+            if readiness.ready and (life := self._supervisors[address].life) is not None:
+                self._claim(life.adapter)
             if self.on_change is not None:
                 self.on_change(address, readiness)
 

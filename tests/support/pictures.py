@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import io
+import struct
+import zlib
 from typing import Any
 
 from PIL import Image
@@ -18,6 +20,23 @@ def file(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
 def plain(colour: Any = "red", *, size: tuple[int, int] = (32, 32), mode: str = "RGB") -> bytes:
     """A PNG of one colour."""
     return file(Image.new(mode, size, colour))
+
+
+def png(width: int, height: int, body: bytes = b"") -> bytes:
+    """A PNG that says it has that size; `body` are its pixels, lines with a 0 in front."""
+
+    def chunk(name: bytes, data: bytes) -> bytes:
+        return (
+            struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+        )
+
+    head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", head)
+        + chunk(b"IDAT", zlib.compress(body))
+        + chunk(b"IEND", b"")
+    )
 
 
 def data_url(data: bytes, media: str = "image/png") -> str:

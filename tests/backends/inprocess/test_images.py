@@ -1,15 +1,13 @@
 """What becomes of the pictures that a client sends."""
 
 import hashlib
-import struct
-import zlib
 
 import pytest
 from PIL import Image
 
 from backends.base import RequestRefused
 from backends.inprocess.images import MAX_PIXELS, read_picture
-from tests.support.pictures import file, plain
+from tests.support.pictures import file, plain, png
 
 WHERE = "messages[0].content[1].image_url"
 _ORIENTATION = 0x0112
@@ -101,21 +99,6 @@ def test_a_torn_picture_is_refused(kind):
     data = file(Image.effect_noise((64, 64), 80).convert("RGB"), kind)
     error = refused(data[: len(data) // 2])
     assert error.code == "image_parse_error"
-
-
-def png(width, height, body=b""):
-    def chunk(name, data):
-        return (
-            struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
-        )
-
-    head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    return (
-        b"\x89PNG\r\n\x1a\n"
-        + chunk(b"IHDR", head)
-        + chunk(b"IDAT", zlib.compress(body))
-        + chunk(b"IEND", b"")
-    )
 
 
 @pytest.mark.parametrize("size", [(9_000, 9_000), (12_000, 12_000), (60_000, 60_000)])

@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from backends.base import Adapter, BackendError, Demand, Endpoint, Request, RequestRefused, Stage
+from backends.capabilities import Capability
 from backends.options import MlxOptions
 from backends.units import Timeout
 from tests.backends.isolation.conftest import MODEL
@@ -61,6 +62,14 @@ async def another_child(backend, before):
             return
         await asyncio.sleep(0.02)
     raise AssertionError("it has not been started again")
+
+
+async def test_what_its_model_can_is_known_here_once_it_is_loaded(backend):
+    assert Capability.IMAGES in MlxOptions(model="x").adapter().capabilities
+    assert Capability.IMAGES not in backend.capabilities
+    assert Capability.IMAGES not in backend.conditional
+    assert backend.why_not[Capability.IMAGES] == "this model takes text only"
+    assert Capability.JSON_SCHEMA in backend.capabilities
 
 
 async def test_it_answers_as_the_engine_in_a_thread_does(backend):
