@@ -11,6 +11,7 @@ import json
 import time
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any
 
 import msgspec
 
@@ -29,6 +30,9 @@ class Reply(msgspec.Struct):
     tokens: int
     """As the server counts them."""
     text: str
+    prompt_tokens: int = 0
+    cached: int = 0
+    """Tokens of the prompt that the server had computed before."""
     greedy: bool = True
 
 
@@ -97,22 +101,28 @@ async def ask(port: int, body: Body) -> Reply:
 async def _read(reader: asyncio.StreamReader, sent: float) -> Reply:
     times: list[float] = []
     pieces: list[str] = []
-    tokens = 0
+    usage: dict[str, Any] = {}
     async for line in reader:
         if not line.startswith(b"data: "):
             continue
         if line.startswith(b"data: [DONE]"):
             break
         event = json.loads(line[6:])
-        if event.get("usage"):
-            tokens = event["usage"]["completion_tokens"]
+        usage = event.get("usage") or usage
         for choice in event["choices"]:
             if piece := choice["delta"].get("content"):
                 times.append(time.perf_counter())
                 pieces.append(piece)
     else:
         raise RuntimeError("the stream has no end mark")
-    if not times or not tokens:
+    if not times or not usage.get("completion_tokens"):
         raise RuntimeError("the stream has no content, or does not say how many tokens it has")
     gaps = [after - before for before, after in pairwise(times)]
-    return Reply(times[0] - sent, gaps, tokens, "".join(pieces))
+    return Reply(
+        times[0] - sent,
+        gaps,
+        usage["completion_tokens"],
+        "".join(pieces),
+        prompt_tokens=usage["prompt_tokens"],
+        cached=(usage.get("prompt_tokens_details") or {}).get("cached_tokens", 0),
+    )
