@@ -14,6 +14,7 @@ from msgspec import Meta
 
 from backends.base import Adapter, Backend, Footprint, Options
 from backends.capabilities import Capability
+from backends.inprocess.pooling import Pooling
 from backends.secret import Secret
 from backends.units import Size, Timeout
 
@@ -312,7 +313,7 @@ class InProcessOptions(Options, frozen=True, kw_only=True):
         raise NotImplementedError
 
 
-Pooling = Literal["auto", "mean", "last", "cls"]
+PoolingOption = Literal["auto", Pooling]
 
 ImageHost = Annotated[
     str,
@@ -353,7 +354,7 @@ class MlxOptions(InProcessOptions, frozen=True, kw_only=True, tag="mlx"):
     adapters: dict[AdapterName, AdapterPath] = {}  # noqa: RUF012 — a struct makes its own of it
     """LoRA adapters, in mlx-lm's format or PEFT's: what they are called here, and their
     directories (relative to the file that names them)."""
-    pooling: Pooling = "auto"
+    pooling: PoolingOption = "auto"
     """What of a text becomes its embedding: the `mean` of its tokens, the `last` or the first
     (`cls`). `auto` is what the model's `1_Pooling` says, else the mean."""
     images: Images = Images()
@@ -429,7 +430,7 @@ class LlamaCppOptions(InProcessOptions, frozen=True, kw_only=True, tag="llama_cp
     """How the model writes tool calls: `auto` finds out, `none` leaves them as text, or a name."""
     reasoning_parser: Annotated[str, Meta(min_length=1)] = "auto"
     """What the model puts around its thinking: `auto`, `none`, or a name such as `deepseek_r1`."""
-    pooling: Pooling = "auto"
+    pooling: PoolingOption = "auto"
     """What of a text becomes its embedding; see `MlxOptions`. `auto` is what the file says."""
 
     def open_here(self, name: str) -> InProcessBackend:

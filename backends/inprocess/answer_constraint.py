@@ -31,7 +31,7 @@ def constraint_of(
     `tool_format` is how the model writes calls, `thinking` what may come before its answer. Raises
     `RequestRefused` for what a model of that format cannot be held to.
     """
-    answer = params.response_format.answer() if params.response_format else None
+    answer = params.response_format.answer if params.response_format else None
     if isinstance(params, Chat) and params.may_call:
         constraint = _with_tools(params, answer, tool_format)
     elif answer is not None:

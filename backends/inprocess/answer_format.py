@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
+from types import MappingProxyType
 
 import msgspec
 
 from backends.base import BackendError
 from backends.inprocess.failures import failed
 from backends.inprocess.reasoning import REASONING_FORMATS, ReasoningFormat
-from backends.inprocess.tool_call_formats import DEEPSEEK_V3, HERMES, LLAMA3_JSON, ToolFormat
+from backends.inprocess.tool_call_formats import (
+    DEEPSEEK_V3,
+    FORMATS,
+    HERMES,
+    LLAMA3_JSON,
+    ToolFormat,
+)
 
 
 class AnswerFormat(msgspec.Struct, frozen=True):
@@ -55,11 +62,37 @@ def infer_reasoning(template: str, vocabulary: Container[str]) -> ReasoningForma
     return None
 
 
-def named_reasoning(name: str) -> ReasoningFormat:
-    """What `reasoning_parser` names; raises `BackendError`."""
-    if name not in REASONING_FORMATS:
-        raise unknown_format("reasoning_parser", name, REASONING_FORMATS.keys())
-    return REASONING_FORMATS[name]
+def chosen_tools(
+    option: str,
+    infer: Callable[[], ToolFormat],
+    more: Mapping[str, Callable[[], ToolFormat]] = MappingProxyType({}),
+) -> ToolFormat | None:
+    """What `tool_parser` says: `auto`, for which `infer` finds out, `none`, or a name.
+
+    `more` makes the formats that only a library knows, by name. Raises `BackendError`.
+    """
+    if option == "none":
+        return None
+    if option == "auto":
+        return infer()
+    if option in FORMATS:
+        return FORMATS[option]
+    if option not in more:
+        raise unknown_format("tool_parser", option, more.keys() | FORMATS.keys())
+    return more[option]()
+
+
+def chosen_reasoning(
+    option: str, infer: Callable[[], ReasoningFormat | None]
+) -> ReasoningFormat | None:
+    """What `reasoning_parser` says, as `chosen_tools`. Raises `BackendError`."""
+    if option == "none":
+        return None
+    if option == "auto":
+        return infer()
+    if option not in REASONING_FORMATS:
+        raise unknown_format("reasoning_parser", option, REASONING_FORMATS.keys())
+    return REASONING_FORMATS[option]
 
 
 def answer_format(

@@ -19,12 +19,22 @@ from collections import OrderedDict, deque
 from functools import partial
 
 from backends.base import RequestRefused
-from backends.inprocess.constraint import Compile, Compiled, Constraint, blamed, uncompilable
+from backends.inprocess.constraint import (
+    MAX_SCHEMA,
+    Compile,
+    Compiled,
+    Constraint,
+    blamed,
+    uncompilable,
+)
 
 logger = logging.getLogger(__name__)
 
 KEPT = 16
-"""Grammars. No plan of the memory counts them: a large schema's takes some MB."""
+KEPT_BYTES = 2 * MAX_SCHEMA
+"""How many grammars are kept, and of how many bytes of schemas: no plan of the memory counts them,
+and llguidance does not tell their size. A large one takes about 70 bytes for each of its schema's,
+a small one some 200 KiB: all together at most some 20 MiB."""
 _THREADS = 2
 """One that is slow does not hold up all others."""
 _WAITING = 32
@@ -134,8 +144,12 @@ class Compiler:
     def _forget(self) -> None:
         """Drop those that were not asked for lately; never one that somebody may wait for."""
         settled = [known for known, making in self._known.items() if making.made.done()]
-        for constraint in settled[: max(0, len(settled) - KEPT)]:
+        count, size = len(settled), sum(known.nbytes for known in settled)
+        for constraint in settled:
+            if count <= KEPT and size <= KEPT_BYTES:
+                break
             del self._known[constraint]
+            count, size = count - 1, size - constraint.nbytes
 
 
 def _busy(why: str) -> RequestRefused:

@@ -72,6 +72,12 @@ class Constraint(msgspec.Struct, frozen=True, kw_only=True):
     thinking: Thinking | None = None
 
     @property
+    def nbytes(self) -> int:
+        """Bytes of all its schemas, which are ASCII."""
+        values = (self.answer, *self.calls)
+        return sum(len(value.schema) for value in values if value is not None)
+
+    @property
     def asked_for(self) -> bool:
         """Whether a client counts on it; else the answer is as well without, where it must be."""
         return self.answer is not None or bool(self.calls)

@@ -7,7 +7,7 @@ is refused, with its name, rather than silently dropped.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Protocol, TypeVar
 
 import msgspec
@@ -40,6 +40,9 @@ _MAX_DIGITS = 20
 _COMPLETIONS_MAX_TOKENS = 16
 """OpenAI's default for `/v1/completions`, which vLLM shares."""
 
+_RECOMMENDED = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")
+"""What makers of models recommend; vLLM reads the same."""
+
 Penalty = Annotated[float, Meta(ge=-2, le=2)]
 
 
@@ -57,6 +60,15 @@ class Sampling(msgspec.Struct, frozen=True, kw_only=True):
     repetition_penalty: float = 1.0
     logit_bias: tuple[tuple[int, float], ...] = ()
     seed: int | None = None
+
+    @classmethod
+    def recommended(cls, said: Callable[[str], object]) -> Sampling:
+        """What a model's makers recommend, OpenAI's defaults for the rest.
+
+        `said` tells what they say of a field; None for nothing. Raises `msgspec.ValidationError`.
+        """
+        found = {name: said(name) for name in _RECOMMENDED}
+        return msgspec.convert({name: v for name, v in found.items() if v is not None}, cls)
 
     @property
     def greedy(self) -> bool:
@@ -145,7 +157,7 @@ class Generation(msgspec.Struct, kw_only=True):
         if self.return_token_ids:
             unsupported("return_token_ids", "this engine does not return token ids: leave it out")
         if self.response_format is not None:
-            self.response_format.answer()
+            _ = self.response_format.answer
 
 
 class StreamOptions(msgspec.Struct):

@@ -52,14 +52,12 @@ class PrefixTree(Generic[V]):
         before, node.value = node.value, value
         return before
 
-    def remove(self, key: Key) -> V | None:
-        """Take out what is at `key`."""
+    def remove(self, key: Key) -> None:
+        """Take out what is at `key`, if anything is."""
         node, matched = self._descend(key)
-        if not matched == node.length == len(key):
-            return None
-        value, node.value = node.value, None
-        self._prune(node)
-        return value
+        if matched == node.length == len(key):
+            node.value = None
+            self._prune(node)
 
     def longest_prefix(self, key: Key) -> tuple[V, int] | None:
         """The value at the longest beginning of `key` that has one, and its length."""

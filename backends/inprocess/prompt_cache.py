@@ -97,9 +97,13 @@ class PromptCache(Generic[S]):
             for shorter in list(self._tree.prefixes(entry.key)):
                 if shorter.cuttable:
                     self._drop(shorter)
-        while self._nbytes > self._max_bytes:
-            self._drop(next(iter(self._by_use.values())))
+        self.make_room(0)
         return True
+
+    def make_room(self, nbytes: int) -> None:
+        """Forget states until the rest and `nbytes` are within the bound, or none is left."""
+        while self._by_use and self._nbytes + nbytes > self._max_bytes:
+            self._drop(next(iter(self._by_use.values())))
 
     def clear(self) -> None:
         """Forget all states."""

@@ -91,14 +91,12 @@ class WaitQueue:
             self._remove(entry)
         return row
 
-    def drop(self, job: Job) -> bool:
-        """Forget a job's rows; whether any waited."""
+    def drop(self, job: Job) -> None:
+        """Forget a job's rows, if any wait."""
         entry = self._entries.get(id(job))
-        if entry is None:
-            return False
-        self._rows -= len(entry.rows)
-        self._remove(entry)
-        return True
+        if entry is not None:
+            self._rows -= len(entry.rows)
+            self._remove(entry)
 
     def expire(self, now: float) -> list[Job]:
         """Take out the jobs that have waited for too long without getting any place."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cached_property
+
 import msgspec
 from msgspec import UNSET, UnsetType
 
@@ -20,12 +22,13 @@ class JsonSchema(msgspec.Struct):
     schema: msgspec.Raw | UnsetType = UNSET
 
 
-class ResponseFormat(msgspec.Struct):
+class ResponseFormat(msgspec.Struct, dict=True):
     """`response_format`."""
 
     type: str
     json_schema: JsonSchema | None = None
 
+    @cached_property
     def answer(self) -> Value | None:
         """The value to write; None for text. Raises `RequestRefused`."""
         match self.type:

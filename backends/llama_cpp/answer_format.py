@@ -5,13 +5,11 @@ from __future__ import annotations
 from backends.inprocess.answer_format import (
     AnswerFormat,
     answer_format,
+    chosen_reasoning,
+    chosen_tools,
     infer_reasoning,
     infer_tools,
-    named_reasoning,
-    unknown_format,
 )
-from backends.inprocess.reasoning import ReasoningFormat
-from backends.inprocess.tool_call_formats import FORMATS, ToolFormat
 from backends.llama_cpp.vocabulary import Vocabulary
 
 
@@ -22,24 +20,8 @@ def find_format(
 
     Raises `BackendError` for a name that is unknown.
     """
-    tools = _tools(template, vocabulary, tool_parser)
-    reasoning = _reasoning(template, vocabulary, reasoning_parser)
+    tools = chosen_tools(tool_parser, lambda: infer_tools(template, vocabulary.named))
+    reasoning = chosen_reasoning(
+        reasoning_parser, lambda: infer_reasoning(template, vocabulary.named)
+    )
     return answer_format(tools, reasoning, vocabulary.special)
-
-
-def _tools(template: str, vocabulary: Vocabulary, name: str) -> ToolFormat | None:
-    if name == "none":
-        return None
-    if name == "auto":
-        return infer_tools(template, vocabulary.named)
-    if name not in FORMATS:
-        raise unknown_format("tool_parser", name, FORMATS.keys())
-    return FORMATS[name]
-
-
-def _reasoning(template: str, vocabulary: Vocabulary, name: str) -> ReasoningFormat | None:
-    if name == "none":
-        return None
-    if name == "auto":
-        return infer_reasoning(template, vocabulary.named)
-    return named_reasoning(name)

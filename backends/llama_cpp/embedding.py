@@ -10,16 +10,15 @@ Rules of this file:
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
+from backends.inprocess.pooling import Pooling, chosen_pooling
 from backends.llama_cpp.batch import Batch
 from backends.llama_cpp.gguf_header import GgufHeader
 from backends.llama_cpp.matrix import Matrix, matrix_at
 from backends.llama_cpp.model import Model
-
-Pooling = Literal["mean", "last", "cls"]
 
 _PIECE = 256
 """Tokens read at a time."""
@@ -30,10 +29,7 @@ RANK = 4
 
 def pooling_of(header: GgufHeader, chosen: str) -> Pooling:
     """`chosen`, or where that is `auto` what the file says, else the mean."""
-    match chosen:
-        case "mean" | "last" | "cls":
-            return chosen
-    return _IN_FILE.get(header.count("pooling_type"), "mean")
+    return chosen_pooling(chosen, _IN_FILE.get(header.count("pooling_type")))
 
 
 class Embedder:

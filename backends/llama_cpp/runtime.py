@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 import secrets
 from collections.abc import Callable, Generator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -128,7 +129,7 @@ class LlamaCppRuntime(Runtime):
         self.context = min(settings.context, int(library.llama_n_ctx_seq(self._context)))
         # Admission holds nobody back: a place in the batch has room for a whole context.
         self.kv = KvPlan(tokens=self.context * settings.max_batch)
-        self.defaults = _sampling_defaults(model.header.metadata)
+        self.defaults = Sampling.recommended(partial(_recommended, model.header.metadata))
         self.warm_up()
 
     def cached_tokens(self, uid: int) -> int:
@@ -341,11 +342,7 @@ def _new_context(model: Model, settings: Settings) -> Any:
     return context
 
 
-def _sampling_defaults(metadata: Mapping[str, object]) -> Sampling:
-    """What the model's makers recommend, and OpenAI's defaults for the rest."""
-    given = {
-        name: value
-        for name, key in _SAMPLING_KEYS.items()
-        if isinstance(value := metadata.get(f"general.sampling.{key}"), int | float)
-    }
-    return msgspec.convert(given, Sampling)
+def _recommended(metadata: Mapping[str, object], name: str) -> object:
+    """What a file says of one of `Sampling`'s fields, if that is a number."""
+    value = metadata.get(f"general.sampling.{_SAMPLING_KEYS[name]}")
+    return value if isinstance(value, int | float) else None

@@ -10,6 +10,7 @@ import importlib
 import json
 import pkgutil
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import mlx_lm.tool_parsers
@@ -17,15 +18,14 @@ import mlx_lm.tool_parsers
 from backends.inprocess.answer_format import (
     AnswerFormat,
     answer_format,
+    chosen_reasoning,
+    chosen_tools,
     infer_reasoning,
     infer_tools,
-    named_reasoning,
-    unknown_format,
 )
 from backends.inprocess.failures import said
 from backends.inprocess.reasoning import ReasoningFormat
 from backends.inprocess.tool_call_formats import (
-    FORMATS,
     HERMES,
     ToolFormat,
     Tools,
@@ -41,8 +41,10 @@ def find_format(tokenizer: Any, *, tool_parser: str, reasoning_parser: str) -> A
 
     An option is `auto`, `none` or a name. Raises `BackendError` for a name that is unknown.
     """
-    tools = _tools(tokenizer, tool_parser)
-    reasoning = _reasoning(tokenizer, reasoning_parser)
+    names = (module.name for module in pkgutil.iter_modules(mlx_lm.tool_parsers.__path__))
+    more = {name: partial(_from_library, name) for name in names}
+    tools = chosen_tools(tool_parser, partial(_infer_tools, tokenizer), more)
+    reasoning = chosen_reasoning(reasoning_parser, partial(_infer_reasoning, tokenizer))
     special = {
         token: added.content
         for token, added in tokenizer.added_tokens_decoder.items()
@@ -54,20 +56,7 @@ def find_format(tokenizer: Any, *, tool_parser: str, reasoning_parser: str) -> A
 # ---- tool calls ----
 
 
-def _tools(tokenizer: Any, name: str) -> ToolFormat | None:
-    if name == "none":
-        return None
-    if name == "auto":
-        return _inferred(tokenizer)
-    if name in FORMATS:
-        return FORMATS[name]
-    known = {module.name for module in pkgutil.iter_modules(mlx_lm.tool_parsers.__path__)}
-    if name not in known:
-        raise unknown_format("tool_parser", name, known | FORMATS.keys())
-    return _from_library(name)
-
-
-def _inferred(tokenizer: Any) -> ToolFormat:
+def _infer_tools(tokenizer: Any) -> ToolFormat:
     name = tokenizer.init_kwargs.get("tool_parser_type")
     if name is not None:
         return _from_library(name)
@@ -117,11 +106,7 @@ def _written(call: dict[str, Any]) -> WrittenCall:
 # ---- thinking ----
 
 
-def _reasoning(tokenizer: Any, name: str) -> ReasoningFormat | None:
-    if name == "none":
-        return None
-    if name != "auto":
-        return named_reasoning(name)
+def _infer_reasoning(tokenizer: Any) -> ReasoningFormat | None:
     if tokenizer.has_thinking:
         return ReasoningFormat(tokenizer.think_start, tokenizer.think_end)
     return infer_reasoning(_template(tokenizer), tokenizer.get_vocab())

@@ -1,41 +1,123 @@
 """Texts to vectors, with a model that was loaded to generate: its last hidden states, pooled.
 
-These models look backwards only. So texts of different lengths are padded on the right: what
-stands there changes nothing before it, and is left out of the pooling.
+Rules of this file:
+
+- No more tokens are computed at a time than of a prompt between two steps of the batch: short texts
+  together, a long one piece by piece, with a KV cache of its own. So whoever generates goes on, and
+  memory is taken for a piece and for one text's cache.
+- These models look backwards only. So texts of different lengths are padded on the right: what
+  stands there changes nothing before it, and is left out of the pooling.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import inspect
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import mlx.core as mx
+from mlx_lm.models.cache import make_prompt_cache
 
 from backends.base import RequestRefused
+from backends.inprocess.pooling import Pooling, chosen_pooling
+from backends.mlx.caches import nbytes
 from backends.mlx.model import read_json
 
-Pooling = Literal["mean", "last", "cls"]
 _BODIES = ("model", "transformer", "gpt_neox", "backbone")
 """What mlx-lm's models call the part without the head."""
 
 
-def embed(model: Any, prompts: Sequence[Sequence[int]], pooling: Pooling) -> list[list[float]]:
+def embed(
+    model: Any,
+    prompts: Sequence[Sequence[int]],
+    pooling: Pooling,
+    *,
+    step: int,
+    make_room: Callable[[int], None],
+) -> Generator[None, None, list[list[float]]]:
     """A vector of length one for each of `prompts`, which are token ids, at least one each.
 
-    Raises `RequestRefused` for a model of which no hidden states can be had.
+    Yields after every `step` tokens or so. `make_room` hears how many bytes a long text's cache
+    has by now. Raises `RequestRefused` for a model of which no hidden states can be had.
     """
-    body = _body(model)
+    text_model = getattr(model, "language_model", model)
+    body = _body(text_model)
+    vectors: dict[int, list[float]] = {}
+    for places in _together([len(prompt) for prompt in prompts], step):
+        if vectors:
+            yield
+        batch = [prompts[place] for place in places]
+        if len(batch[0]) > step and _takes_cache(body):
+            caches = make_prompt_cache(text_model)
+            pooled = yield from _long(body, batch[0], pooling, caches, step, make_room)
+        else:
+            pooled = _short(body, batch, pooling)
+        norms = mx.maximum(mx.linalg.norm(pooled, axis=-1, keepdims=True), 1e-12)
+        found: Any = (pooled / norms).tolist()
+        vectors |= zip(places, found, strict=True)
+    return [vectors[place] for place in range(len(prompts))]
+
+
+def _together(lengths: Sequence[int], step: int) -> Iterator[list[int]]:
+    """Places of the texts that make a piece of at most `step` tokens, padding included.
+
+    Those of like length go together; one that is longer than a piece goes alone.
+    """
+    places: list[int] = []
+    for place in sorted(range(len(lengths)), key=lengths.__getitem__):
+        if places and lengths[place] * (len(places) + 1) > step:
+            yield places
+            places = []
+        places.append(place)
+    if places:
+        yield places
+
+
+def _short(body: Any, prompts: Sequence[Sequence[int]], pooling: Pooling) -> mx.array:
+    """[texts, features], of texts that are computed at once."""
     lengths = [len(prompt) for prompt in prompts]
     width = max(lengths)
     tokens = mx.array([[*prompt, *[0] * (width - len(prompt))] for prompt in prompts])
-    hidden = body(tokens)
+    return _pooled(_states(body, tokens), mx.array(lengths), pooling)
+
+
+def _long(
+    body: Any,
+    prompt: Sequence[int],
+    pooling: Pooling,
+    caches: list[Any],
+    step: int,
+    make_room: Callable[[int], None],
+) -> Generator[None, None, mx.array]:
+    """[1, features], of one text that is computed piece by piece."""
+    pooled: mx.array | None = None
+    for begin in range(0, len(prompt), step):
+        if begin:
+            yield
+        hidden = _states(body, mx.array([prompt[begin : begin + step]]), caches)
+        if pooling == "mean":
+            total = hidden.sum(axis=1)
+            pooled = total if pooled is None else pooled + total
+        elif pooling == "last" or pooled is None:
+            pooled = hidden[:, -1 if pooling == "last" else 0]
+        mx.eval(pooled, [cache.state for cache in caches])
+        make_room(nbytes(caches))
+    assert pooled is not None, "a text has a token"
+    return pooled / len(prompt) if pooling == "mean" else pooled
+
+
+def _states(body: Any, tokens: mx.array, caches: list[Any] | None = None) -> mx.array:
+    """The last hidden states: [texts, tokens, features], in single precision."""
+    hidden = body(tokens) if caches is None else body(tokens, cache=caches)
     if not isinstance(hidden, mx.array) or hidden.ndim != 3:
-        raise _no_states(model)
-    vectors = _pooled(hidden.astype(mx.float32), mx.array(lengths), pooling)
-    norms = mx.maximum(mx.linalg.norm(vectors, axis=-1, keepdims=True), 1e-12)
-    found: Any = (vectors / norms).tolist()
-    return list(found)
+        raise _no_states(body)
+    return hidden.astype(mx.float32)
+
+
+def _takes_cache(body: Any) -> bool:
+    """Whether it can go on from what it has computed; else a text is one piece."""
+    return "cache" in inspect.signature(body).parameters
 
 
 def embedding_sizes(config: Mapping[str, Any]) -> Sequence[int] | None:
@@ -48,13 +130,11 @@ def embedding_sizes(config: Mapping[str, Any]) -> Sequence[int] | None:
 
 def pooling_of(directory: Path, chosen: str) -> Pooling:
     """`chosen`, or where that is `auto` what a sentence-transformers model says, else the mean."""
-    match chosen:
-        case "mean" | "last" | "cls":
-            return chosen
-    said = read_json(directory / "1_Pooling" / "config.json")
-    if said.get("pooling_mode_lasttoken"):
-        return "last"
-    return "cls" if said.get("pooling_mode_cls_token") else "mean"
+    config = read_json(directory / "1_Pooling" / "config.json")
+    said: Pooling | None = "cls" if config.get("pooling_mode_cls_token") else None
+    if config.get("pooling_mode_lasttoken"):
+        said = "last"
+    return chosen_pooling(chosen, said)
 
 
 def _pooled(hidden: mx.array, lengths: mx.array, pooling: Pooling) -> mx.array:
@@ -68,7 +148,6 @@ def _pooled(hidden: mx.array, lengths: mx.array, pooling: Pooling) -> mx.array:
 
 
 def _body(model: Any) -> Any:
-    model = getattr(model, "language_model", model)
     for name in _BODIES:
         body = getattr(model, name, None)
         if callable(body):

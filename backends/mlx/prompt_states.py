@@ -54,6 +54,10 @@ class PromptStates:
         if self._cache.put(scope, tokens, state, nbytes=size, cuttable=cuttable):
             compute(caches)
 
+    def make_room(self, size: int) -> None:
+        """Let go of so much that what is left has room beside `size` bytes, within the plan."""
+        self._cache.make_room(size)
+
     def clear(self) -> None:
         """Let go of all."""
         self._cache.clear()

@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import logging
 import secrets
-from collections.abc import Callable, Generator, Hashable, Mapping, Sequence
+from collections.abc import Callable, Generator, Hashable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import mlx.core as mx
-import msgspec
 from mlx_lm.generate import StopSequences
 from mlx_lm.utils import load_config, load_model
 from mlx_lm.utils import load_tokenizer as _load_tokenizer
@@ -50,7 +49,6 @@ logger = logging.getLogger(__name__)
 
 _PREFILL_BATCH = 8
 _WARM_UP_STEPS = 16
-_SAMPLING_DEFAULTS = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")
 
 
 class _Sequence(NamedTuple):
@@ -116,7 +114,7 @@ class MlxRuntime(Runtime):
         self.why_blind = way.why_blind
         if way.family is not None and pictures is not None:
             self._open_eyes(directory, tokenizer, piece, way.family, pictures)
-        self.defaults = _sampling_defaults(read_json(directory / "generation_config.json"))
+        self.defaults = Sampling.recommended(read_json(directory / "generation_config.json").get)
         plan = plan.measured(self.warm_up(), wishes)
         self.kv, self.context = plan.kv, plan.context
 
@@ -244,9 +242,13 @@ class MlxRuntime(Runtime):
         return tokens if failed_look is None else [*tokens, Token(failed_look, 0, False, False)]
 
     def embed(self, prompts: Sequence[Sequence[int]]) -> Generator[None, None, list[list[float]]]:
-        """A vector for each prompt, of length one; in one piece."""
-        yield from ()
-        return embed(self._model, prompts, self._pooling)
+        """A vector for each prompt, of length one. Yields as often as a prompt is read in steps."""
+        make_room = self._states.make_room
+        return (
+            yield from embed(
+                self._model, prompts, self._pooling, step=prefill_step(), make_room=make_room
+            )
+        )
 
     def remove(self, uids: Sequence[int]) -> None:
         """Take sequences out of the batch; ids that are not in it are ignored."""
@@ -343,9 +345,3 @@ def _grammars(tokenizer: Any, vocabulary: int) -> Grammars | None:
     if fast is None:
         return None
     return grammars(fast, vocabulary=vocabulary, ends=sorted(tokenizer.eos_token_ids))
-
-
-def _sampling_defaults(config: Mapping[str, Any]) -> Sampling:
-    """What the model's makers recommend, as vLLM reads it; OpenAI's defaults for the rest."""
-    given = {name: config[name] for name in _SAMPLING_DEFAULTS if config.get(name) is not None}
-    return msgspec.convert(given, Sampling)

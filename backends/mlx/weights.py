@@ -15,8 +15,8 @@ _AT_ONCE = 256 << 20
 """Bytes to ask for together: tensor by tensor, small ones would take turns with the disk."""
 
 
-def load_weights(parameters: Any, tell: Callable[[int, int], None]) -> int:
-    """Have all arrays of the tree `parameters` in memory; gives their bytes.
+def load_weights(parameters: Any, tell: Callable[[int, int], None]) -> None:
+    """Have all arrays of the tree `parameters` in memory.
 
     `tell` hears how many bytes are there, and of how many, after each piece.
     """
@@ -33,4 +33,3 @@ def load_weights(parameters: Any, tell: Callable[[int, int], None]) -> int:
             done, pending, batch = done + pending, 0, []
             tell(done, total)
     mx.eval(batch)
-    return total

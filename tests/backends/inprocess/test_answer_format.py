@@ -3,9 +3,10 @@ import pytest
 from backends.base import BackendError
 from backends.inprocess.answer_format import (
     answer_format,
+    chosen_reasoning,
+    chosen_tools,
     infer_reasoning,
     infer_tools,
-    named_reasoning,
     unknown_format,
 )
 from backends.inprocess.reasoning import REASONING_FORMATS, ReasoningFormat, ReasoningParser
@@ -59,10 +60,25 @@ def test_half_of_the_marks_are_none():
     assert infer_reasoning("</think>", ("<think>",)) is None
 
 
-def test_a_format_by_name():
-    assert named_reasoning("qwen3") is REASONING_FORMATS["qwen3"]
+def test_a_format_by_name_or_not_at_all():
+    def infer():
+        return LLAMA3_JSON
+
+    other = {"other": lambda: DEEPSEEK_V3}
+    assert chosen_tools("auto", infer) is LLAMA3_JSON
+    assert chosen_tools("none", infer) is None
+    assert chosen_tools("hermes", infer, {"hermes": infer}) is HERMES
+    assert chosen_tools("other", infer, other) is DEEPSEEK_V3
+    with pytest.raises(BackendError, match=r"tool_parser: 'others' .* did you mean 'other'"):
+        chosen_tools("others", infer, other)
+
+
+def test_thinking_by_name_or_not_at_all():
+    assert chosen_reasoning("auto", lambda: QWEN) is QWEN
+    assert chosen_reasoning("none", lambda: QWEN) is None
+    assert chosen_reasoning("qwen3", lambda: None) is REASONING_FORMATS["qwen3"]
     with pytest.raises(BackendError, match=r"reasoning_parser: 'qwen4' .* did you mean 'qwen3'"):
-        named_reasoning("qwen4")
+        chosen_reasoning("qwen4", lambda: None)
 
 
 def test_a_name_that_is_like_no_other():

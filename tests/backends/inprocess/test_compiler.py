@@ -4,7 +4,7 @@ import threading
 import pytest
 
 from backends.base import RequestRefused
-from backends.inprocess.compiler import KEPT, Compiler
+from backends.inprocess.compiler import KEPT, KEPT_BYTES, Compiler
 from backends.inprocess.constraint import uncompilable
 from tests.support.constraints import one_value
 
@@ -169,3 +169,27 @@ async def test_what_is_kept_is_bounded():
     await compiler.grammar(constraint(KEPT))
     await compiler.grammar(constraint(0))
     assert len(asked) == KEPT + 2
+
+
+async def test_it_is_bounded_by_the_size_of_schemas_too():
+    asked = []
+    compiler = Compiler(asked.append)
+    large = KEPT_BYTES // 3
+    of_size = [one_value('"' + str(at) * (large - 2) + '"', "x") for at in range(5)]
+    for one in of_size:
+        await compiler.grammar(one)
+    for one in of_size[2:]:
+        await compiler.grammar(one)
+    assert len(asked) == 5
+    await compiler.grammar(of_size[0])
+    assert len(asked) == 6
+
+
+async def test_what_is_asked_for_now_is_kept_however_large():
+    asked = []
+    compiler = Compiler(asked.append)
+    huge = one_value('"' + "x" * KEPT_BYTES + '"', "x")
+    assert await compiler.grammar(huge) is None
+    assert await compiler.grammar(constraint()) is None
+    await compiler.grammar(constraint())
+    assert len(asked) == 2

@@ -95,3 +95,16 @@ def test_tokens_asked_for_and_found_are_counted(cache):
     assert (cache.counts.queries, cache.counts.hits) == (6, 3)
     cache.clear()
     assert (len(cache), cache.counts) == (0, (6, 3, 0))
+
+
+def test_room_is_made_for_what_is_not_in_it(cache):
+    for at in range(10):
+        put(cache, [at, 1], at)
+    cache.make_room(0)
+    assert cache.counts.nbytes == 100
+    assert cache.find(None, [0, 1, 2]) == Found(0, 2)  # so it is not the one to go
+    cache.make_room(85)
+    assert (len(cache), cache.counts.nbytes) == (1, 10)
+    assert cache.find(None, [0, 1, 2]) == Found(0, 2)
+    cache.make_room(1000)
+    assert (len(cache), cache.counts.nbytes) == (0, 0)

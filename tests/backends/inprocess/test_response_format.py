@@ -7,7 +7,7 @@ from backends.inprocess.response_format import ResponseFormat
 
 
 def answer(body):
-    return msgspec.json.decode(body, type=ResponseFormat).answer()
+    return msgspec.json.decode(body, type=ResponseFormat).answer
 
 
 def test_text_is_free():

@@ -5,10 +5,16 @@ import shutil
 import struct
 
 import httpx
+import mlx.core as mx
 import pytest
 
 from backends.base import Endpoint, Request, RequestRefused
 from backends.inprocess.backend import ADDRESS
+from backends.inprocess.params import Sampling
+from backends.inprocess.runtime import SequenceSpec
+from backends.mlx import embedding, model
+from backends.mlx.embedding import embed
+from backends.mlx.model import prefill_step
 
 TEXTS = [
     "Once upon a time",
@@ -37,6 +43,17 @@ async def refused(client, **body):
     with pytest.raises(RequestRefused) as caught:
         await embeddings(client, **body)
     return caught.value
+
+
+def drained(pieces):
+    """What comes of pieces of work, and how often they let others have a turn."""
+    yields = 0
+    while True:
+        try:
+            next(pieces)
+        except StopIteration as end:
+            return end.value, yields
+        yields += 1
 
 
 def cosine(one, other):
@@ -105,6 +122,94 @@ class TestVectors:
         assert await anext(reply.body)
         assert len(await vectors(client, ["word " * 60] * 4)) == 4
         assert len([piece async for piece in reply.body]) > 20
+
+
+@pytest.fixture(scope="module")
+def runtime(model_dir):
+    loaded = model.load(str(model_dir), max_batch=2)
+    yield loaded
+    loaded.close()
+
+
+class TestPieces:
+    """On the thread that has loaded the model, as the engine's does."""
+
+    @pytest.mark.parametrize("pooling", ["mean", "last", "cls"])
+    @pytest.mark.parametrize("step", [1, 7, 64])
+    def test_a_text_in_pieces_gives_what_it_gives_whole(self, runtime, pooling, step):
+        prompts = [[5 + at % 90 for at in range(size)] for size in (1, 3, 7, 8, 64, 65, 70)]
+        told = []
+        whole, _ = drained(
+            embed(runtime._model, prompts, pooling, step=10**6, make_room=told.append)
+        )
+        assert told == []
+        cut, yields = drained(
+            embed(runtime._model, prompts, pooling, step=step, make_room=told.append)
+        )
+        assert yields + 1 >= sum(map(len, prompts)) // step
+        for one, other in zip(whole, cut, strict=True):
+            assert one == pytest.approx(other, abs=1e-5)
+
+    def test_no_piece_is_longer_than_a_step(self, runtime, monkeypatch):
+        seen = []
+        states = embedding._states
+        monkeypatch.setattr(
+            embedding, "_states", lambda *of: seen.append(of[1].size) or states(*of)
+        )
+        prompts = [[5] * size for size in (20, 1, 300, 64, 20, 20, 20, 2)]
+        drained(embed(runtime._model, prompts, "mean", step=64, make_room=lambda _: None))
+        assert max(seen) == 64
+        assert len(seen) <= 9
+
+    def test_between_two_pieces_others_get_their_next_token(self, runtime):
+        spec = SequenceSpec(
+            prompt=[1, 2, 3], max_tokens=60, sampling=Sampling(temperature=0), ignore_eos=True
+        )
+
+        def tokens(uid, steps):
+            got = [token.token for _ in range(steps) for token in runtime.step()]
+            runtime.remove([uid])
+            return got
+
+        undisturbed = tokens(runtime.insert(spec, print), 30)
+        uid = runtime.insert(spec, print)
+        pieces, got, vectors = 0, [], runtime.embed([[5] * 1000, [6] * 10])
+        while (made := next(vectors, "made")) != "made":
+            assert made is None
+            pieces += 1
+            got += [token.token for token in runtime.step()]
+        runtime.remove([uid])
+        assert pieces >= 1000 // prefill_step()
+        assert len(got) >= pieces - 2  # the first steps read the prompt
+        assert got[:20] == undisturbed[: len(got[:20])]
+
+    def test_memory_is_that_of_a_piece_and_of_one_cache(self, runtime):
+        long = [[5 + at % 90 for at in range(2000)]] * 2
+
+        def peak(step):
+            mx.clear_cache()
+            mx.reset_peak_memory()
+            before = mx.get_active_memory()
+            drained(embed(runtime._model, long, "mean", step=step, make_room=told.append))
+            return mx.get_peak_memory() - before
+
+        told = []
+        in_pieces = peak(64)
+        assert in_pieces < 3 * max(told) + (8 << 20)
+        assert in_pieces < peak(2000) / 4
+
+    def test_states_of_earlier_prompts_make_room_for_a_long_text(self, model_dir):
+        small = model.load(str(model_dir), max_batch=2, prompt_cache=2 << 20)
+        try:
+            spec = SequenceSpec(prompt=[7] * 900, max_tokens=1, sampling=Sampling(temperature=0))
+            small.insert(spec, print)
+            while not small.step():
+                pass
+            assert small._states.counts.nbytes > 0
+            drained(small.embed([[5] * 900]))
+            assert small._states.counts.nbytes == 0
+        finally:
+            small.close()
 
 
 class TestSizes:
