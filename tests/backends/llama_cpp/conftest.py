@@ -63,10 +63,12 @@ def patched(tmp_path: Path) -> Any:
 @pytest.fixture(scope="session")
 def model(llama_cpp: Path) -> Any:
     """The model that ships, loaded; read-only."""
+    from backends.inprocess.loading import Loading
     from backends.llama_cpp import model as loading
     from backends.llama_cpp.library import import_llama_cpp
 
-    return loading._open(import_llama_cpp(), llama_cpp, loading.header_of(llama_cpp), 0)
+    header = loading.header_of(llama_cpp)
+    return loading._open(import_llama_cpp(), llama_cpp, header, 0, Loading("tiny-tale"))
 
 
 @pytest.fixture(scope="session")
