@@ -147,6 +147,7 @@ async def house(directory: Path) -> AsyncIterator[House]:
             stack.push_async_callback(engine.stop)
             await engine.start()
         log = directory / "gateway.log"
+        log.unlink(missing_ok=True)
         pid = await stack.enter_async_context(running(command, port, output=log))
         yield House(file, log, pid, port, own)
 

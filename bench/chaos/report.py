@@ -17,6 +17,8 @@ def tell(result: Result, seed: int, *, grow_mb: float) -> int:
         heard = slip.heard
         what = heard.error or heard.cut or f"{len(heard.text)} characters, {heard.finish}"
         print(f"  {slip.at:7.2f} s  {slip.verdict}: {slip.question!r}: {what}")
+    print("attempts: " + ", ".join(f"{how} {n}" for how, n in result.attempts.most_common()))
+    print("memory, MB: " + " ".join(f"{mb:.0f}" for mb in result.rss_mb))
     print(f"before: {result.before}\nafter:  {result.after}")
     grown = result.after.grown(result.before, mb=grow_mb)
     for what in grown:

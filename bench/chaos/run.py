@@ -17,7 +17,8 @@ from bench.chaos.ask import ask
 from bench.chaos.house import DISTURBED, MODELS, REPLICAS, TOTAL, House, house, new_client
 from bench.chaos.judge import HONEST, Heard, Right, Verdict, judge
 from bench.chaos.schedule import Deed
-from bench.chaos.vitals import Vitals, ready_replicas, vitals
+from bench.chaos.vitals import Vitals, attempts, ready_replicas, vitals
+from bench.processes import rss_mb
 
 QUESTIONS = (
     "Tell me a long story about Mia.",
@@ -34,6 +35,7 @@ _MENDING = 60.0
 _IDLE = 6.0
 """Seconds until connections that nobody uses are closed."""
 _KEPT = 20
+_SAMPLES = 20
 
 
 class Slip(msgspec.Struct, frozen=True):
@@ -54,6 +56,10 @@ class Result(msgspec.Struct):
     slips: list[Slip]
     before: Vitals
     after: Vitals
+    attempts: Counter[str]
+    """How the gateway's attempts ended, and how often an answer went on elsewhere."""
+    rss_mb: list[float]
+    """Memory along the way, in equal steps."""
     bugs: list[str]
     """What the gateway's log tells of bugs of its own."""
 
@@ -110,13 +116,24 @@ async def chaos(
         load = Load(client, right, clients)
         await asyncio.sleep(warm_up)
         await load.end()
-        before = await _at_rest(home, client)
+        before, tried = await _at_rest(home, client), await attempts(client)
         load = Load(client, right, clients)
+        memory = asyncio.create_task(_memory(home.pid, seconds))
         await _play(home, deeds, seconds)
         await load.end()
         await home.mend()
         after = await _at_rest(home, client)
-        return Result(seconds, load.verdicts, load.slips, before, after, home.bugs())
+        tries = await attempts(client) - tried
+        return Result(
+            seconds=seconds,
+            verdicts=load.verdicts,
+            slips=load.slips,
+            before=before,
+            after=after,
+            attempts=tries,
+            rss_mb=await memory,
+            bugs=home.bugs(),
+        )
 
 
 async def undisturbed(client: httpx.AsyncClient) -> dict[str, Right]:
@@ -140,6 +157,15 @@ async def _play(home: House, deeds: Sequence[Deed], seconds: float) -> None:
         print(deed, file=sys.stderr)
         await home.do(deed)
     await asyncio.sleep(max(0.0, began + seconds - loop.time()))
+
+
+async def _memory(pid: int, seconds: float) -> list[float]:
+    """What the gateway holds, in MB, `_SAMPLES` times in so many seconds."""
+    samples = []
+    for _ in range(_SAMPLES):
+        await asyncio.sleep(seconds / _SAMPLES)
+        samples.append(rss_mb(pid))
+    return samples
 
 
 async def _at_rest(home: House, client: httpx.AsyncClient) -> Vitals:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from pathlib import Path
 
 import httpx
@@ -11,6 +12,10 @@ import msgspec
 from bench.processes import rss_mb
 
 _IN_FLIGHT = re.compile(r"^\w*(?:active|outstanding|in_flight)\w*(?:\{.*\})? (\S+)$", re.MULTILINE)
+_ATTEMPTS = re.compile(
+    r'^gateway_attempts_total\{.*gateway_attempt_cause="(\w+)".*\} (\S+)$', re.MULTILINE
+)
+_FAILOVERS = re.compile(r"^gateway_failovers_total\{.*\} (\S+)$", re.MULTILINE)
 _READY = re.compile(r'^gateway_replica_ready\{.*gateway_replica="([^"]+)".*\} (\S+)$', re.MULTILINE)
 
 
@@ -47,6 +52,16 @@ def _vitals(pid: int, page: str) -> Vitals:
         processes=len(below(pid)),
         in_flight=sum(float(value) for value in _IN_FLIGHT.findall(page)),
     )
+
+
+async def attempts(client: httpx.AsyncClient) -> Counter[str]:
+    """How attempts have ended so far, by their cause; and how often another one went on."""
+    page = (await client.get("/metrics")).text
+    counts: Counter[str] = Counter()
+    for cause, number in _ATTEMPTS.findall(page):
+        counts[cause] += int(float(number))
+    counts["went on elsewhere"] = sum(int(float(number)) for number in _FAILOVERS.findall(page))
+    return counts
 
 
 async def ready_replicas(client: httpx.AsyncClient) -> int:
