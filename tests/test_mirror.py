@@ -51,7 +51,6 @@ ELSEWHERE = {
     "gateway/dispatch/ask.py": "a struct without behaviour",
     "gateway/dispatch/attempt.py": "tests/faults, by every way in which an attempt can end",
     "gateway/errors.py": "tests/faults/test_dialects.py, in each dialect",
-    "gateway/policies/base.py": "an interface: tests/gateway/policies",
     "gateway/telemetry/series.py": "tests/gateway/telemetry/test_metrics.py",
     "gateway/wire/translate/chat_request.py": "tests/gateway/wire/translate, by both dialects",
     "gateway/wire/translate/writer.py": "tests/gateway/wire/translate, by both dialects",
