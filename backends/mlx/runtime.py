@@ -18,7 +18,7 @@ from mlx_lm.utils import load_tokenizer as _load_tokenizer
 
 from backends.base import Adapter, BackendError
 from backends.inprocess.constraint import Constraint
-from backends.inprocess.failures import failed, said
+from backends.inprocess.failures import failed
 from backends.inprocess.grammar import Grammar, Grammars
 from backends.inprocess.loading import Loading
 from backends.inprocess.params import Sampling
@@ -134,8 +134,10 @@ class MlxRuntime(Runtime):
                 tokenizer, piece, directory, family=family, room=pictures.room
             )
         except Exception as error:  # from a checkpoint's processor, or what that would need
-            self.why_blind = f"this model's image processor cannot be used here: {said(error)}"
-            logger.warning("%s: no images: %s", directory, self.why_blind)
+            self.why_blind = "the model's own image processor cannot be used; the log says why"
+            logger.warning(
+                "%s takes no images: its processor cannot be used", directory, exc_info=error
+            )
             return
         self.sees = True
         self._looking = Looking(self._model, pictures.seen)

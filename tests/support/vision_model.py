@@ -25,16 +25,19 @@ _CLIP = {"image_mean": [0.48, 0.46, 0.41], "image_std": [0.27, 0.26, 0.28], "do_
 _QWEN_TOKENS = ("<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>")
 _PLACEHOLDERS = {
     "idefics3": "<image>",
+    "smolvlm": "<image>",
     "llava": "<image>",
     "qwen2_vl": "<|vision_start|><|image_pad|><|vision_end|>",
     "qwen2_5_vl": "<|vision_start|><|image_pad|><|vision_end|>",
     "qwen3_vl": "<|vision_start|><|image_pad|><|vision_end|>",
+    "qwen3_vl_moe": "<|vision_start|><|image_pad|><|vision_end|>",
     "gemma3": "<start_of_image>",
 }
 """What the template writes for an image."""
 KINDS = tuple(_PLACEHOLDERS)
 _PROCESSORS: dict[str, dict[str, Any]] = {
     "idefics3": {"image_seq_len": 4},
+    "smolvlm": {"image_seq_len": 4},
     "llava": {
         "patch_size": 8,
         "vision_feature_select_strategy": "default",
@@ -42,18 +45,21 @@ _PROCESSORS: dict[str, dict[str, Any]] = {
     },
     "gemma3": {"image_seq_length": 4},
 }
+_TILED_TOKENS = (
+    "<image>",
+    "<fake_token_around_image>",
+    "<global-img>",
+    "<end_of_utterance>",
+    *(f"<row_{row}_col_{column}>" for row in range(1, 5) for column in range(1, 5)),
+)
 _TOKENS = {
-    "idefics3": (
-        "<image>",
-        "<fake_token_around_image>",
-        "<global-img>",
-        "<end_of_utterance>",
-        *(f"<row_{row}_col_{column}>" for row in range(1, 5) for column in range(1, 5)),
-    ),
+    "idefics3": _TILED_TOKENS,
+    "smolvlm": _TILED_TOKENS,
     "llava": ("<image>",),
     "qwen2_vl": _QWEN_TOKENS,
     "qwen2_5_vl": _QWEN_TOKENS,
     "qwen3_vl": _QWEN_TOKENS,
+    "qwen3_vl_moe": _QWEN_TOKENS,
     "gemma3": ("<start_of_image>", "<end_of_image>", "<image_soft_token>"),
 }
 
@@ -284,6 +290,29 @@ def _qwen3_vl(tokens: dict[str, int]) -> tuple[dict[str, Any], dict[str, Any]]:
     return config | {"text_config": text}, processor
 
 
+def _smolvlm(tokens: dict[str, int]) -> tuple[dict[str, Any], dict[str, Any]]:
+    config, processor = _idefics3(tokens)
+    processor |= {
+        "image_processor_type": "SmolVLMImageProcessor",
+        "processor_class": "SmolVLMProcessor",
+    }
+    return config, processor
+
+
+def _qwen3_vl_moe(tokens: dict[str, int]) -> tuple[dict[str, Any], dict[str, Any]]:
+    config, processor = _qwen3_vl(tokens)
+    config["vision_config"] |= {"model_type": "qwen3_vl_moe"}
+    config["text_config"] |= {
+        "model_type": "qwen3_vl_moe_text",
+        "num_experts": 4,
+        "num_experts_per_tok": 2,
+        "decoder_sparse_step": 1,
+        "mlp_only_layers": [],
+        "moe_intermediate_size": 32,
+    }
+    return config, processor
+
+
 def _gemma3(tokens: dict[str, int]) -> tuple[dict[str, Any], dict[str, Any]]:
     vision = {
         "model_type": "siglip_vision_model",
@@ -323,9 +352,11 @@ def _gemma3(tokens: dict[str, int]) -> tuple[dict[str, Any], dict[str, Any]]:
 
 _CONFIGS = {
     "idefics3": _idefics3,
+    "smolvlm": _smolvlm,
     "llava": _llava,
     "qwen2_vl": _qwen2_vl,
     "qwen2_5_vl": _qwen2_5_vl,
     "qwen3_vl": _qwen3_vl,
+    "qwen3_vl_moe": _qwen3_vl_moe,
     "gemma3": _gemma3,
 }

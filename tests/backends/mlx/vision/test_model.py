@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+
 import mlx.core as mx
 import msgspec
 import numpy as np
@@ -11,9 +14,11 @@ from mlx_vlm.utils import load_model
 from transformers import AutoProcessor
 
 from backends.base import Adapter, BackendError, RequestRefused
+from backends.inprocess.params import parse_chat
 from backends.inprocess.prompt import Prompt
+from backends.mlx import model as model_files
 from backends.mlx.vision.family import FAMILIES
-from tests.backends.mlx.vision.conftest import IMAGE, TOKENS, Asked, picture
+from tests.backends.mlx.vision.conftest import IMAGE, TOKENS, Asked, Seeing, picture
 from tests.support.vision_model import KINDS
 
 pytestmark = pytest.mark.slow
@@ -263,3 +268,55 @@ def test_pictures_have_room_and_no_more(seeing):
     with pytest.raises(RequestRefused, match="there is room for") as caught:
         engine.prompt(ASKED[0])
     assert caught.value.status == 400
+
+
+@pytest.fixture
+def no_vlm(monkeypatch):
+    """As where mlx-vlm is not installed."""
+    find = model_files.find_spec
+    monkeypatch.setattr(
+        model_files, "find_spec", lambda name: find(name) if name != "mlx_vlm" else None
+    )
+
+
+def test_without_mlx_vlm_a_model_that_mlx_lm_knows_reads_text(vision_dir, no_vlm):
+    runtime = model_files.load(str(vision_dir("qwen3_vl")), max_batch=2)
+    assert not runtime.sees
+    assert "pip install mlx-vlm" in runtime.why_blind
+    assert runtime.prompts.text("Hello")
+    runtime.close()
+
+
+def test_without_mlx_vlm_one_that_mlx_lm_does_not_know_is_refused(vision_dir, no_vlm):
+    directory = vision_dir("idefics3")
+    with pytest.raises(BackendError, match="pip install mlx-vlm") as caught:
+        model_files.load(str(directory), max_batch=2)
+    assert model_files.objection(str(directory)) == caught.value.message
+
+
+def test_a_processor_that_cannot_be_used_leaves_a_model_of_text(vision_dir, tmp_path):
+    directory = shutil.copytree(vision_dir("gemma3"), tmp_path / "copy")
+    (directory / "preprocessor_config.json").write_text('{"image_processor_type": "NoSuch"}')
+    engine = Seeing(directory)
+    assert not engine.runtime.sees
+    assert "the log says why" in engine.runtime.why_blind
+    prompt = Prompt(engine.runtime.prompts.text(ASKED[2].text))
+    assert len(engine.finish(engine.insert(prompt))[0]) == TOKENS
+    engine.runtime.close()
+
+
+def test_a_template_in_a_file_of_its_own(vision_dir, tmp_path):
+    directory = shutil.copytree(vision_dir("llava"), tmp_path / "copy")
+    path = directory / "tokenizer_config.json"
+    config = json.loads(path.read_text())
+    template = {"chat_template": config.pop("chat_template")}
+    path.write_text(json.dumps(config))
+    (directory / "chat_template.json").write_text(json.dumps(template))
+    engine = Seeing(directory)
+    parts = [{"type": "image_url", "image_url": {"url": "x"}}, {"type": "text", "text": "this?"}]
+    chat = parse_chat(
+        json.dumps({"model": "m", "messages": [{"role": "user", "content": parts}]}).encode()
+    )
+    prompt = engine.runtime.prompts.chat(chat, [picture(1)])
+    assert len(prompt.vision.images) == 1
+    engine.runtime.close()
