@@ -15,7 +15,7 @@ them against each other in the same way.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from random import Random
 from typing import ClassVar
 
@@ -26,7 +26,7 @@ from gateway.policies.prefix_blocks import BOUNDARIES
 from gateway.policies.prefix_memory import BLOCKS, PrefixMemory
 from gateway.policies.saturation import is_saturated
 
-STICKINESS = 2.0
+STICKINESS = 4.0
 """How many times the computing of a prompt's unknown part counts."""
 REQUEST = 512
 """Tokens of a prompt whose computing takes an engine as long as the rest of one request does:
@@ -45,17 +45,19 @@ class PrefixAffinity:
         request: float = REQUEST,
         blocks: int = BLOCKS,
         ends: Sequence[int] = BOUNDARIES,
+        saturated: Callable[[Candidate, float], bool] = is_saturated,
     ) -> None:
         """`blocks`: how many to remember of each replica; `ends`: where they end, in bytes."""
         self._stickiness = stickiness
         self._request = request
         self._blocks = blocks
         self._ends = ends
+        self._is_saturated = saturated
         self._memories: dict[str, PrefixMemory] = {}
 
     def pick(self, candidates: Sequence[C], request: RequestView, rng: Random) -> C:
         now, prefix = request.now, request.prefix()
-        usable = [one for one in candidates if not is_saturated(one, now)] or candidates
+        usable = [one for one in candidates if not self._is_saturated(one, now)] or candidates
         known = [self._known(one, prefix) for one in usable]
         prices = [
             self._price(one, prefix.size - bytes_known, now)

@@ -15,9 +15,11 @@ FULL = 0.95
 """Share of the KV cache that running requests hold: beyond it engines begin to drop some."""
 
 
-def is_saturated(candidate: Candidate, now: float) -> bool:
+def is_saturated(
+    candidate: Candidate, now: float, *, long_queue: int = LONG_QUEUE, full: float = FULL
+) -> bool:
     """Whether it says so, and said so lately; what is not known is no reason to think so."""
     demand = candidate.demand(now)
     if demand is None:
         return False
-    return demand.waiting >= LONG_QUEUE or (demand.kv_usage or 0.0) >= FULL
+    return demand.waiting >= long_queue or (demand.kv_usage or 0.0) >= full
