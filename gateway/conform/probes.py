@@ -25,6 +25,7 @@ from gateway.conform.finding import (
     UnclearError,
     require,
 )
+from gateway.conform.sight import looks, shown
 
 _QUESTION = "What is the capital of Spain?"
 _WEATHER = {
@@ -47,11 +48,6 @@ _SCHEMA = {
     "required": ["colour", "shades"],
     "additionalProperties": False,
 }
-_IMAGE = (
-    "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk"
-    "+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
-)
-"""One red pixel."""
 _ROOM = 1024
 """Tokens for what a grammar holds an answer to: a small model fills its strings with a lot."""
 _TOKEN_IDS = [5, 6, 7, 8]
@@ -87,6 +83,8 @@ async def try_capability(
     claimed = capability in target.backend.capabilities
     certain = claimed and answers and capability not in target.backend.conditional
     outcome, detail = judge(probe, answer)
+    if capability is Capability.IMAGES and outcome is Outcome.KEPT:
+        outcome, detail = await looks(target)
     if not claimed and capability in target.translated:
         # Also where the engine answers by itself: it is asked in the gateway's way only.
         outcome, detail = Outcome.TRANSLATED, "of chats, by the gateway"
@@ -281,15 +279,6 @@ _BEGINNING = [
     {"role": "user", "content": "Count from one to six, in words."},
     {"role": "assistant", "content": _BEGUN},
 ]
-_WITH_IMAGE = [
-    {
-        "role": "user",
-        "content": [
-            {"type": "text", "text": "Which colour?"},
-            {"type": "image_url", "image_url": {"url": _IMAGE}},
-        ],
-    }
-]
 _NAMED = {"type": "function", "function": {"name": _WEATHER["name"]}}
 _SCHEMA_FORMAT = _format("json_schema", json_schema={"name": "paint", "schema": _SCHEMA})
 
@@ -337,6 +326,6 @@ PROBES: Mapping[Capability, Probe] = {
     Capability.N: Probe(_CHAT, chat(n=2, max_tokens=4, temperature=1), _are_two),
     Capability.TOKEN_PROMPTS: Probe(_TEXT, _completion(_TOKEN_IDS), _counts_token_ids),
     Capability.TOKEN_IDS: Probe(_TEXT, _completion(return_token_ids=True), _tells_token_ids),
-    Capability.IMAGES: Probe(_CHAT, {**chat(), "messages": _WITH_IMAGE}, _is_chat),
+    Capability.IMAGES: Probe(_CHAT, shown(), _is_chat),
 }
 """One for each capability."""

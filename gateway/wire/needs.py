@@ -71,6 +71,7 @@ class _Choice(msgspec.Struct):
 
 class _Turn(msgspec.Struct):
     content: Any = None
+    output: Any = None
 
 
 _decode_format = msgspec.json.Decoder(_Format).decode
@@ -151,11 +152,22 @@ def _format(endpoint: Endpoint, peeked: Peek) -> str:
 
 
 def _has_image(endpoint: Endpoint, peeked: Peek) -> bool:
-    turns = peeked.input if endpoint is Endpoint.RESPONSES else peeked.messages
+    """Whether a message has one, or what a tool gave."""
+    given = peeked.input if endpoint is Endpoint.RESPONSES else peeked.messages
     try:
-        contents = [turn.content for turn in _decode_turns(turns)]
+        turns = _decode_turns(given)
     except MALFORMED:
         return False
-    parts = [part for content in contents if isinstance(content, list) for part in content]
+    parts = [part for turn in turns for part in (*_parts(turn.content), *_parts(turn.output))]
+    results = [
+        one
+        for part in parts
+        if part.get("type") == "tool_result"
+        for one in _parts(part.get("content"))
+    ]
     wanted = _IMAGE_PART[endpoint]
-    return any(isinstance(part, dict) and part.get("type") == wanted for part in parts)
+    return any(part.get("type") == wanted for part in (*parts, *results))
+
+
+def _parts(content: Any) -> list[dict[str, Any]]:
+    return [part for part in content if isinstance(part, dict)] if isinstance(content, list) else []

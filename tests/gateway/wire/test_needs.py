@@ -147,6 +147,16 @@ class TestImages:
         turns = parts("Hello", [{"type": "text", "text": "What is it?"}, {"type": kind}])
         assert needed(endpoint, **{field: turns}) == {"images"}
 
+    def test_what_a_tool_gave(self):
+        image = {"type": "image"}
+        result = {"type": "tool_result", "tool_use_id": "t", "content": [image]}
+        turns = [{"role": "user", "content": [result]}]
+        assert needed(Endpoint.MESSAGES, messages=turns) == {"images"}
+        nested = [{"role": "user", "content": [{"type": "text", "content": [image]}]}]
+        assert needed(Endpoint.MESSAGES, messages=nested) == set()
+        output = {"type": "function_call_output", "output": [{"type": "input_image"}]}
+        assert needed(Endpoint.RESPONSES, input=[output]) == {"images"}
+
     @pytest.mark.parametrize(
         "content",
         [
