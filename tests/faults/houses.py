@@ -17,9 +17,9 @@ from tests.support.upstream import ENGINE_MODEL, Hold, Script, Upstream, scripte
 
 Kind = Literal["one", "two", "fallback"]
 KINDS: tuple[Kind, ...] = ("one", "two", "fallback")
-SOON = 2.0
-"""Seconds that a busy machine may take for what happens at once."""
-SHORT = 0.25
+SOON = 10.0
+"""Seconds that a very busy machine may take for what happens at once."""
+SHORT = 0.3
 """Seconds of the one timeout that a fault runs into."""
 TOTAL = 15.0
 

@@ -576,7 +576,6 @@ SIZES = {
             cells=HARMLESS,
             said="x" * LARGE,
             model=ENGINE_MODEL,  # it is handed on before the gateway has seen all of it
-            keeps=True,
         ),
     ),
     "event without an end": Row(
@@ -601,7 +600,6 @@ SIZES = {
                 )
             ],
             cells=HARMLESS,
-            keeps=True,
         ),
         whole=Fault(
             does=lambda speech: [(Drip(speech.answer[0].data, 20, 0.005),)],

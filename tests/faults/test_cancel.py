@@ -8,6 +8,7 @@ import time
 
 import pytest
 
+from tests.faults.houses import settled
 from tests.support.inprocess import ask, post, routing, serving
 from tests.support.upstream import (
     CHAT,
@@ -45,23 +46,6 @@ def asking(streamed=True, **fields):
     return post(json.dumps(ask(stream=streamed, **fields)).encode())
 
 
-async def counts_are_back(gateway):
-    """Nothing is in flight any more, as far as the gateway tells."""
-    async with asyncio.timeout(SOON):
-        while True:
-            page = (await gateway.client.get("/metrics")).text
-            flying = [
-                line
-                for line in page.splitlines()
-                if not line.startswith("#")
-                and ("active" in line or "outstanding" in line or "in_flight" in line)
-            ]
-            assert flying, "no such metric"
-            if all(line.endswith((" 0.0", " 0")) for line in flying):
-                return
-            await asyncio.sleep(0.01)
-
-
 @pytest.mark.parametrize("way", ["reset", "close"])
 @pytest.mark.parametrize("script", WAITS.values(), ids=WAITS)
 async def test_a_client_that_leaves_frees_the_engine(tmp_path, script, way):
@@ -73,7 +57,7 @@ async def test_a_client_that_leaves_frees_the_engine(tmp_path, script, way):
         left = time.monotonic()
         client.reset() if way == "reset" else client.writer.close()
         assert await seen.gone(SOON) - left < SOON
-        await counts_are_back(gateway)
+        await settled(gateway)
     assert len(engine.seen) == 1
 
 
@@ -84,7 +68,7 @@ async def test_also_while_a_whole_answer_is_awaited(tmp_path):
         seen = await engine.asked()
         client.reset()
         await seen.gone(SOON)
-        await counts_are_back(gateway)
+        await settled(gateway)
 
 
 async def test_while_it_waits_before_a_retry_nobody_is_asked_again(tmp_path):
@@ -98,7 +82,7 @@ async def test_while_it_waits_before_a_retry_nobody_is_asked_again(tmp_path):
         await engine.asked()
         await asyncio.sleep(0.05)
         client.reset()
-        await counts_are_back(gateway)
+        await settled(gateway)
         await asyncio.sleep(0.5)
         assert len(engine.seen) == 1
 
@@ -109,7 +93,7 @@ async def test_before_its_body_is_whole_nobody_is_asked(tmp_path):
         await client.write(asking()[:-10])
         await asyncio.sleep(0.05)
         client.reset()
-        await counts_are_back(gateway)
+        await settled(gateway)
         assert engine.seen == []
 
 

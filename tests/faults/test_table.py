@@ -1,4 +1,8 @@
-"""Every fault, in every house: what the client sees, what the engine sees, and what is left."""
+"""Every fault, in every house: what the client sees, what the engine sees, and what is left.
+
+A cell takes a tenth of a second, and there are hundreds: the quick ones are those of chats, alone
+and with a second replica.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +14,7 @@ from tests.faults.houses import KINDS
 from tests.faults.table import CORE, FAULTS, Fault, NoCells
 
 SLOW = {"429 with Retry-After as a date"}
+"""They take a second or more: what a date says has whole seconds."""
 
 
 def cells(names, houses):
@@ -22,7 +27,7 @@ def cells(names, houses):
                 continue
             assert isinstance(fault, Fault)
             for kind in houses:
-                marks = [pytest.mark.slow] if name in SLOW else []
+                marks = [pytest.mark.slow] if name in SLOW or kind == "fallback" else []
                 cell = (fault, way == "stream", kind)
                 found.append(pytest.param(*cell, id=f"{name}-{way}-{kind}", marks=marks))
     return found
@@ -33,6 +38,7 @@ async def test_a_chat(tmp_path, fault, streamed, kind):
     await check(tmp_path, CHAT, fault, kind, streamed=streamed)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dialect", OTHERS)
 @pytest.mark.parametrize(("fault", "streamed", "kind"), cells(CORE, ("one", "two")))
 async def test_other_dialects(tmp_path, dialect, fault, streamed, kind):
