@@ -27,6 +27,8 @@ _PLACEHOLDERS = {
     "idefics3": "<image>",
     "smolvlm": "<image>",
     "llava": "<image>",
+    "mistral3": "[IMG]",
+    "pixtral": "[IMG]",
     "qwen2_vl": "<|vision_start|><|image_pad|><|vision_end|>",
     "qwen2_5_vl": "<|vision_start|><|image_pad|><|vision_end|>",
     "qwen3_vl": "<|vision_start|><|image_pad|><|vision_end|>",
@@ -44,7 +46,10 @@ _PROCESSORS: dict[str, dict[str, Any]] = {
         "num_additional_image_tokens": 1,
     },
     "gemma3": {"image_seq_length": 4},
+    "mistral3": {"processor_class": "PixtralProcessor", "patch_size": 8, "spatial_merge_size": 2},
+    "pixtral": {"processor_class": "PixtralProcessor", "patch_size": 8},
 }
+_PIXTRAL_TOKENS = ("[IMG]", "[IMG_BREAK]", "[IMG_END]")
 _TILED_TOKENS = (
     "<image>",
     "<fake_token_around_image>",
@@ -56,6 +61,8 @@ _TOKENS = {
     "idefics3": _TILED_TOKENS,
     "smolvlm": _TILED_TOKENS,
     "llava": ("<image>",),
+    "mistral3": _PIXTRAL_TOKENS,
+    "pixtral": _PIXTRAL_TOKENS,
     "qwen2_vl": _QWEN_TOKENS,
     "qwen2_5_vl": _QWEN_TOKENS,
     "qwen3_vl": _QWEN_TOKENS,
@@ -313,6 +320,38 @@ def _qwen3_vl_moe(tokens: dict[str, int]) -> tuple[dict[str, Any], dict[str, Any
     return config, processor
 
 
+def _pixtral(tokens: dict[str, int]) -> tuple[dict[str, Any], dict[str, Any]]:
+    vision = {
+        "model_type": "pixtral",
+        "hidden_size": 32,
+        "num_attention_heads": 2,
+        "head_dim": 16,
+        "patch_size": 8,
+        "num_hidden_layers": 2,
+        "intermediate_size": 64,
+        "image_size": 64,
+    }
+    config = {
+        "text_config": _text("mistral", head_dim=16),
+        "vision_config": vision,
+        "image_token_index": tokens["[IMG]"],
+        "vision_feature_layer": -1,
+    }
+    processor = {
+        "image_processor_type": "PixtralImageProcessor",
+        "processor_class": "PixtralProcessor",
+        "size": {"longest_edge": 64},
+        "patch_size": {"height": 8, "width": 8},
+        **_CLIP,
+    }
+    return config, processor
+
+
+def _mistral3(tokens: dict[str, int]) -> tuple[dict[str, Any], dict[str, Any]]:
+    config, processor = _pixtral(tokens)
+    return config | {"spatial_merge_size": 2}, processor
+
+
 def _gemma3(tokens: dict[str, int]) -> tuple[dict[str, Any], dict[str, Any]]:
     vision = {
         "model_type": "siglip_vision_model",
@@ -354,6 +393,8 @@ _CONFIGS = {
     "idefics3": _idefics3,
     "smolvlm": _smolvlm,
     "llava": _llava,
+    "mistral3": _mistral3,
+    "pixtral": _pixtral,
     "qwen2_vl": _qwen2_vl,
     "qwen2_5_vl": _qwen2_5_vl,
     "qwen3_vl": _qwen3_vl,

@@ -33,12 +33,19 @@ class Family(NamedTuple):
     of a batch has positions of its own."""
     whole: bool = False
     """An image's tokens look at each other in both directions, so none may be read in pieces."""
+    texts: frozenset[str] | None = None
+    """The kinds of text models that it may have; None for all. Others, mlx-vlm asks for one
+    position for all rows (Ministral 3)."""
 
+
+_MISTRAL = frozenset({"mistral"})
 
 FAMILIES: Mapping[str, Family] = {
     "gemma3": Family(whole=True),
     "idefics3": Family(),
     "llava": Family(),
+    "mistral3": Family(texts=_MISTRAL),
+    "pixtral": Family(texts=_MISTRAL),
     "qwen2_vl": Family(positions="grid"),
     "qwen2_5_vl": Family(positions="grid"),
     "qwen3_vl": Family(positions="grid"),
@@ -76,9 +83,11 @@ def choose(
     if not isinstance(config.get("vision_config"), dict):
         return Way(objection=unknown)
     family = None if config.get("model_file") else FAMILIES.get(str(kind))
-    if family is None:
+    text = (config.get("text_config") or {}).get("model_type")
+    if family is None or not _reads(family, text):
         kinds = ", ".join(sorted(FAMILIES))
-        why = f"images to a model of type {kind!r} are not served here; they are to {kinds}"
+        inner = "" if family is None else f" with one of {text!r} inside"
+        why = f"images to a model of type {kind!r}{inner} are not served here; they are to {kinds}"
         return Way(why_blind=why, objection=unknown and f"{unknown}, and {why}")
     if not any(eye in name for name in tensors for eye in _EYES):
         return Way(why_blind="this copy of the model holds no image encoder", objection=unknown)
@@ -89,6 +98,11 @@ def choose(
         why = f"images need {EXTRA}, which is not installed here; install it with: {INSTALL}"
         return Way(why_blind=why, objection=unknown and f"{unknown}; {EXTRA} does: {INSTALL}")
     return Way(family)
+
+
+def _reads(family: Family, text: object) -> bool:
+    """Whether a model of `family` with that kind of text model is served; None is the usual one."""
+    return family.texts is None or text is None or text in family.texts
 
 
 def longest_step(family: Family | None, config: Mapping[str, Any], usual: int) -> int:

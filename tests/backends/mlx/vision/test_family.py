@@ -51,6 +51,14 @@ def test_a_kind_whose_images_are_not_served_is_never_tried():
     assert "not served" in way({**SEEING, "model_type": "florence2"}, reads_text=False).objection
 
 
+def test_a_text_model_that_has_one_position_for_all_rows():
+    config = {**SEEING, "model_type": "mistral3"}
+    assert way({**config, "text_config": {"model_type": "mistral"}}).family is not None
+    found = way({**config, "text_config": {"model_type": "ministral3"}})
+    assert found.family is None
+    assert "'mistral3' with one of 'ministral3' inside" in found.why_blind
+
+
 def test_code_that_comes_with_a_checkpoint_is_not_run():
     assert way({**SEEING, "model_file": "evil.py"}).family is None
 
