@@ -4,7 +4,7 @@ Rules of this file:
 
 - A block ends at fixed distances from the prompt's beginning, and its hash is chained to the one
   before. So two prompts share as many hashes as they share whole blocks at their beginning.
-- Blocks grow with their depth, so that the beginning of a prompt is told to within 1/64 of its
+- Blocks grow with their depth, so that the beginning of a prompt is told to within 1/32 of its
   length with few of them. Behind `LIMIT` nothing is looked at.
 - It is bytes that are hashed, as the client wrote them: no tokenizer, no parsing.
 
@@ -17,9 +17,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-FIRST = 256
+FIRST = 512
 """Bytes of the smallest blocks: what is shorter than that has none."""
-PER_DOUBLING = 64
+PER_DOUBLING = 32
 """Blocks between the length of a prompt and twice that length."""
 LIMIT = 1 << 20
 """Bytes: where the last block ends."""

@@ -13,8 +13,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-BLOCKS = 16384
-"""Blocks to remember of a replica, 1.6 MB: about a million tokens, what a large KV cache holds."""
+BLOCKS = 8192
+"""Blocks to remember of a replica, 0.8 MB: of a million tokens or more, as a large KV cache."""
 
 
 class PrefixMemory:

@@ -36,13 +36,13 @@ def test_roots_share_nothing():
     assert not set(block_hashes(b"a" * 64, 1, ENDS)) & set(block_hashes(b"a" * 64, 2, ENDS))
 
 
-def test_a_length_is_told_to_a_64th_of_it_or_a_block_and_the_blocks_are_few():
+def test_a_length_is_told_to_a_32nd_of_it_or_a_block_and_the_blocks_are_few():
     assert all(
-        later - earlier <= max(FIRST, earlier / 64) for earlier, later in pairwise(BOUNDARIES)
+        later - earlier <= max(FIRST, earlier / 32) for earlier, later in pairwise(BOUNDARIES)
     )
     assert BOUNDARIES[0] == FIRST
     assert BOUNDARIES[-1] == LIMIT
-    assert len(BOUNDARIES) < 512
+    assert len(BOUNDARIES) < 256
 
 
 def test_what_is_too_short_has_no_blocks():
