@@ -1,0 +1,208 @@
+"""An answer outlives its engine: whatever happens in the middle, it is that of a quiet day.
+
+`FAILOVER_STREAMS=200` makes each of these tests the long one; by default it is a short one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from random import Random
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.e2e.test_sdk import WEATHER
+from tests.support.bad_proxy import Mischief, bad_proxies
+from tests.support.children import wait_until
+from tests.support.engines import EngineServer
+from tests.support.gateway import GatewayProcess
+from tests.support.spoken import Spoken, listen
+
+STREAMS = int(os.environ.get("FAILOVER_STREAMS", "24"))
+CLIENTS = 8
+TIMEOUT = 120
+"""Seconds for a test; ten times that for the long ones."""
+MODEL = "tale"
+
+pytestmark = pytest.mark.timeout(TIMEOUT if STREAMS < 100 else 10 * TIMEOUT)
+
+
+def chat(text: str, **fields: Any) -> tuple[str, dict[str, Any]]:
+    messages = [{"role": "user", "content": text}]
+    options = {"include_usage": True}
+    return "chat/completions", {"messages": messages, "stream_options": options, **fields}
+
+
+STORY = "Tell me a long story about Mia."
+LONG = {"ignore_eos": True, "max_tokens": 700}
+"""Answers that take a while, so that things happen in their middle."""
+SAID = [
+    chat("Count from 1 to 100."),
+    chat(STORY),
+    chat("Count from 1 to 80.", max_tokens=120),
+    chat("Count from 1 to 100.", stop=[" 77"]),
+    chat("Count from 1 to 60.", logprobs=True),
+    chat("What is the weather in Rome?", tools=[WEATHER]),
+    ("completions", {"prompt": "Once upon a time", "max_tokens": 200}),
+    ("responses", {"input": STORY}),
+    ("messages", {"messages": [{"role": "user", "content": STORY}], "max_tokens": 400}),
+]
+"""What all engines say alike."""
+SAID_LONG = [
+    chat("Count from 1 to 100.", **LONG),
+    chat(STORY, **LONG),
+    chat("Tell me a long story about a fox and a bear.", **LONG),
+    *SAID[3:],
+    ("responses", {"input": STORY, "ignore_eos": True, "max_output_tokens": 700}),
+    ("messages", {"messages": [{"role": "user", "content": STORY}], **LONG}),
+    ("completions", {"prompt": "Once upon a time", **LONG}),
+]
+
+
+@asynccontextmanager
+async def client_of(gateway: GatewayProcess) -> AsyncIterator[httpx.AsyncClient]:
+    async with httpx.AsyncClient(base_url=gateway.root, timeout=60) as client:
+        yield client
+
+
+class House:
+    """A gateway, what it is asked, and what it says to that when nothing happens."""
+
+    def __init__(self, gateway: GatewayProcess, requests: list[tuple[str, dict[str, Any]]]) -> None:
+        self.gateway = gateway
+        self.heard: Counter[str] = Counter()
+        """Events, answers, and what else has happened."""
+        self._requests = requests
+        self._right: list[Spoken] = []
+
+    @asynccontextmanager
+    async def client(self) -> AsyncIterator[httpx.AsyncClient]:
+        async with httpx.AsyncClient(base_url=self.gateway.root, timeout=100) as client:
+            yield client
+
+    async def whole(self, client: httpx.AsyncClient, number: int) -> Spoken:
+        """The answer to a request, to its end."""
+        path, body = self._requests[number % len(self._requests)]
+        spoken = Spoken()
+        asked = {"model": MODEL, "stream": True, "temperature": 0, **body}
+        async for spoken in listen(client, path, asked):  # noqa: B007 — the last one counts
+            self.heard["events"] += 1
+        return spoken
+
+    async def learn(self) -> None:
+        """Hear all answers while nothing happens."""
+        async with self.client() as client:
+            for number in range(len(self._requests)):
+                self._right.append(await self.whole(client, number))
+        for spoken in self._right:
+            assert (spoken.error, spoken.done) == (None, True)
+
+    async def ask_all(self) -> None:
+        """Ask `STREAMS` times, `CLIENTS` at a time; all answers must be right."""
+        numbers, wrong = iter(range(STREAMS)), []
+        kinds: Counter[str] = Counter()
+
+        async def one() -> None:
+            for number in numbers:
+                spoken = await self.whole(client, number)
+                right = self._right[number % len(self._right)]
+                if spoken.told != right.told:
+                    kinds["told so" if spoken.error else "wrong"] += 1
+                    wrong.append((number % len(self._right), spoken.told, right.told))
+                self.heard["answers"] += 1
+
+        async with self.client() as client:
+            await asyncio.gather(*(one() for _ in range(CLIENTS)))
+        gateway = self.gateway
+        self.heard["failovers"] = int(gateway.metric("gateway_failovers_total"))
+        self.heard["wasted tokens"] = int(gateway.metric("gateway_wasted_tokens_total"))
+        print(dict(self.heard))
+        assert not wrong, f"not what they should be: {dict(kinds)} of {STREAMS}, {wrong[0]}"
+        assert self.heard["failovers"] > 0, "nothing has happened in the middle of an answer"
+        wait_until(lambda: gateway.outstanding() == 0, 5, "an attempt is still counted")
+
+
+def start(
+    start_gateway: Callable[..., GatewayProcess], urls: list[str], **timeouts: str
+) -> GatewayProcess:
+    """A gateway over llama-servers at `urls`, which all are ready."""
+    settings = "".join(f", {name}: {value}" for name, value in timeouts.items())
+    listed = ", ".join(f"'{url}'" for url in urls)
+    gateway = start_gateway(
+        f"backends: {{pair: {{use: llama_server, replicas: [{listed}], model: tiny-tale}}}}\n"
+        f"models:\n  {MODEL}:\n    backend: pair\n    balance: round_robin\n"
+        f"    timeouts: {{total: 100s, first_token: 10s{settings}}}\n"
+        "    retry: {attempts: 6, backoff: 200ms}\n    failover: {attempts: 6}\n"
+        "retry_budget: {min_per_second: 1000}\n"
+    )
+    wait_until(lambda: gateway.metric("gateway_replica_ready") == len(urls), 20, "all are ready")
+    return gateway
+
+
+async def disturbed(
+    house: House,
+    servers: tuple[EngineServer, ...],
+    happen: Callable[[EngineServer], None],
+    mend: Callable[[EngineServer], None],
+) -> None:
+    """All answers are right, although something `happens`, again and again, to a server."""
+    await house.learn()
+    rng, heard = Random(7), house.heard
+
+    async def trouble() -> None:
+        while True:
+            moment = heard["events"] + rng.randint(20, 600)
+            while heard["events"] < moment:
+                await asyncio.sleep(0.001)
+            victim = rng.choice(servers)
+            happen(victim)
+            heard["troubles"] += 1
+            await asyncio.to_thread(mend, victim)
+            await asyncio.to_thread(
+                wait_until,
+                lambda: house.gateway.metric("gateway_replica_ready") == len(servers),
+                20,
+                "all are ready again",
+            )
+
+    troubles = asyncio.create_task(trouble())
+    try:
+        await house.ask_all()
+    finally:
+        troubles.cancel()
+        await asyncio.gather(troubles, return_exceptions=True)
+
+
+async def test_kill_9(start_gateway, two_llamas):
+    house = House(start(start_gateway, [server.url for server in two_llamas]), SAID_LONG)
+    await disturbed(
+        house, two_llamas, lambda victim: victim.kill(), lambda victim: victim.restart()
+    )
+
+
+async def test_a_server_that_stands_still(start_gateway, two_llamas):
+    gateway = start(start_gateway, [server.url for server in two_llamas], idle="2s")
+
+    def thaw(victim: EngineServer) -> None:
+        time.sleep(3)  # until the gateway has had enough of it
+        victim.thaw()
+
+    await disturbed(House(gateway, SAID_LONG), two_llamas, lambda one: one.freeze(), thaw)
+
+
+@pytest.mark.parametrize("mischief", Mischief)
+async def test_a_line_that_fails(start_gateway, two_llamas, mischief):
+    ports = [server.port for server in two_llamas]
+    async with bad_proxies(*ports, mischief=mischief, seed=5) as (proxies, seen):
+        urls = [proxy.url for proxy in proxies]
+        gateway = await asyncio.to_thread(start, start_gateway, urls, idle="2s")
+        house = House(gateway, SAID_LONG)
+        await house.learn()
+        house.heard["lines that failed"] -= len(seen)
+        await house.ask_all()
