@@ -17,7 +17,7 @@ from gateway.routing.table import Route, Table
 from gateway.telemetry.record import RequestRecord
 from gateway.telemetry.tracing import RequestSpan
 from gateway.wire.peek import Peek
-from gateway.wire.prompt import apart, prompt_of
+from gateway.wire.prompt import apart, prompt_of, size_of
 
 
 class Ask(msgspec.Struct, kw_only=True):
@@ -72,5 +72,5 @@ class Ask(msgspec.Struct, kw_only=True):
         if self.hashed is None:
             prompt = prompt_of(self.endpoint, self.peeked)
             blocks = block_hashes(prompt, hash(apart(self.peeked)))
-            self.hashed = Prefix(len(prompt), blocks)
+            self.hashed = Prefix(size_of(prompt), blocks)
         return self.hashed

@@ -36,10 +36,10 @@ def choose(
     rng: Random,
 ) -> Choice:
     """One of `candidates`, replicas of `variant`, of which there is at least one."""
-    size = len(ask.body)
     if len(variant.replicas) == 1:
-        return Choice(candidates[0], size // BYTES_PER_TOKEN)
+        return Choice(candidates[0], len(ask.body) // BYTES_PER_TOKEN)
     view = RequestView(now, ask.prefix, session)
     replica = variant.policy.pick(candidates, view, rng)
-    known = view.known // BYTES_PER_TOKEN
-    return Choice(replica, max(0, size // BYTES_PER_TOKEN - known), known)
+    size = len(ask.body) if ask.hashed is None else ask.hashed.size
+    known = min(view.known, size) // BYTES_PER_TOKEN
+    return Choice(replica, size // BYTES_PER_TOKEN - known, known)

@@ -54,7 +54,8 @@ class Prefix(NamedTuple):
     """A prompt, as far as telling its beginning apart from others' needs it."""
 
     size: int
-    """Bytes of the prompt."""
+    """Bytes of text that it gives an engine as much to compute as: less than it has, where data of
+    pictures is in it."""
     blocks: Sequence[int]
     """See `gateway.policies.prefix_blocks.block_hashes`."""
 

@@ -60,7 +60,7 @@ class PrefixAffinity:
         usable = [one for one in candidates if not self._is_saturated(one, now)] or candidates
         known = [self._known(one, prefix) for one in usable]
         prices = [
-            self._price(one, prefix.size - bytes_known, now)
+            self._price(one, max(0, prefix.size - bytes_known), now)
             for one, bytes_known in zip(usable, known, strict=True)
         ]
         lowest = min(prices)

@@ -5,7 +5,7 @@ import pytest
 
 from backends.base import Endpoint
 from gateway.wire.peek import peek
-from gateway.wire.prompt import apart, prompt_of
+from gateway.wire.prompt import apart, prompt_of, size_of
 
 HELLO = {"role": "user", "content": "Hello"}
 ANSWER = {"role": "assistant", "content": "Hi!"}
@@ -74,3 +74,22 @@ def test_models_and_salts_are_kept_apart():
     salted = seen(Endpoint.CHAT, messages=[HELLO], cache_salt="mine")
     other = peek(Endpoint.CHAT, msgspec.json.encode({"model": "other", "messages": [HELLO]}))
     assert len({apart(plain), apart(salted), apart(other)}) == 3
+
+
+@pytest.mark.parametrize(
+    "picture",
+    [
+        {"type": "image_url", "image_url": {"url": "data:image/png;base64," + "aB3/" * 50_000}},
+        {"type": "image", "source": {"type": "base64", "data": "aB3/" * 50_000 + "=="}},
+    ],
+)
+def test_a_picture_counts_as_a_page_of_text(picture):
+    text = {"type": "text", "text": "What is it? " * 100}
+    asked = prompt(Endpoint.CHAT, messages=[{"role": "user", "content": [picture, text]}])
+    assert len(asked) > 200_000
+    assert 5000 < size_of(asked) < 6000
+
+
+def test_text_counts_as_it_is_also_where_it_speaks_of_data():
+    for asked in (b"What is base64? " * 1000, b"A" * 4000 + b" ", "\u4e16\u754c".encode() * 9999):
+        assert size_of(asked) == len(asked)
