@@ -11,8 +11,6 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from fnmatch import fnmatch
 from importlib.util import find_spec
 from pathlib import Path
@@ -23,20 +21,15 @@ from backends.inprocess.failures import failed, said
 from backends.inprocess.loading import Loading
 from backends.memory import machine_memory, refusal_beside
 from backends.mlx.adapter_files import BadAdapter
+from backends.mlx.importing import import_mlx
 from backends.mlx.memory import MemoryPlan, Wishes, plan, read_config
 from backends.mlx.safetensors_header import read_headers
 from backends.mlx.vision.family import EXTRA, PROCESSOR_FILES, Way, choose, longest_step
 from backends.mlx.vision.memory import PictureMemory, picture_memory
 
-try:
-    import resource
-except ImportError:  # not on Windows
-    resource = None  # type: ignore[assignment]
-
 if TYPE_CHECKING:
     from backends.inprocess.runtime import Runtime
 
-_SETRLIMIT = getattr(resource, "setrlimit", None)
 _GPU_STEP, _CPU_STEP = 512, 64
 _GPU_PIXELS, _CPU_PIXELS = 1 << 22, 1 << 20
 HUB_TIMEOUT = 10.0
@@ -261,40 +254,6 @@ def _at_hand(model: str) -> Path | None:
         return _cached(model) if _HUB_ID.fullmatch(model) else None
     except BackendError:
         return None
-
-
-def import_mlx() -> None:
-    """Import MLX and mlx-lm, without what they do to the process; raises `BackendError`."""
-    try:
-        with _open_files_limit_kept():
-            import llguidance  # noqa: F401, PLC0415
-            import mlx_lm  # noqa: F401, PLC0415
-    except ImportError as error:
-        packages = "mlx-lm llguidance"
-        if sys.platform != "darwin":
-            packages += " 'mlx[cpu]'"
-        raise failed(
-            f"MLX is not installed ({error}); install it with: pip install {packages} "
-            "(which is what the gateway's extra `mlx` does)"
-        ) from error
-
-
-@contextmanager
-def _open_files_limit_kept() -> Iterator[None]:
-    """Keep mlx-lm from lowering the process's limit on open files when it is imported.
-
-    It sets 2048/4096, a gateway needs a descriptor per connection, and a lowered hard limit
-    cannot be raised again without privileges: so the call has to be kept from happening.
-    """
-    if resource is None:
-        yield
-        return
-    resource.setrlimit = lambda *_: None
-    try:
-        yield
-    finally:
-        # What is put back was saved before anybody could replace it: two engines may load at once.
-        resource.setrlimit = _SETRLIMIT  # type: ignore[assignment]
 
 
 def locate(model: str, loading: Loading | None = None, *, endpoint: str | None = None) -> Path:

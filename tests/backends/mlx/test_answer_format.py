@@ -6,7 +6,7 @@ import pytest
 
 from backends.base import BackendError, RequestRefused
 from backends.inprocess.tool_calls import ToolCallParser
-from backends.mlx import model
+from backends.mlx.importing import import_mlx
 
 TOOLS = [
     {
@@ -62,7 +62,7 @@ WRITTEN = {
 @pytest.fixture(scope="module")
 def tokenizer(tmp_path_factory, model_dir):
     """The tokenizer that ships, with another template, and with more tokens."""
-    model.import_mlx()
+    import_mlx()
     from mlx_lm.tokenizer_utils import load
 
     def make(template=None, *, special=(), plain=()):
@@ -106,7 +106,7 @@ def read(tool_format, text, size):
 
 class TestTools:
     def test_every_parser_of_the_library_is_tried_here(self):
-        model.import_mlx()
+        import_mlx()
         import mlx_lm.tool_parsers
 
         known = {module.name for module in pkgutil.iter_modules(mlx_lm.tool_parsers.__path__)}

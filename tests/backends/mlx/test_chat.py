@@ -8,8 +8,8 @@ from transformers.utils.chat_template_utils import render_jinja_template
 
 from backends.base import RequestRefused
 from backends.inprocess.params import parse_chat
-from backends.mlx import model
 from backends.mlx.chat import TemplatePrompts
+from backends.mlx.importing import import_mlx
 
 HELLO = {"role": "user", "content": "Hello."}
 TOOL = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
@@ -18,7 +18,7 @@ TOOL = {"type": "function", "function": {"name": "f", "parameters": {"type": "ob
 @pytest.fixture(scope="module")
 def load(tmp_path_factory, model_dir):
     """The prompts of the model that ships, with another template if one is given."""
-    model.import_mlx()
+    import_mlx()
     from mlx_lm.tokenizer_utils import load as load_tokenizer
 
     def prompts(template=...):

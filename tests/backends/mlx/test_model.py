@@ -1,5 +1,4 @@
 import json
-import resource
 import shutil
 import socket
 import subprocess
@@ -187,32 +186,6 @@ def test_what_the_hub_has_is_told_before_it_is_fetched(caplog):
             serving.join()
     told = "nobody/no-such-model: fetching nobody/no-such-model from the hub, 5.0 MiB"
     assert told in caplog.text
-
-
-def test_without_mlx_it_says_how_to_install_it(monkeypatch):
-    monkeypatch.setitem(sys.modules, "mlx_lm", None)
-    with pytest.raises(BackendError) as caught:
-        model.import_mlx()
-    assert "pip install mlx-lm" in caught.value.message
-
-
-def test_importing_mlx_leaves_the_process_as_it_was():
-    script = (
-        "import resource; before = resource.getrlimit(resource.RLIMIT_NOFILE);"
-        "from backends.mlx.model import import_mlx; import_mlx();"
-        "assert resource.getrlimit(resource.RLIMIT_NOFILE) == before"
-    )
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", script], capture_output=True, text=True, check=False
-    )
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-
-
-def test_the_limit_on_open_files_can_still_be_set_afterwards():
-    model.import_mlx()
-    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, limits)
-    assert resource.setrlimit.__name__ == "setrlimit"
 
 
 def test_naming_the_engine_does_not_import_it():

@@ -1,0 +1,37 @@
+"""What importing MLX leaves behind in the process."""
+
+import resource
+import subprocess
+import sys
+
+import pytest
+
+from backends.base import BackendError
+from backends.mlx.importing import import_mlx
+
+
+def test_without_mlx_it_says_how_to_install_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "mlx_lm", None)
+    with pytest.raises(BackendError) as caught:
+        import_mlx()
+    assert "pip install mlx-lm" in caught.value.message
+
+
+def test_importing_mlx_leaves_the_process_as_it_was():
+    script = (
+        "import resource; before = resource.getrlimit(resource.RLIMIT_NOFILE);"
+        "from backends.mlx.importing import import_mlx; import_mlx();"
+        "import logging, mlx_vlm.utils; assert not logging.getLogger().handlers;"
+        "assert resource.getrlimit(resource.RLIMIT_NOFILE) == before"
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", script], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_the_limit_on_open_files_can_still_be_set_afterwards():
+    import_mlx()
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert resource.setrlimit.__name__ == "setrlimit"
