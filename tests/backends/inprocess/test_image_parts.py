@@ -78,6 +78,8 @@ def test_data_urls_as_clients_write_them(url):
         ("data:image/png;base64,a$b=", "invalid_base64_image"),
         ("data:image/png;base64,aGVsbG8=x", "invalid_base64_image"),
         ("data:image/png;base64,aGVsb", "invalid_base64_image"),
+        ("data:image/png;base64,aGVsbG8=aGVsbG8=", "invalid_base64_image"),
+        ("data:image/png;base64," + "A" * (1 << 18) + "$$$$", "invalid_base64_image"),
         ("data:image/png;base64,é", "invalid_base64_image"),
         ("data:image/png,hello", "invalid_image_url"),
         ("data:image/png;base64", "invalid_image_url"),
@@ -93,7 +95,14 @@ def test_bad_data_urls_are_refused(url, code):
 def test_a_file_is_bounded_before_it_is_decoded():
     error = refused("data:image/png;base64," + "A" * (MAX_FILE // 3 * 4 + 8))
     assert error.code == "image_file_too_large"
-    assert len(data("data:;base64," + base64.b64encode(b"x" * 3000).decode())) == 3000
+
+
+@pytest.mark.parametrize("size", [0, 1, 2, 3, 3000, (3 << 16) - 1, 3 << 16, (3 << 16) + 1, 1 << 19])
+def test_what_was_sent_comes_out(size):
+    sent = (bytes(range(256)) * (size // 256 + 1))[:size]
+    assert data("data:;base64," + base64.b64encode(sent).decode()) == sent
+    assert data("data:;base64," + base64.encodebytes(sent).decode()) == sent
+    assert data("data:;base64," + base64.b64encode(sent).decode().rstrip("=")) == sent
 
 
 def test_other_urls_bring_nothing():
