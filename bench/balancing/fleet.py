@@ -6,17 +6,19 @@ begin, first token, end.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from random import Random
 
 from backends.base import Demand, Endpoint
 from bench.balancing.engine import Engine, Machine
 from bench.balancing.traces import Turn
 from gateway.policies import Policy, Prefix, RequestView
-from gateway.policies.prefix_blocks import block_hashes
+from gateway.policies.base import BYTES_PER_TOKEN
+from gateway.policies.prefix_blocks import BOUNDARIES, block_hashes
 from gateway.routing.breaker import Breaker
 from gateway.routing.load import ReplicaLoad
 from gateway.wire.peek import peek
+from gateway.wire.prompt import apart, prompt_of
 
 
 class Replica:
@@ -55,7 +57,8 @@ class Replica:
     def poll(self, now: float) -> None:
         """Ask the engine what is asked of it, as the gateway does from time to time."""
         if self.alive:
-            self.load.heard(now, Demand(self.engine.running, self.engine.waiting))
+            engine = self.engine
+            self.load.heard(now, Demand(engine.running, engine.waiting, engine.cache.usage))
 
     def die(self) -> None:
         """With all that it has cached."""
@@ -69,19 +72,25 @@ class Replica:
 
 
 class Prompts:
-    """The prefix of each turn, hashed once for all policies that the trace is played through."""
+    """What the gateway makes of each body, once for all policies that the trace is played through.
 
-    def __init__(self, hashes: Callable[[bytes, int], Sequence[int]] = block_hashes) -> None:
-        self._hashes = hashes
+    As `gateway/dispatch/ask.py` does it.
+    """
+
+    def __init__(self, ends: Sequence[int] = BOUNDARIES) -> None:
+        """`ends`: where blocks end, in bytes."""
+        self._ends = ends
         self._prefixes: dict[int, Prefix] = {}
 
     def prefix(self, turn: Turn) -> Prefix:
-        """As the gateway makes it of a request's body."""
+        """The prompt, as a policy sees it."""
         key = turn.work.runs[-1].key
         prefix = self._prefixes.get(key)
         if prefix is None:
-            prompt = bytes(peek(Endpoint.CHAT, turn.body()).messages)
-            prefix = Prefix(len(prompt), tuple(self._hashes(prompt, 0)))
+            peeked = peek(Endpoint.CHAT, turn.body())
+            prompt = prompt_of(Endpoint.CHAT, peeked)
+            blocks = block_hashes(prompt, hash(apart(peeked)), self._ends)
+            prefix = Prefix(len(prompt), tuple(blocks))
             self._prefixes[key] = prefix
         return prefix
 
@@ -103,11 +112,10 @@ class Fleet:
         """Whom the gateway asks, and how many tokens of the prompt it expects it to compute.
 
         Those not tried yet, the healthy ones first; where all have been, all.
+        See `gateway/dispatch/choice.py`.
         """
         fresh = [one for one in self.replicas if one not in tried]
         healthy = [one for one in fresh if one.breaker.allows(now)]
-        view = RequestView(
-            now=now, prefix=lambda: self._prompts.prefix(turn), session=lambda: session
-        )
+        view = RequestView(now, lambda: self._prompts.prefix(turn), lambda: session)
         replica = self.policy.pick(healthy or fresh or self.replicas, view, self._rng)
-        return replica, turn.work.prompt_tokens - view.known // 4
+        return replica, max(0, turn.work.prompt_tokens - view.known // BYTES_PER_TOKEN)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import copy
 from random import Random
 from typing import NamedTuple
 
@@ -68,6 +69,12 @@ class Stage:
         self._traces: list[tuple[int, list[Conversation]]] = [
             (seed, scenario.trace(count, seed)) for seed in range(1, seeds + 1)
         ]
+
+    def hashed_by(self, prompts: Prompts) -> Stage:
+        """The same traces, with prompts that are cut into blocks in another way."""
+        other = copy(self)
+        other._prompts = prompts
+        return other
 
     def play(self, policy: Callable[[], Policy], rate: float) -> Figures:
         """Each trace at `rate`, through a new policy and a new fleet."""

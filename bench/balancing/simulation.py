@@ -15,9 +15,8 @@ from typing import Any, NamedTuple
 from bench.balancing.engine import Engine
 from bench.balancing.fleet import Fleet, Replica
 from bench.balancing.traces import Conversation, Turn
+from gateway.control.demand import INTERVAL
 
-POLL_INTERVAL = 1.0
-"""Seconds between two questions to an engine what is asked of it."""
 PATIENCE = 600.0
 """Seconds after the last arrival at which what has no answer is given up."""
 MOST_ATTEMPTS = 10
@@ -142,7 +141,7 @@ class Simulation:
             self._at(death.at * at, _Kind.DEATH, fleet.replicas[death.replica])
             self._at(death.back * at, _Kind.BACK, fleet.replicas[death.replica])
         if fleet.policy.wants_demand:
-            self._at(POLL_INTERVAL, _Kind.POLL, None)
+            self._at(INTERVAL, _Kind.POLL, None)
 
     def run(self) -> None:
         """Until all have their answer or are given up, or patience is over."""
@@ -158,7 +157,7 @@ class Simulation:
             elif kind is _Kind.POLL:
                 for replica in self.fleet.replicas:
                     replica.poll(now)
-                self._at(now + POLL_INTERVAL, _Kind.POLL, None)
+                self._at(now + INTERVAL, _Kind.POLL, None)
             elif kind is _Kind.DEATH:
                 self._die(now, what)
             else:
