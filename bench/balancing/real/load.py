@@ -19,7 +19,7 @@ _WORDS = ("the", "small", "house", "river", "went", "to", "and", "saw", "a", "re
 
 
 class Load(msgspec.Struct, frozen=True):
-    """Prompts that begin in so many ways, and how many of them are asked."""
+    """Prompts that begin in so many ways, and how many are asked in each half of a round."""
 
     name: str
     prefixes: int
@@ -30,8 +30,8 @@ class Load(msgspec.Struct, frozen=True):
     answer_tokens: int = 8
 
 
-SHARED = Load("shared prefixes", prefixes=12, prefix_words=900, question_words=30, requests=48)
-UNSHARED = Load("unshared", prefixes=0, prefix_words=0, question_words=400, requests=48)
+SHARED = Load("shared prefixes", prefixes=12, prefix_words=900, question_words=30, requests=96)
+UNSHARED = Load("unshared", prefixes=0, prefix_words=0, question_words=400, requests=64)
 
 
 class Round(msgspec.Struct):
@@ -57,11 +57,11 @@ class Round(msgspec.Struct):
         return quantile(sorted(self.waits), share)
 
 
-def bodies(load: Load, model: str, seed: str) -> list[Body]:
-    """The requests of one round, twice `requests`: none begins like one of another `seed`."""
-    rng = Random(seed)
-    prefixes = [_words(rng, load.prefix_words) for _ in range(load.prefixes)]
-    return [_body(load, model, rng, prefixes) for _ in range(2 * load.requests)]
+def bodies(load: Load, model: str, count: int, seed: str) -> list[Body]:
+    """So many requests. The prefixes are the same for every seed, and no question is."""
+    fixed, rng = Random(load.name), Random(f"{load.name} {seed}")
+    prefixes = [_words(fixed, load.prefix_words) for _ in range(load.prefixes)]
+    return [_body(load, model, rng, prefixes) for _ in range(count)]
 
 
 def _body(load: Load, model: str, rng: Random, prefixes: Sequence[str]) -> Body:

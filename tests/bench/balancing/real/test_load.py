@@ -16,20 +16,26 @@ def beginnings(asked):
 
 
 def test_shared_prompts_begin_in_so_many_ways():
-    asked = bodies(SHARED, "m", "1")
-    assert len(asked) == 2 * SHARED.requests
+    asked = bodies(SHARED, "m", 100, "1")
+    assert len(asked) == 100
     assert len(beginnings(asked)) == SHARED.prefixes
     assert len({str(body["messages"]) for body in asked}) == len(asked)
 
 
 def test_unshared_prompts_all_differ():
-    asked = bodies(UNSHARED, "m", "1")
+    asked = bodies(UNSHARED, "m", 100, "1")
     assert len(beginnings(asked)) == len(asked)
 
 
-def test_rounds_have_nothing_in_common():
-    assert beginnings(bodies(SHARED, "m", "1")).isdisjoint(beginnings(bodies(SHARED, "m", "2")))
-    assert bodies(SHARED, "m", "1") == bodies(SHARED, "m", "1")
+def questions(asked):
+    return {body["messages"][-1]["content"] for body in asked}
+
+
+def test_rounds_have_their_prefixes_in_common_and_no_question():
+    one, other = (bodies(SHARED, "m", 100, seed) for seed in "12")
+    assert beginnings(one) == beginnings(other)
+    assert questions(one).isdisjoint(questions(other))
+    assert bodies(SHARED, "m", 100, "1") == one
 
 
 def test_a_round_adds_up_its_slices():
