@@ -97,6 +97,7 @@ class MlxRuntime(Runtime):
         self._stop = StopSequences([[token] for token in sorted(tokenizer.eos_token_ids)])
         self._never_stop = StopSequences()
         self._max_batch = wishes.max_batch
+        self._whole_images = way.family is not None and way.family.whole
         self._step = longest_step(way.family, config, prefill_step())
         self._states = PromptStates(plan.footprint.prompt_cache)
         self._sequences: dict[int, _Sequence] = {}
@@ -165,7 +166,7 @@ class MlxRuntime(Runtime):
         start = len(beginning.tokens)
         look = Look(sight, start) if sight is not None else None
         segments = [prompt[start:]]
-        if sight is not None:
+        if sight is not None and self._whole_images:
             segments = [prompt[begin:end] for begin, end in sight.segments(start)]
         row = Row(
             spec.sampling,

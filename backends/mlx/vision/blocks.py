@@ -14,6 +14,7 @@ import mlx.core as mx
 import numpy as np
 
 from backends.mlx.vision.look import Part
+from backends.mlx.vision.sight import runs
 
 Seen = Sequence[tuple[int, Part]]
 """What is seen in a piece of some prompts, with the row that it is in."""
@@ -37,11 +38,13 @@ def read_in_blocks(
 
 
 def _blocks(shape: tuple[int, ...], seen: Seen) -> mx.array:
-    """Which tokens are of the same image, [rows, 1, width, width]."""
-    image = np.full(shape, -1)
+    """Which tokens are of the same part of an image, [rows, 1, width, width]."""
+    block, count = np.zeros(shape, dtype=np.int32), 0
     for row, part in seen:
-        image[row, part.places] = part.number
-    same = (image[:, :, None] == image[:, None, :]) & (image >= 0)[:, :, None]
+        for places in runs(part.places):
+            count += 1
+            block[row, places] = count
+    same = (block[:, :, None] == block[:, None, :]) & (block > 0)[:, :, None]
     return mx.array(same[:, None])
 
 

@@ -31,8 +31,6 @@ class Features(NamedTuple):
 class Part(NamedTuple):
     """What is seen of one image in a piece of a prompt."""
 
-    number: int
-    """Which image it is of its prompt."""
     places: NDArray[np.intp]
     """Counted from the beginning of the piece."""
     features: Features
@@ -71,7 +69,7 @@ class Look:
     def within(self, start: int, end: int) -> list[Part]:
         """What is seen in the tokens of the prompt from `start` to `end`."""
         found: list[Part] = []
-        for number, (places, features) in enumerate(zip(self._places, self._features, strict=True)):
+        for places, features in zip(self._places, self._features, strict=True):
             first, last = np.searchsorted(places, (start, end)).tolist()
             if first == last:
                 continue
@@ -79,5 +77,5 @@ class Look:
             part = Features(
                 features.rows[first:last], tuple(deep[first:last] for deep in features.deeper)
             )
-            found.append(Part(number, places[first:last] - start, part))
+            found.append(Part(places[first:last] - start, part))
         return found

@@ -69,12 +69,20 @@ class Sight(msgspec.Struct, frozen=True, eq=False, weakref=True):
         return key
 
     def segments(self, start: int) -> list[tuple[int, int]]:
-        """The prompt from `start` on, cut before and behind each image: begins and ends."""
+        """The prompt from `start` on, cut so that what stands for an image is in one: its ends.
+
+        Where an image is in several parts, each of them is.
+        """
         cuts = {start, self.length}
         for places in self.places:
-            cuts |= {int(places[0]), int(places[-1]) + 1}
-        ordered = sorted(cut for cut in cuts if cut >= start)
-        return list(pairwise(ordered))
+            for part in runs(places):
+                cuts |= {int(part[0]), int(part[-1]) + 1}
+        return list(pairwise(sorted(cut for cut in cuts if cut >= start)))
+
+
+def runs(places: NDArray[np.intp]) -> list[NDArray[np.intp]]:
+    """The parts of `places`, which ascend, that have no gap in them."""
+    return np.split(places, np.flatnonzero(np.diff(places) != 1) + 1)
 
 
 def place_images(tokens: Sequence[int], images: Sequence[Image]) -> list[NDArray[np.intp]]:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from backends.mlx.vision.sight import Image, Sight, place_images
+from backends.mlx.vision.sight import Image, Sight, place_images, runs
 
 SOFT = 9
 
@@ -64,3 +64,7 @@ def test_a_prompt_is_cut_around_its_images():
     assert shown.segments(0) == [(0, 2), (2, 4), (4, 5), (5, 7), (7, 8)]
     assert shown.segments(4) == [(4, 5), (5, 7), (7, 8)]
     assert shown.segments(7) == [(7, 8)]
+    (places,) = place_images([SOFT, 6, SOFT, SOFT, 2], [image(b"a", (SOFT, 6, SOFT, SOFT))])
+    assert [part.tolist() for part in runs(places)] == [[0], [2, 3]]
+    parts = Sight([image(b"a")], [places], 5)
+    assert parts.segments(0) == [(0, 1), (1, 2), (2, 4), (4, 5)]
