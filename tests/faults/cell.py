@@ -11,7 +11,7 @@ import openai
 
 from tests.faults.clients import Dialect, Heard
 from tests.faults.houses import SOON, TOTAL, House, Kind, house, no_tasks_left, settled
-from tests.faults.outcomes import Broken, Honest, Outcome, Own, Saved, Told
+from tests.faults.outcomes import Broken, Outcome, Own, Saved, Told, WentOn
 from tests.faults.speech import SAID
 from tests.faults.table import Fault
 
@@ -52,11 +52,10 @@ async def check(
 
 def _check_client(heard: Heard, outcome: Outcome, fault: Fault, running: House, kind: Kind) -> None:
     match outcome:
-        case Honest():
-            if heard.error is None:
-                _check_whole(heard, fault.said)
-            else:
-                _check_broken(heard, Broken(), fault, running)
+        case WentOn():
+            _check_whole(heard, SAID)
+            _check_origin(heard, "tale", running.bad.id)  # the headers are of the beginning
+            assert heard.raw.count(b'"delta":{"role"') <= 1
         case Own():
             _check_whole(heard, fault.said)
             _check_origin(heard, fault.model, running.bad.id)

@@ -53,8 +53,8 @@ class Broken(Outcome):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Honest(Outcome):
-    """Either `Saved`, by going on elsewhere in the middle of the answer, or `Broken`."""
+class WentOn(Outcome):
+    """Another engine has gone on in the middle of the answer: the client sees no trace of that."""
 
     asked: int | None = 1
 
@@ -95,7 +95,7 @@ OUT_OF_TIME = Cells(
     one=Told(status=504, asked=1), two=Told(status=504, asked=1), fallback=Told(status=504, asked=1)
 )
 """An answer in one piece has only the time of the whole request; then nobody else has any."""
-MID_STREAM = Cells(one=Broken(), two=Honest(), fallback=Broken())
+MID_STREAM = Cells(one=Broken(), two=WentOn(), fallback=Broken())
 HARMLESS = Cells(one=Own(), two=Own(), fallback=Own())
 ONCE = Cells(one=Own(asked=2), two=Saved(), fallback=Own(asked=2))
 """It fails one time."""

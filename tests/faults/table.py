@@ -468,8 +468,12 @@ ENDS = {
         ),
     ),
     "stall with comments": Row(
-        stream=after_content(
-            lambda speech: (*begun(speech), *[Send(chunked(b": ping\n\n")), Pause(0.02)] * 500),
+        stream=Fault(
+            does=lambda speech: [
+                (*begun(speech), *[Send(chunked(b": ping\n\n")), Pause(0.02)] * 500)
+            ],
+            # It is never silent, so its whole time passes: then nobody else has any.
+            cells=Cells(one=Broken(), two=Broken(), fallback=Broken()),
             waits="total",
         ),
         whole=NOT_IN_ONE_PIECE,
