@@ -188,7 +188,7 @@ class TestAnswers:
         body = {"messages": user("What is the weather in Paris?"), "tools": TOOLS, "temperature": 0}
         called = await client.ask(**body)
         said = await client.ask(**body, tool_choice="none")
-        assert counts(said) == counts(called)
+        assert counts(said)["prompt_tokens"] == counts(called)["prompt_tokens"]
         assert said["choices"][0]["finish_reason"] == "stop"
         assert "tool_calls" not in said["choices"][0]["message"]
 
