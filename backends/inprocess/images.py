@@ -34,6 +34,8 @@ class Picture(NamedTuple):
     """RGB, the right way up; of an animation, its first frame."""
     digest: bytes
     """SHA-256 of what was sent; the same for the same picture."""
+    where: str = "messages"
+    """The field it came in."""
 
 
 def read_picture(data: bytes, where: str, *, room: int = MAX_PIXELS) -> Picture:
@@ -53,7 +55,7 @@ def read_picture(data: bytes, where: str, *, room: int = MAX_PIXELS) -> Picture:
     except Exception as error:  # a decoder of strangers' bytes may fail in any way
         said = str(error) or type(error).__name__
         raise refusal(where, f"holds a broken image: {said}", code=Code.IMAGE_BROKEN) from None
-    return Picture(pixels, hashlib.sha256(data).digest())
+    return Picture(pixels, hashlib.sha256(data).digest(), where)
 
 
 def _opened(data: bytes, where: str, room: int) -> Image:

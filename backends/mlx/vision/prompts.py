@@ -88,7 +88,7 @@ class PicturePrompts(TemplatePrompts):
                 f"{found} times for {len(pictures)} images: a text holds these words, or the "
                 "template takes no image in that place",
             )
-        seen = [self._see(picture, at) for at, picture in enumerate(pictures)]
+        seen = [self._see(picture) for picture in pictures]
         images = [one.image for one in seen]
         tokens = self._tokens(text, seen)
         try:
@@ -101,14 +101,14 @@ class PicturePrompts(TemplatePrompts):
         self._take_room(sight)
         return Prompt(tokens, sight)
 
-    def _see(self, picture: Picture, at: int) -> Seen:
+    def _see(self, picture: Picture) -> Seen:
         try:
             return self._processor.see(picture.pixels, picture.digest)
         except Exception as error:  # a checkpoint's processor, over a stranger's picture
             wide, high = picture.pixels.size
-            what = f"holds an image that this model cannot read: number {at + 1}, {wide}x{high}"
+            what = f"holds an image that this model cannot read, of {wide}x{high} pixels"
             logger.debug("an image of %dx%d pixels was refused", wide, high, exc_info=error)
-            raise refusal("messages", what) from error
+            raise refusal(picture.where, what) from error
 
     def _tokens(self, text: str, seen: Sequence[Seen]) -> list[int]:
         """Token ids of `text`, with what stands for each picture in place of its placeholder.

@@ -35,7 +35,8 @@ def test_the_usual_formats_are_read(kind):
 
 def test_a_picture_is_known_by_what_was_sent():
     data = plain("red")
-    assert read_picture(data, WHERE).digest == hashlib.sha256(data).digest()
+    picture = read_picture(data, WHERE)
+    assert (picture.digest, picture.where) == (hashlib.sha256(data).digest(), WHERE)
     assert read_picture(plain("blue"), WHERE).digest != read_picture(data, WHERE).digest
 
 

@@ -31,7 +31,7 @@ def test_a_prompt_that_ends_with_an_image(seeing):
 
 def test_a_picture_that_the_processor_does_not_take(seeing):
     message = refused(seeing("qwen2_vl"), f"{IMAGE} what?", picture(1, (300, 1)))
-    assert "number 1, 300x1" in message
+    assert "of 300x1 pixels" in message
 
 
 def test_each_row_and_column_of_an_image_has_its_place(seeing):
