@@ -29,6 +29,11 @@ from backends.mlx.model import adapter_type
 
 _PREFIXES = ("", "language_model.", "model.")
 """What mlx-lm puts before the names of some models' layers."""
+_NESTED = {
+    "model.language_model.": ("language_model.model.", "language_model."),
+    "model.text_model.": ("language_model.",),
+}
+"""What Hugging Face's models of text and images have in front, and what mlx-vlm's have there."""
 
 
 class _Chosen(NamedTuple):
@@ -250,7 +255,10 @@ def _read(files: AdapterFiles, content: bytes) -> Iterator[tuple[str, _Pair]]:
 
 def _name_in(modules: Mapping[str, Module], layer: str) -> str:
     """What the model calls `layer`; the same where it has none like it."""
-    names = (prefix + layer for prefix in _PREFIXES)
+    names = [prefix + layer for prefix in _PREFIXES]
+    for theirs, ours in _NESTED.items():
+        if layer.startswith(theirs):
+            names += [prefix + layer.removeprefix(theirs) for prefix in ours]
     return next((name for name in names if name in modules), layer)
 
 

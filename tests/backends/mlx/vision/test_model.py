@@ -217,9 +217,18 @@ def write_adapter(directory, layer, outputs):
     return Adapter(directory.name, str(directory))
 
 
-def test_an_adapter_changes_its_own_rows_of_text_and_images(seeing, tmp_path):
-    engine = seeing("qwen2_5_vl")
-    adapter = write_adapter(tmp_path / "one", "language_model.model.layers.0.mlp.up_proj", 128)
+@pytest.mark.parametrize(
+    ("kind", "layers"),
+    [
+        ("qwen2_5_vl", "language_model.model.layers"),
+        ("qwen2_5_vl", "base_model.model.model.layers"),
+        ("qwen2_5_vl", "base_model.model.model.language_model.layers"),
+        ("idefics3", "base_model.model.model.text_model.layers"),
+    ],
+)
+def test_an_adapter_changes_its_own_rows_of_text_and_images(seeing, tmp_path, kind, layers):
+    engine = seeing(kind)
+    adapter = write_adapter(tmp_path / "one", f"{layers}.0.mlp.up_proj", 128)
     engine.runtime._room_for_adapters = 1 << 20
     prompts = [engine.prompt(one) for one in ASKED[:3]]
     base = engine.finish(*map(engine.insert, prompts))
