@@ -9,11 +9,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from math import inf
 
 from litestar.types import Receive, Scope, Send
 
 from backends.base import Endpoint
 from gateway.api import headers as fields
+from gateway.api import wishes
 from gateway.api.auth import Authenticator
 from gateway.api.body import ClientGoneError, read_body
 from gateway.api.client_watch import ClientWatch
@@ -188,6 +190,8 @@ class Inference:
         watchdog: Watchdog,
     ) -> Ask:
         """Everything that is known before anybody is asked. Raises `GatewayError`."""
+        wished = wishes.of_gateway(headers)
+        timeout = wishes.timeout(wished) if wished else None
         peeked = peek(self._endpoint, body)
         record.model = peeked.model
         record.stream = peeked.stream is True
@@ -208,6 +212,8 @@ class Inference:
             record=record,
             span=span,
             watchdog=watchdog,
+            timeout=timeout,
+            deadline=inf if timeout is None else _deadline(timeout, record, watchdog),
         )
 
     async def _answer(self, ask: Ask, exchange: Exchange, client: ClientWatch) -> None:
@@ -218,6 +224,11 @@ class Inference:
             # From here on there is nothing left that a leaving client would cancel.
             client.stop()
             await answer.close()
+
+
+def _deadline(timeout: float, record: RequestRecord, watchdog: Watchdog) -> float:
+    """When it ends, in the watchdog's time: it began with the request."""
+    return record.started + timeout + watchdog.now() - time.monotonic()
 
 
 def _note_gone(record: RequestRecord) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import inf
 
 import msgspec
 
 from backends.base import Endpoint, Header
 from backends.capabilities import Capability
 from gateway.dispatch.as_chat import AsChat, as_chat
+from gateway.dispatch.verdict import DEADLINE_EXCEEDED, TOTAL_TIMEOUT
 from gateway.dispatch.watchdog import Watchdog
 from gateway.policies import Prefix
 from gateway.policies.prefix_blocks import block_hashes
@@ -41,6 +43,10 @@ class Ask(msgspec.Struct, kw_only=True):
     record: RequestRecord
     span: RequestSpan
     watchdog: Watchdog
+    timeout: float | None = None
+    """Seconds in which the client wants it all, from its first byte on; None where it says none."""
+    deadline: float = inf
+    """When they are over, in the watchdog's time."""
     chat: AsChat | None = None
     """See `as_chat`, which remembers it here."""
     hashed: Prefix | None = None
@@ -60,6 +66,14 @@ class Ask(msgspec.Struct, kw_only=True):
     def stream(self) -> bool:
         """Whether the client wants server-sent events."""
         return self.peeked.stream is True
+
+    @property
+    def limit(self) -> tuple[str, float]:
+        """Why the whole of it would run out of time, and of how many seconds."""
+        total = self.route.timeouts.total
+        if self.timeout is not None and self.timeout < total:
+            return DEADLINE_EXCEEDED, self.timeout
+        return TOTAL_TIMEOUT, total
 
     def as_chat(self) -> AsChat:
         """The request as a chat, for engines that do not speak its dialect: made once."""

@@ -22,7 +22,6 @@ from gateway.dispatch.translate import asked_endpoint, translated, translation_f
 from gateway.dispatch.verdict import (
     FIRST_TOKEN_TIMEOUT,
     IDLE_TIMEOUT,
-    TOTAL_TIMEOUT,
     Failure,
     judge_exception,
     judge_timeout,
@@ -188,23 +187,21 @@ class Attempt:
         try:
             return await watchdog.wait(awaitable, due)
         except WaitTooLongError:
-            self.fail(judge_timeout(cause, self._allowed(cause), self.replica.id))
+            self.fail(judge_timeout(*self._allowed(cause), self.replica.id))
         except BackendError as error:
             self.fail(judge_exception(error, self.replica.id))
 
     def _next_deadline(self, now: float) -> tuple[float, str]:
+        """When, and why: an empty reason where it is the whole request's time that is over."""
         if self._committed:
             due, cause = now + self.route.timeouts.idle, IDLE_TIMEOUT
         elif self.ask.stream:
             due, cause = self._first_token_by, FIRST_TOKEN_TIMEOUT
         else:
-            return self._total_by, TOTAL_TIMEOUT
-        return (due, cause) if due < self._total_by else (self._total_by, TOTAL_TIMEOUT)
+            return self._total_by, ""
+        return (due, cause) if due < self._total_by else (self._total_by, "")
 
-    def _allowed(self, cause: str) -> float:
-        timeouts = self.route.timeouts
-        return {
-            FIRST_TOKEN_TIMEOUT: timeouts.first_token,
-            IDLE_TIMEOUT: timeouts.idle,
-            TOTAL_TIMEOUT: self.ask.route.timeouts.total,
-        }[cause]
+    def _allowed(self, cause: str) -> tuple[str, float]:
+        if cause == FIRST_TOKEN_TIMEOUT:
+            return cause, self.route.timeouts.first_token
+        return (cause, self.route.timeouts.idle) if cause else self.ask.limit

@@ -27,11 +27,11 @@ from gateway.dispatch.choice import Choice, choose
 from gateway.dispatch.continuation import Continuation
 from gateway.dispatch.failover import Place, unbroken
 from gateway.dispatch.verdict import (
-    TOTAL_TIMEOUT,
     Failure,
     judge_not_ready,
     judge_timeout,
     more_telling,
+    never_asked,
 )
 from gateway.dispatch.watchdog import WaitTooLongError
 from gateway.routing.replica import Replica
@@ -63,7 +63,10 @@ class Attempts:
         The answer belongs to the caller, who must close it.
         """
         self._budget.request(time.monotonic())
-        deadline = ask.watchdog.now() + ask.route.timeouts.total
+        now = ask.watchdog.now()
+        deadline = min(now + ask.route.timeouts.total, ask.deadline)
+        if ask.timeout is not None and deadline <= now:
+            raise never_asked(ask.timeout)
         failure: Failure | None = None
         for route in self.chain(ask):
             outcome = await self._on_route(ask, route, deadline)
@@ -255,7 +258,7 @@ async def _until_ready(
     try:
         await ask.watchdog.wait(readying, deadline)
     except WaitTooLongError:
-        return judge_timeout(TOTAL_TIMEOUT, ask.route.timeouts.total, replica.id)
+        return judge_timeout(*ask.limit, replica.id)
     except BackendError as error:
         return judge_not_ready(error, replica.id)
     return None

@@ -210,6 +210,8 @@ class UnbrokenStream(Answer):
             rank, place, candidates = found
             if now >= began + rank.patience * patience:
                 return place, self._tries.pick(self._ask, place, candidates)
+            if self._ask.watchdog.now() >= self._deadline:
+                raise CannotGoOnError("the request is out of time")
             await asyncio.sleep(_LOOK)
 
     def _places(self) -> list[Place]:

@@ -40,6 +40,8 @@ from gateway.errors import (
 FIRST_TOKEN_TIMEOUT = "first_token_timeout"
 IDLE_TIMEOUT = "idle_timeout"
 TOTAL_TIMEOUT = "total_timeout"
+DEADLINE_EXCEEDED = "deadline_exceeded"
+"""The time is over that the client itself has given."""
 DIVERGED = "diverged"
 """Another replica should have gone on with an answer, and gave another one."""
 
@@ -189,14 +191,30 @@ def judge_timeout(cause: str, seconds: float, replica: str) -> Failure:
         FIRST_TOKEN_TIMEOUT: "sent no token",
         IDLE_TIMEOUT: "went silent",
         TOTAL_TIMEOUT: "did not finish",
+        DEADLINE_EXCEEDED: "did not finish",
     }[cause]
-    goes_on = cause != TOTAL_TIMEOUT
+    goes_on = cause in (FIRST_TOKEN_TIMEOUT, IDLE_TIMEOUT)
+    message = f"replica {replica} {what} within {seconds:g} s"
+    if cause == DEADLINE_EXCEEDED:
+        error = UpstreamTimeout(f"{message}, the x-gateway-timeout of the request", code=cause)
+    else:
+        error = UpstreamTimeout(message)
     return Failure(
         cause=cause,
-        error=UpstreamTimeout(f"replica {replica} {what} within {seconds:g} s"),
+        error=error,
         retry=goes_on,
         fall_back=goes_on,
+        # A client that gives little time says nothing about the engine.
+        blame=cause != DEADLINE_EXCEEDED,
         leave_replica=True,
+    )
+
+
+def never_asked(seconds: float) -> GatewayError:
+    """The client's own time was over before anybody could be asked."""
+    return UpstreamTimeout(
+        f"the request's x-gateway-timeout of {seconds:g} s was over before an engine was asked",
+        code=DEADLINE_EXCEEDED,
     )
 
 

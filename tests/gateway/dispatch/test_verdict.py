@@ -7,6 +7,7 @@ import pytest
 from backends.base import BackendError, Cause, RequestRefused, Stage
 from backends.engine_error import EngineError
 from gateway.dispatch.verdict import (
+    DEADLINE_EXCEEDED,
     FIRST_TOKEN_TIMEOUT,
     IDLE_TIMEOUT,
     TOTAL_TIMEOUT,
@@ -123,13 +124,19 @@ def test_errors_inside_a_stream(said, status, retry):
 
 @pytest.mark.parametrize(
     ("cause", "goes_on"),
-    [(FIRST_TOKEN_TIMEOUT, True), (IDLE_TIMEOUT, True), (TOTAL_TIMEOUT, False)],
+    [
+        (FIRST_TOKEN_TIMEOUT, True),
+        (IDLE_TIMEOUT, True),
+        (TOTAL_TIMEOUT, False),
+        (DEADLINE_EXCEEDED, False),
+    ],
 )
 def test_waits_that_were_too_long(cause, goes_on):
     failure = judge_timeout(cause, 1.5, "e@r")
     assert failure.error.status == 504
     assert (failure.retry, failure.fall_back, failure.leave_replica) == (goes_on, goes_on, True)
     assert "1.5 s" in failure.error.message
+    assert failure.blame is (cause != DEADLINE_EXCEEDED)
 
 
 def test_an_answer_against_the_rules():

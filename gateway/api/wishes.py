@@ -1,0 +1,47 @@
+"""What a client asks of the gateway itself, in headers that no engine sees. Pure.
+
+A value that means nothing is refused: a client that believes in a deadline which nobody keeps is
+worse off than one that is told.
+"""
+
+from __future__ import annotations
+
+import re
+
+from backends.units import Timeout
+from gateway.api.headers import Headers
+from gateway.errors import BadRequest
+
+TIMEOUT = "x-gateway-timeout"
+
+_PREFIX = b"x-gateway-"
+_SECONDS = re.compile(r"[0-9]{1,7}(\.[0-9]{1,9})?")
+_SHOWN = 40
+
+
+def of_gateway(headers: Headers) -> dict[str, str]:
+    """The headers that speak to the gateway, mostly none; of one given twice, the last."""
+    return {
+        name.decode("latin-1"): value.decode("latin-1").strip()
+        for name, value in headers
+        if name.startswith(_PREFIX)
+    }
+
+
+def timeout(wishes: dict[str, str]) -> float | None:
+    """Seconds within which the whole answer is wanted; None where none is said.
+
+    Raises `BadRequest` for what is no time above zero.
+    """
+    text = wishes.get(TIMEOUT)
+    if text is None:
+        return None
+    try:
+        return float(Timeout.parse(f"{text}s" if _SECONDS.fullmatch(text) else text))
+    except ValueError:
+        raise BadRequest(
+            f"{TIMEOUT}: expected seconds above zero or a duration, such as 30, 2.5 or 500ms; "
+            f"found {text[:_SHOWN]!r}",
+            param=TIMEOUT,
+            code="invalid_header",
+        ) from None
