@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import anthropic
@@ -17,6 +19,8 @@ from tests.faults.table import Fault
 
 LAST_WORDS = (b"data: [DONE]", b"message_stop", b"response.completed")
 """What a client takes for the end of a whole answer, in any dialect."""
+ATTEMPTS, FAILOVERS = 3, 3
+"""How often one request may be tried, and then gone on with: the latter is the default."""
 
 
 async def check(
@@ -25,26 +29,75 @@ async def check(
     """Play one cell. Raises `AssertionError` where anything is not as the table has it."""
     outcome: Outcome = getattr(fault.cells, kind)
     async with house(kind, directory, dialect, fault, streamed=streamed) as running:
-        gateway = running.gateway
-        aside = Heard()
-        other = asyncio.create_task(dialect.ask(gateway, "aside", True, heard=aside))
-        await running.bad.asked(1)
-        if fault.refuses:
-            running.bad.refuse()
-        for _ in range(fault.turns):
-            async with asyncio.timeout(TOTAL + SOON):
-                heard = await dialect.ask(gateway, "tale", streamed, fault.padding)
-            _check_client(heard, outcome, fault, running, kind)
-        _check_engine(running, outcome, fault)
-        if not fault.refuses:
-            await _next_is_answered(running, dialect, fault, kind)
+        async with _bystander(running, dialect):
+            if fault.refuses:
+                running.bad.refuse()
+            for heard in await _asked(running, dialect, fault, streamed=streamed):
+                _check_client(heard, outcome, fault, running, kind)
+            _check_engine(running, outcome, fault)
+            if not fault.refuses:
+                await _next_is_answered(running, dialect, fault, kind)
+        await _nothing_is_left(running)
+    await _all_closed(running)
+
+
+async def check_everywhere(
+    directory: Path, dialect: Dialect, fault: Fault, *, streamed: bool
+) -> None:
+    """Play the fault on both of two replicas: whatever comes of it is right, or an honest error."""
+    async with house("both", directory, dialect, fault, streamed=streamed) as running:
+        engines = (running.bad, *running.others)
+        async with _bystander(running, dialect):
+            if fault.refuses:
+                for engine in engines:
+                    engine.refuse()
+            for heard in await _asked(running, dialect, fault, streamed=streamed):
+                if heard.error is None:
+                    _check_whole(heard, fault.said)
+                else:
+                    assert not heard.complete
+                    assert SAID.startswith(heard.text)
+                    assert not (heard.text and any(one in heard.raw for one in LAST_WORDS))
+            asked = sum(len(engine.seen) for engine in engines) - 1
+            assert asked <= fault.turns * (ATTEMPTS + FAILOVERS)
+        await _nothing_is_left(running)
+    await _all_closed(running)
+
+
+@contextlib.asynccontextmanager
+async def _bystander(running: House, dialect: Dialect) -> AsyncIterator[None]:
+    """Somebody who is in the middle of a stream all the time, and gets the whole of it."""
+    heard = Heard()
+    other = asyncio.create_task(dialect.ask(running.gateway, "aside", True, heard=heard))
+    await running.bad.asked(1)
+    try:
+        yield
+    finally:
         running.bad.release()
         await other
-        await _all_over(running)
-        assert (aside.text, aside.complete, aside.error) == (SAID, True, None)
-        await settled(gateway, running.bad, *running.others)
-        await no_tasks_left(running.before)
-    for engine in (running.bad, *running.others):  # the gateway has closed all connections
+    assert (heard.text, heard.complete, heard.error) == (SAID, True, None)
+
+
+async def _asked(running: House, dialect: Dialect, fault: Fault, *, streamed: bool) -> list[Heard]:
+    """What came of each request."""
+    heard = []
+    for _ in range(fault.turns):
+        async with asyncio.timeout(TOTAL + SOON):
+            heard.append(await dialect.ask(running.gateway, "tale", streamed, fault.padding))
+    return heard
+
+
+async def _nothing_is_left(running: House) -> None:
+    for engine in (running.bad, *running.others):
+        engine.release()
+    await _all_over(running)
+    await settled(running.gateway, running.bad, *running.others)
+    await no_tasks_left(running.before)
+
+
+async def _all_closed(running: House) -> None:
+    """The gateway, which has ended, has left no connection open."""
+    for engine in (running.bad, *running.others):
         async with asyncio.timeout(SOON):
             while engine.connections:
                 await asyncio.sleep(0.01)

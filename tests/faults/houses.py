@@ -15,8 +15,10 @@ from tests.faults.table import Fault
 from tests.support.inprocess import Running, serving
 from tests.support.upstream import ENGINE_MODEL, Hold, Script, Upstream, scripted, stream
 
-Kind = Literal["one", "two", "fallback"]
+Kind = Literal["one", "two", "fallback", "both"]
+"""The last is two replicas, and both are at fault."""
 KINDS: tuple[Kind, ...] = ("one", "two", "fallback")
+"""The houses of the table."""
 SOON = 10.0
 """Seconds that a very busy machine may take for what happens at once."""
 SHORT = 0.3
@@ -50,8 +52,10 @@ async def house(
     async with contextlib.AsyncExitStack() as stack:
         bad = await stack.enter_async_context(scripted(*scripts))
         others = []
-        if kind != "one":
-            others.append(await stack.enter_async_context(scripted(dialect.sound(streamed))))
+        if kind == "both":
+            others = [await stack.enter_async_context(scripted(*fault.does(dialect.speech)))]
+        elif kind != "one":
+            others = [await stack.enter_async_context(scripted(dialect.sound(streamed)))]
         document = routing(kind, bad, others, dialect, fault)
         gateway = await stack.enter_async_context(serving(directory, document))
         yield House(gateway, bad, others, task_count(), dialect.speech.path)
@@ -77,7 +81,7 @@ def routing(
     if fault.waits is not None:
         timeouts[fault.waits] = f"{SHORT}s"
     # Round robin begins with the second replica.
-    replicas = [*others, bad] if kind == "two" else [bad]
+    replicas = [bad] if kind in ("one", "fallback") else [*others, bad]
     tale = {
         "backend": "engine",
         "balance": "round_robin",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.faults.cell import check
+from tests.faults.cell import check, check_everywhere
 from tests.faults.clients import CHAT, OTHERS
 from tests.faults.houses import KINDS
 from tests.faults.table import CORE, FAULTS, Fault, NoCells
@@ -43,3 +43,9 @@ async def test_a_chat(tmp_path, fault, streamed, kind):
 @pytest.mark.parametrize(("fault", "streamed", "kind"), cells(CORE, ("one", "two")))
 async def test_other_dialects(tmp_path, dialect, fault, streamed, kind):
     await check(tmp_path, OTHERS[dialect], fault, kind, streamed=streamed)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("fault", "streamed", "kind"), cells(FAULTS, ("both",)))
+async def test_everywhere(tmp_path, fault, streamed, kind):
+    await check_everywhere(tmp_path, CHAT, fault, streamed=streamed)
