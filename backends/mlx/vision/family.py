@@ -37,6 +37,9 @@ class Family(NamedTuple):
     """The kinds of text models that it may have; None for all. Others, mlx-vlm asks for one
     position for all rows (Ministral 3)."""
 
+    flat: bool = False
+    """Its text model is described at the top of config.json: mlx-vlm (0.7) looks nowhere else."""
+
 
 _MISTRAL = frozenset({"mistral"})
 
@@ -46,8 +49,8 @@ FAMILIES: Mapping[str, Family] = {
     "llava": Family(),
     "mistral3": Family(texts=_MISTRAL),
     "pixtral": Family(texts=_MISTRAL),
-    "qwen2_vl": Family(positions="grid"),
-    "qwen2_5_vl": Family(positions="grid"),
+    "qwen2_vl": Family(positions="grid", flat=True),
+    "qwen2_5_vl": Family(positions="grid", flat=True),
     "qwen3_vl": Family(positions="grid"),
     "qwen3_vl_moe": Family(positions="grid"),
     "smolvlm": Family(),
@@ -88,6 +91,9 @@ def choose(
         kinds = ", ".join(sorted(FAMILIES))
         inner = "" if family is None else f" with one of {text!r} inside"
         why = f"images to a model of type {kind!r}{inner} are not served here; they are to {kinds}"
+        return Way(why_blind=why, objection=unknown and f"{unknown}, and {why}")
+    if family.flat and "hidden_size" not in config:
+        why = "the text model of this copy is described in text_config, where mlx-vlm does not look"
         return Way(why_blind=why, objection=unknown and f"{unknown}, and {why}")
     if not any(eye in name for name in tensors for eye in _EYES):
         return Way(why_blind="this copy of the model holds no image encoder", objection=unknown)

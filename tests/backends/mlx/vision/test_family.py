@@ -4,7 +4,7 @@ import pytest
 
 from backends.mlx.vision.family import FAMILIES, choose, longest_step
 
-SEEING = {"model_type": "qwen2_5_vl", "vision_config": {"hidden_size": 8}}
+SEEING = {"model_type": "qwen2_5_vl", "vision_config": {"hidden_size": 8}, "hidden_size": 8}
 EYES = ("visual.blocks.0.attn.qkv.weight", "model.layers.0.mlp.up_proj.weight")
 FILES = ("config.json", "preprocessor_config.json")
 
@@ -57,6 +57,14 @@ def test_a_text_model_that_has_one_position_for_all_rows():
     found = way({**config, "text_config": {"model_type": "ministral3"}})
     assert found.family is None
     assert "'mistral3' with one of 'ministral3' inside" in found.why_blind
+
+
+def test_a_copy_whose_text_model_is_described_where_mlx_vlm_does_not_look():
+    config = {**SEEING, "text_config": {"hidden_size": 8}}
+    assert way(config).family is not None
+    del config["hidden_size"]
+    assert "text_config" in way(config).why_blind
+    assert way({**config, "model_type": "qwen3_vl"}).family is not None
 
 
 def test_code_that_comes_with_a_checkpoint_is_not_run():
