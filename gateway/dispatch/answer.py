@@ -106,6 +106,7 @@ class EventStream(Answer):
                 block = self._cutter.feed(data)
             except EventTooLargeError as error:
                 self._break(EngineError(str(error)))
+            self.attempt.heard(not block.startswith(b":") or b"\ndata" in block)
             if block:
                 return self._take(block)
         if self._watch.failure is not None:

@@ -72,6 +72,8 @@ class Attempt:
         self._total_by = deadline
         self._first_token_by = ask.watchdog.now() + route.timeouts.first_token
         self._committed = False
+        self._heard = True
+        self._silent_since = 0.0
         self._cause = names.CANCELLED
         self._failure: Failure | None = None
         self._settled = False
@@ -131,8 +133,17 @@ class Attempt:
     def commit(self) -> None:
         """The first content exists: from here on it is the `idle` timeout that counts."""
         self._committed = True
+        now = time.monotonic()
         if self.ask.stream:
-            self._work.first_token(time.monotonic())
+            self._work.first_token(now)
+        waited = now - self._started if self.ask.stream else None
+        self.replica.answers(self._epoch, now, waited)
+
+    def heard(self, something: bool) -> None:
+        """Whether what was read last says anything. What only keeps a connection alive does not:
+        it comes from an engine's server, while the engine itself may hang.
+        """
+        self._heard = something
 
     def count_failover(self, way: str, wasted: int) -> None:
         """It has gone on with another one's answer, and said `wasted` tokens of it once more."""
@@ -173,13 +184,28 @@ class Attempt:
         now = time.monotonic()
         self._metrics.in_flight.count -= 1
         self._work.end()
-        replica = self.replica
-        if self._failure is not None and self._failure.blame:
-            replica.breaker.failed(self._epoch, now)
-        elif self._cause != names.CANCELLED:
-            replica.breaker.succeeded(self._epoch)
+        self._tell_replica(now)
         self._metrics.finished(self.ask.endpoint, self._cause, now - self._started)
         self._span.end(self._cause, None if self.reply is None else self.reply.status)
+
+    def _tell_replica(self, now: float) -> None:
+        replica, failure, epoch = self.replica, self._failure, self._epoch
+        if failure is None:
+            if self._cause == names.OK:
+                replica.answered_at = now
+                replica.succeeded(epoch, now)
+            else:
+                replica.undecided(epoch, now)
+            return
+        if failure.blame:
+            fault = replica.refused if failure.misconfigured else replica.failed
+            fault(epoch, now, self._cause)
+        elif failure.overloaded:
+            replica.undecided(epoch, now)
+        else:
+            replica.succeeded(epoch, now)
+        if failure.retry_after is not None:
+            replica.leave_alone(now + failure.retry_after)
 
     async def _bounded(self, awaitable: Awaitable[T]) -> T:
         watchdog = self.ask.watchdog
@@ -194,7 +220,9 @@ class Attempt:
     def _next_deadline(self, now: float) -> tuple[float, str]:
         """When, and why: an empty reason where it is the whole request's time that is over."""
         if self._committed:
-            due, cause = now + self.route.timeouts.idle, IDLE_TIMEOUT
+            if self._heard:
+                self._silent_since = now
+            due, cause = self._silent_since + self.route.timeouts.idle, IDLE_TIMEOUT
         elif self.ask.stream:
             due, cause = self._first_token_by, FIRST_TOKEN_TIMEOUT
         else:

@@ -468,10 +468,15 @@ ENDS = {
         ),
     ),
     "stall with comments": Row(
+        stream=after_content(
+            lambda speech: (*begun(speech), *[Send(chunked(b": ping\n\n")), Pause(0.02)] * 500),
+            waits="idle",
+        ),
+        whole=NOT_IN_ONE_PIECE,
+    ),
+    "empty events for ever": Row(
         stream=Fault(
-            does=lambda speech: [
-                (*begun(speech), *[Send(chunked(b": ping\n\n")), Pause(0.02)] * 500)
-            ],
+            does=lambda speech: [stream(*speech.begun, *[speech.say(""), Pause(0.02)] * 500)],
             # It is never silent, so its whole time passes: then nobody else has any.
             cells=Cells(one=Broken(), two=Broken(), fallback=Broken()),
             waits="total",
