@@ -3,7 +3,7 @@
 Rules of this file:
 
 - The client sees one answer: the same id, no character twice, none left out. Where that cannot be
-  had, it is told what it would have been told without all this: how the first replica failed.
+  had, it is told what it would have been told without all this: how its replica failed.
 - The attempt that failed is over, and settled, before another one is asked.
 - What goes on is bounded: in attempts by the route's `failover`, in time by the request's `total`,
   and over all requests by the retry budget.
@@ -26,7 +26,7 @@ from gateway.dispatch.attempt import AttemptFailedError
 from gateway.dispatch.choice import Choice
 from gateway.dispatch.continuation import Continuation, continuation_for
 from gateway.dispatch.failover_rules import CannotGoOnError, Standing, Way, choose_way
-from gateway.dispatch.verdict import Failure, judge_divergence, judge_protocol
+from gateway.dispatch.verdict import DIVERGED, Failure, judge_divergence, judge_protocol
 from gateway.routing.replica import Replica
 from gateway.routing.table import Route, Variant
 from gateway.wire.peek import expected_choices
@@ -110,6 +110,10 @@ class UnbrokenStream(Answer):
         self._began = stream.attempt.replica.backend
         self._since = ask.watchdog.now()
         self._failed: dict[Replica, Failure] = {}
+        self._broke = stream.attempt.replica
+        """The latest of them."""
+        self._broken: AttemptFailedError | None = None
+        """How that was: what the client is told if nobody goes on."""
         self._tried = 0
         self._diverged = False
 
@@ -148,6 +152,9 @@ class UnbrokenStream(Answer):
         Raises `broken` where nobody can.
         """
         failure = broken.failure
+        if failure.cause is DIVERGED and self._broken is not None:
+            broken = self._broken  # this one has failed at helping only
+        self._broken = broken
         took = self._ask.watchdog.now() - self._since
         while True:
             await self._over(failure)
@@ -168,7 +175,9 @@ class UnbrokenStream(Answer):
 
     async def _over(self, failure: Failure) -> None:
         """Be done with the attempt that has failed: the engine is let go first."""
-        self._failed[self.attempt.replica] = failure
+        if failure.cause is not DIVERGED:
+            self._broke = self.attempt.replica
+            self._failed[self._broke] = failure
         self._count_waste()
         await self._stream.close()
 
@@ -185,7 +194,7 @@ class UnbrokenStream(Answer):
         self._tried += 1
         self._log(
             "it broke off on %s (%s); %s goes on (%s)",
-            self.attempt.replica.id, failure.cause, choice.replica.id, way,
+            self._broke.id, failure.cause, choice.replica.id, way,
         )  # fmt: skip
         self._since = self._ask.watchdog.now()
         outcome = await self._tries.try_on(self._ask, place, choice, self._deadline, goes_on)
@@ -204,7 +213,7 @@ class UnbrokenStream(Answer):
         began = time.monotonic()
         while True:
             now = time.monotonic()
-            found = successors(places, self._failed, self.attempt.replica, now)
+            found = successors(places, self._failed, self._broke, now)
             if found is None:
                 raise CannotGoOnError("there is nobody else to ask")
             rank, place, candidates = found
