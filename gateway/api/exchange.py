@@ -42,6 +42,8 @@ class Exchange:
             (b"openai-processing-ms", b"%d" % elapsed),
             (b"x-gateway-attempts", b"%d" % record.attempts),
         ]
+        if record.route is not None:
+            added.append((b"x-gateway-model", record.route.encode()))
         if record.variant is not None:
             added.append((b"x-gateway-variant", record.variant.encode()))
         if record.replica is not None:

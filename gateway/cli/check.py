@@ -14,7 +14,7 @@ from backends.options import BackendOptions, HttpOptions, LaunchableOptions
 from gateway import config
 from gateway.cli import which_file
 from gateway.config.adapters import adapter_models
-from gateway.config.structs import Config, Model
+from gateway.config.structs import Config, Fallback, Model
 
 WRONG = 2
 """The exit code for a file with mistakes."""
@@ -73,9 +73,21 @@ def _rows(name: str, model: Model, checked: Config) -> Iterator[list[str]]:
         yield [first, arm, share, variant.backend, engine]
         first = ""
     tuned = [alias for alias, one in adapter_models(checked).items() if one.parent == name]
-    for noun, names in (("also", [*model.aliases, *tuned]), ("falls back to", model.fallback)):
+    if model.aliases or tuned:
+        yield [f"  also {', '.join([*model.aliases, *tuned])}"]
+    yield from ([f"  {line}"] for line in _fallbacks(model))
+
+
+def _fallbacks(model: Model) -> Iterator[str]:
+    if not isinstance(model.fallback, Fallback):
+        if model.fallback:
+            yield f"falls back to {', '.join(model.fallback)}"
+        return
+    when = {"unavailable": "unavailable", "overloaded": "overloaded", "context": "out of context"}
+    for cause, said in when.items():
+        names = getattr(model.fallback, cause)
         if names:
-            yield [f"  {noun} {', '.join(names)}"]
+            yield f"where {said}, falls back to {', '.join(names)}"
 
 
 def _kind(options: BackendOptions) -> str:

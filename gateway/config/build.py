@@ -159,6 +159,8 @@ class _Builder:
         structs = [one for one in options if isinstance(one, inspect.StructType)]
         if len(structs) == len(options):
             return self._tagged(node, {str(one.tag): one for one in structs}, path)
+        if structs and any(map(_is_list, options)):
+            return self._struct_or_list(node, options, path)
         if structs:
             return self._struct_or_scalar(node, options, path, description)
         return self._list_or_scalar(node, options, path, description)
@@ -170,6 +172,12 @@ class _Builder:
         is_struct = isinstance(node, MappingNode)
         (wanted,) = [one for one in options if isinstance(one, inspect.StructType) is is_struct]
         return self.value(node, wanted, path, description)
+
+    def _struct_or_list(self, node: Node, options: list[inspect.Type], path: Path) -> Any:
+        """A value of the option that a mapping fits, or else of the list."""
+        is_list = not isinstance(node, MappingNode)
+        (wanted,) = [one for one in options if _is_list(one) is is_list]
+        return self.value(node, wanted, path)
 
     def _list_or_scalar(
         self, node: Node, options: list[inspect.Type], path: Path, description: str

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from graphlib import CycleError, TopologicalSorter
 
 from backends.openai_http import Base, parse_base
@@ -18,7 +18,7 @@ from gateway.config.adapters import adapter_models, check_adapters
 from gateway.config.launches import check_launches
 from gateway.config.names import Glob, NameIndex, is_glob
 from gateway.config.problems import ConfigErrors, Path, Report
-from gateway.config.structs import Config, Model, Rule
+from gateway.config.structs import Config, Fallback, Model, Rule
 
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _CREDENTIALS = re.compile(r"^https?://[^/]*@")
@@ -169,27 +169,65 @@ def _aliases(config: Config, report: Report) -> None:
 
 def _fallbacks(config: Config, report: Report) -> None:
     index = model_index(config)
-    targets: dict[str, dict[str, int]] = {name: {} for name in config.models}
     # A model with an adapter falls back as the model does.
     parents = {name: one.parent for name, one in adapter_models(config).items()}
-    for name, model in config.models.items():
-        if report.within(("models", name, "fallback")):
-            continue
-        fallback: Path = ("models", name, "fallback")
-        for position, wanted in report.numbered(fallback, model.fallback):
-            path = (*fallback, position)
+    # What is told of one cause's list leaves the others to be looked at.
+    wrong = [name for name in config.models if report.within(("models", name, "fallback"))]
+    for cause in Fallback.__struct_fields__:
+        targets: dict[str, dict[str, Path]] = {name: {} for name in config.models}
+        for name, path, wanted in _fallback_names(config, cause, wrong, report):
             target = index.find(wanted)
             if is_glob(wanted):
                 report.add(path, f'expected one model, found the glob "{wanted}"', "name a model")
             elif target is not None:
-                targets[name].setdefault(parents.get(target, target), position)
+                target = parents.get(target, target)
+                _fallback(targets[name], path, wanted, target, report)
+                if cause == "context" and target != name and _is_same(target, name, config):
+                    what = f'"{_cut(wanted)}" is the same engine, for which it is as long'
+                    report.add(path, what, "name a model with a longer window")
             elif not report.written(("models", wanted)):
                 _missing(path, "model", wanted, report.names(("models",)), report)
-    _circles(targets, report)
+        _circles(targets, report)
 
 
-def _circles(targets: dict[str, dict[str, int]], report: Report) -> None:
-    """Report each circle where it closes; `targets` has the list position of every fallback."""
+def _fallback_names(
+    config: Config, cause: str, wrong: Collection[str], report: Report
+) -> Iterator[tuple[str, Path, str]]:
+    """Each model, where it names one to fall back to for `cause`, and that name."""
+    for name, model in config.models.items():
+        place: Path = ("models", name, "fallback")
+        names = getattr(model.fallbacks(), cause)
+        if name in wrong or not names:
+            continue
+        if isinstance(model.fallback, Fallback):
+            place = (*place, cause)
+        for position, wanted in report.numbered(place, names):
+            yield name, (*place, position), wanted
+
+
+def _fallback(known: dict[str, Path], path: Path, wanted: str, target: str, report: Report) -> None:
+    if target in known:
+        report.add(path, f'"{_cut(wanted)}" is here twice', "keep one")
+    known.setdefault(target, path)
+
+
+def _is_same(one: str, other: str, config: Config) -> bool:
+    """Whether all that may answer for `one` may answer for `other` too."""
+    return _engines(one, config) <= _engines(other, config)
+
+
+def _engines(name: str, config: Config) -> set[tuple[str, str]]:
+    """The backends of a model, each with what it calls the model."""
+    engines = set()
+    for variant in config.models[name].arms().values():
+        options = config.backends.get(variant.backend)
+        known = None if options is None else options.model
+        engines.add((variant.backend, variant.model or known or name))
+    return engines
+
+
+def _circles(targets: dict[str, dict[str, Path]], report: Report) -> None:
+    """Report each circle where it closes; `targets` has where every fallback is named."""
     for _ in range(_MOST_CIRCLES):
         try:
             TopologicalSorter(targets).prepare()
@@ -197,10 +235,8 @@ def _circles(targets: dict[str, dict[str, int]], report: Report) -> None:
             circle = error.args[1][:0:-1]  # from each model to its fallback, without the repeat
             first = min(range(len(circle)), key=lambda at: list(targets).index(circle[at]))
             circle = circle[first:] + circle[:first]
-            last = circle[-1]
-            position = targets[last].pop(circle[0])
+            path = targets[circle[-1]].pop(circle[0])
             way = " → ".join([*circle, circle[0]])
-            path = ("models", last, "fallback", position)
             report.add(path, f"the fallbacks go in a circle: {way}", "drop one of them")
         else:
             return

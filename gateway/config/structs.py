@@ -129,6 +129,17 @@ class Failover(Struct, frozen=True, kw_only=True):
     """How often another replica may be asked to go on with one answer; 0 leaves it broken off."""
 
 
+class Fallback(Struct, frozen=True, kw_only=True):
+    """Models to try, in order, by why this one cannot answer."""
+
+    unavailable: tuple[Name, ...] = ()
+    """It is down, too slow, broken, or cannot do what is asked."""
+    overloaded: tuple[Name, ...] = ()
+    """It has too much to do."""
+    context: tuple[Name, ...] = ()
+    """The request is too long for it: models with a longer window."""
+
+
 class Variant(Struct, frozen=True, kw_only=True):
     """One arm of a route."""
 
@@ -198,10 +209,17 @@ class Model(Struct, frozen=True, kw_only=True):
     """What becomes of a stream whose replica fails after its answer has begun."""
     timeouts: Timeouts = Timeouts()
     """How long each part of an answer may take."""
-    fallback: tuple[Name, ...] = ()
-    """Models to try, in order, when this one cannot answer."""
+    fallback: tuple[Name, ...] | Fallback = ()
+    """Models to try, in order, when this one cannot answer; or a list for each cause. A plain list
+    is for all causes but a request that is too long."""
     public: bool = True
     """Whether `/v1/models` lists it."""
+
+    def fallbacks(self) -> Fallback:
+        """The models to try by cause, also where a list stands for several."""
+        if isinstance(self.fallback, Fallback):
+            return self.fallback
+        return Fallback(unavailable=self.fallback, overloaded=self.fallback)
 
     def arms(self) -> dict[str, Variant]:
         """The variants, also where `backend` is the short form for a single one."""

@@ -52,7 +52,7 @@ def _with_fallback(state: str, route: Route, table: Table, own: Mapping[str, str
     """A model whose replicas are down is still answered if one that it falls back to is not."""
     if state == _READY:
         return state
-    for name in route.fallback:
+    for name in route.fallback.unavailable:
         other = table.find(name)
         if other is not None and own[other.name] == _READY:
             return f"{_READY} through {other.name} ({state})"

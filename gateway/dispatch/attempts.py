@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Iterator, Sequence
+from collections.abc import Awaitable, Collection, Iterator, Sequence
 from functools import partial
 from random import Random
 
@@ -28,6 +28,7 @@ from gateway.dispatch.continuation import Continuation
 from gateway.dispatch.failover import Place, unbroken
 from gateway.dispatch.verdict import (
     Failure,
+    Why,
     judge_not_ready,
     judge_timeout,
     more_telling,
@@ -68,14 +69,16 @@ class Attempts:
         if ask.timeout is not None and deadline <= now:
             raise never_asked(ask.timeout)
         failure: Failure | None = None
-        for route in self.chain(ask):
+        route: Route | None = ask.route
+        asked: set[str] = set()
+        while route is not None:
+            asked.add(route.name)
             outcome = await self._on_route(ask, route, deadline)
             if isinstance(outcome, Answer):
                 return outcome
             failure = outcome if failure is None else more_telling(failure, outcome)
-            if not outcome.fall_back:
-                break
-        assert failure is not None, "the chain begins with the route that was asked for"
+            route = _next_route(ask, outcome.why, asked) if outcome.fall_back else None
+        assert failure is not None, "the route that was asked for is always tried"
         ask.record.cause = failure.cause
         raise failure.error
 
@@ -164,12 +167,9 @@ class Attempts:
         return self._budget.try_retry(time.monotonic())
 
     def chain(self, ask: Ask) -> Iterator[Route]:
-        """The route asked for, then those of the models it falls back to that the key may use."""
+        """The route asked for, then those that stand in for it where it is not there."""
         yield ask.route
-        for name in ask.route.fallback:
-            route = ask.table.find(name)
-            if route is not None and (ask.principal is None or ask.principal.may_use(route.name)):
-                yield route
+        yield from _fallbacks(ask, Why.UNAVAILABLE)
 
     async def _may_retry(
         self,
@@ -198,6 +198,19 @@ class Attempts:
             conversation=beginning(ask.peeked),
             random=self._rng.randbytes(16),
         )
+
+
+def _fallbacks(ask: Ask, why: Why) -> Iterator[Route]:
+    """Those of the models it falls back to for that reason that the key may use."""
+    for name in getattr(ask.route.fallback, why):
+        route = ask.table.find(name)
+        if route is not None and (ask.principal is None or ask.principal.may_use(route.name)):
+            yield route
+
+
+def _next_route(ask: Ask, why: Why, asked: Collection[str]) -> Route | None:
+    """The first of them that has not been asked: no model is asked twice."""
+    return next((one for one in _fallbacks(ask, why) if one.name not in asked), None)
 
 
 class Tried(msgspec.Struct, frozen=True):

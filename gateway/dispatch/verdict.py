@@ -12,6 +12,8 @@ Pure: what happened goes in, a `Failure` comes out; the attempt loop does what i
 | 3xx: not followed                               | yes   | yes       | 502                    |
 | 404 for the model: this replica lacks it        | yes   | yes       | the engine's own words |
 | 404 and 405 that are no error object, 501       | no    | yes       | 501                    |
+| the request is too long for the model           | no    | longer    | the engine's own words |
+| it will not talk of that: a content policy      | no    | no        | the engine's own words |
 | other 4xx: the client's own mistake             | no    | no        | the engine's own words |
 """
 
@@ -20,13 +22,18 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from email.utils import parsedate_to_datetime
-from enum import IntEnum
+from enum import IntEnum, StrEnum
 from math import isnan
 
 import msgspec
 
 from backends.base import BackendError, Cause, Header, RequestRefused, Stage
-from backends.engine_error import EngineError, is_error_object, parse_error
+from backends.engine_error import (
+    CONTEXT_LENGTH_EXCEEDED,
+    EngineError,
+    is_error_object,
+    parse_error,
+)
 from gateway.errors import (
     EngineAnswered,
     GatewayError,
@@ -50,6 +57,16 @@ _RETRY_SOON = 1.0
 _WHILE_STARTING = 10.0
 """The same, where an engine has to be started first, and does not say when that will be."""
 _PLAUSIBLE_WAIT = 3600.0
+_OVERLOADED = 529
+"""What Anthropic's API says where it has too much to do, and those that imitate it."""
+
+
+class Why(StrEnum):
+    """Why a model cannot answer, as `fallback` in routing.yaml calls it."""
+
+    UNAVAILABLE = "unavailable"
+    OVERLOADED = "overloaded"
+    CONTEXT = "context"
 
 
 class Tells(IntEnum):
@@ -74,8 +91,14 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True):
     """Another try on this route makes sense."""
     fall_back: bool = True
     """Another model may be asked."""
+    why: Why = Why.UNAVAILABLE
+    """Which one: those that the file names for this."""
     blame: bool = True
     """The replica is at fault: its breaker counts this."""
+    misconfigured: bool = False
+    """Only whoever wrote routing.yaml can mend it."""
+    overloaded: bool = False
+    """The replica has too much to do: that it answers this says nothing else of it."""
     leave_replica: bool = False
     """The replica is not asked the same again: it said nothing at all, or has let the request
     wait for its turn as long as it may."""
@@ -123,6 +146,8 @@ def judge_status(
 ) -> Failure:
     """An answer with a status other than 2xx; `wall_clock` is the time since the epoch in s."""
     said = parse_error(status, body)
+    if _is_refused_content(said):
+        return _clients_own(status, said)
     misconfigured = _misconfigured(status, replica)
     if misconfigured is not None:
         return misconfigured
@@ -135,10 +160,20 @@ def judge_status(
             code=said.code,
             retry_after=wait if wait is not None else _RETRY_SOON,
         )
-        return Failure(cause=f"http_{status}", error=error, blame=False, retry_after=wait)
+        return Failure(
+            cause=f"http_{status}",
+            error=error,
+            why=Why.OVERLOADED,
+            blame=False,
+            overloaded=True,
+            retry_after=wait,
+        )
+    if said.code == CONTEXT_LENGTH_EXCEEDED:  # also where an engine calls it a fault of its own
+        return _clients_own(status if 400 <= status < 500 else 400, said)
     if status == 408 or status >= 500:
         error = _server_side(status, said, replica, wait)
-        return Failure(cause=f"http_{status}", error=error, retry_after=wait)
+        why = Why.OVERLOADED if status == _OVERLOADED else Why.UNAVAILABLE
+        return Failure(cause=f"http_{status}", error=error, why=why, retry_after=wait)
     if status == 404 and _lacks_model(said):
         # The client's model was found in the table: it is the replica that lacks its own, and
         # one that refuses fast would draw all the traffic if nobody blamed it.
@@ -158,18 +193,27 @@ def _misconfigured(status: int, replica: str) -> Failure | None:
         )
     else:
         return None
-    return Failure(cause=f"http_{status}", error=UpstreamFailed(f"replica {replica} {what}"))
+    return Failure(
+        cause=f"http_{status}",
+        error=UpstreamFailed(f"replica {replica} {what}"),
+        misconfigured=True,
+        leave_replica=True,
+    )
 
 
 def judge_stream(said: EngineError, replica: str) -> Failure:
     """An error inside a stream, before its first content."""
     if said.status is not None and said.is_clients_own:
         return _clients_own(said.status, said)
+    if said.code == CONTEXT_LENGTH_EXCEEDED or _is_refused_content(said):
+        return _clients_own(400, said)
     if said.status == 429:
         error: GatewayError = RateLimited(
             f"replica {replica} is overloaded: {said.message}", retry_after=_RETRY_SOON
         )
-        return Failure(cause="http_429", error=error, blame=False)
+        return Failure(
+            cause="http_429", error=error, why=Why.OVERLOADED, blame=False, overloaded=True
+        )
     error = UpstreamFailed(f"replica {replica}: {said.message}")
     return Failure(cause=Cause.ENGINE, error=error)
 
@@ -254,12 +298,28 @@ def _refused(error: RequestRefused) -> Failure:
         cause=f"http_{error.status}",
         error=answer,
         retry=overloaded,
-        fall_back=overloaded or error.status == 501,
+        fall_back=overloaded or error.status == 501 or error.code == CONTEXT_LENGTH_EXCEEDED,
+        why=_why_refused(error),
         blame=False,
+        overloaded=overloaded,
         # Asked again, it would stand at the end of the queue, behind those who came later.
         leave_replica=overloaded,
         tells=Tells.CANNOT if error.status == 501 else Tells.FAILED,
     )
+
+
+def _why_refused(error: RequestRefused) -> Why:
+    if error.code == CONTEXT_LENGTH_EXCEEDED:
+        return Why.CONTEXT
+    return Why.OVERLOADED if error.status == 429 else Why.UNAVAILABLE
+
+
+_CONTENT_CODES = frozenset({"content_filter", "content_policy_violation", "moderation_blocked"})
+
+
+def _is_refused_content(said: EngineError) -> bool:
+    """Whether it will not talk of that. Another model is no way around it: the client is told."""
+    return said.code in _CONTENT_CODES or said.type in _CONTENT_CODES
 
 
 _LACKS_MODEL = re.compile(r"model\b.*(does not exist|not found|not loaded)", re.IGNORECASE)
@@ -289,10 +349,12 @@ def _server_side(status: int, said: EngineError, replica: str, wait: float | Non
 def _clients_own(status: int, said: EngineError) -> Failure:
     # FastAPI's 422 is what OpenAI's clients know as 400.
     status = 400 if status == 422 else status
+    too_long = said.code == CONTEXT_LENGTH_EXCEEDED
     return Failure(
         cause=f"http_{status}",
         error=EngineAnswered(status, said.message, param=said.param, code=said.code),
         retry=False,
-        fall_back=False,
+        fall_back=too_long,
+        why=Why.CONTEXT if too_long else Why.UNAVAILABLE,
         blame=False,
     )

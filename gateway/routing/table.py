@@ -97,8 +97,8 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     retry: structs.Retry
     failover: structs.Failover
     timeouts: structs.Timeouts
-    fallback: tuple[str, ...]
-    """Names of models to try next."""
+    fallback: structs.Fallback
+    """Names of models to try next, by cause."""
     public: bool
     parent: str | None = None
     """The model that this one is, but for an adapter: of `MODEL:ADAPTER`, the model."""
@@ -218,7 +218,7 @@ def _route(
         retry=model.retry,
         failover=model.failover,
         timeouts=model.timeouts,
-        fallback=model.fallback,
+        fallback=model.fallbacks(),
         public=model.public,
         parent=parent,
     )

@@ -15,6 +15,7 @@ from tests.support.upstream import (
     Reset,
     Send,
     Silence,
+    completion,
     data,
     failing,
     reply,
@@ -427,6 +428,67 @@ class TestFallback:
         assert "spare is full" in answer.json()["error"]["message"]
         assert (len(main.seen), len(spare.seen)) == (2, 2)
         assert answer.headers["x-gateway-attempts"] == "4"
+
+
+TOO_LONG = reply({"error": {"message": "too long", "code": "context_length_exceeded"}}, 400)
+
+
+class TestFallbackByCause:
+    @BOTH
+    async def test_what_is_too_long_goes_to_the_model_for_that(self, tmp_path, streamed):
+        whole = reply(completion(model="spare-engine"))
+        async with (
+            scripted(stream(*SPARE_STORY) if streamed else whole) as spare,
+            scripted(TOO_LONG) as main,
+            serving(tmp_path, with_fallback(main, spare, fallback={"context": ["plan-b"]})) as it,
+        ):
+            answer = await it.chat(stream=streamed)
+        assert answer.status_code == 200
+        assert answer.headers["x-gateway-model"] == "plan-b"
+        assert '"plan-b"' in answer.text
+        assert "spare-engine" not in answer.text
+        assert (len(main.seen), len(spare.seen)) == (1, 1)
+
+    async def test_a_plain_list_is_not_for_that(self, tmp_path):
+        async with (
+            scripted(CHAT) as spare,
+            scripted(TOO_LONG) as main,
+            serving(tmp_path, with_fallback(main, spare)) as gateway,
+        ):
+            answer = await gateway.chat()
+        assert answer.status_code == 400
+        assert answer.json()["error"]["code"] == "context_length_exceeded"
+        assert answer.headers["x-gateway-model"] == "tale"
+        assert spare.seen == []
+
+    @pytest.mark.parametrize(
+        ("script", "cause", "told"),
+        [(failing(429), "unavailable", 429), (failing(503), "overloaded", 503)],
+    )
+    async def test_each_cause_has_its_own(self, tmp_path, script, cause, told):
+        async with (
+            scripted(CHAT) as spare,
+            scripted(script) as main,
+            serving(tmp_path, with_fallback(main, spare, fallback={cause: ["plan-b"]})) as it,
+        ):
+            answer = await it.chat()
+        assert answer.status_code == told
+        assert spare.seen == []
+
+    async def test_what_is_too_long_there_too_is_told(self, tmp_path):
+        async with (
+            scripted(TOO_LONG) as spare,
+            scripted(failing(429)) as main,
+            serving(
+                tmp_path,
+                with_fallback(
+                    main, spare, fallback={"overloaded": ["plan-b"], "context": ["plan-b"]}
+                ),
+            ) as gateway,
+        ):
+            answer = await asyncio.wait_for(gateway.chat(), 5)
+        assert answer.status_code == 400
+        assert len(spare.seen) == 1
 
 
 class TestTornAnswers:

@@ -8,6 +8,7 @@ import pytest
 
 from gateway.config import Config
 from gateway.config.checks import is_loopback
+from gateway.config.structs import Fallback
 
 Problems = Callable[..., list[str]]
 Load = Callable[..., Config]
@@ -99,6 +100,26 @@ def models(*lines: str) -> str:
             '3: models.m.rules[0].when.keys[0]: no key is called "bob"',
         ),
         (
+            ["m: {backend: b, fallback: [n, o, n]}", "n: {backend: b}", "o: {backend: b}"],
+            '3: models.m.fallback[2]: "n" is here twice; keep one',
+        ),
+        (
+            ["m: {backend: b, fallback: {context: [nn]}}", "n: {backend: b}"],
+            '3: models.m.fallback.context[0]: no model is called "nn"; did you mean "n"?',
+        ),
+        (
+            ["m: {backend: b, fallback: {context: [m]}}"],
+            "3: models.m.fallback.context[0]: the fallbacks go in a circle: m → m",
+        ),
+        (
+            ["m: {backend: b, model: x, fallback: {context: [n]}}", "n: {backend: b, model: x}"],
+            '3: models.m.fallback.context[0]: "n" is the same engine, for which it is as long',
+        ),
+        (
+            ["m: {backend: b, fallback: {contxt: [n]}}", "n: {backend: b}"],
+            'models.m.fallback.contxt: unknown key; did you mean "context"?',
+        ),
+        (
             ["m: {backend: b, retry: {backoff: 3s}}"],
             "models.m.retry.max_backoff: is shorter than `backoff`; at least 3s",
         ),
@@ -109,6 +130,19 @@ def test_models_that_do_not_fit_together_are_told_once(
 ) -> None:
     (problem,) = problems(models(*lines))
     assert said in problem
+
+
+def test_back_and_forth_for_different_causes_is_no_circle(load_text: Load) -> None:
+    lines = [
+        "m: {backend: b, model: short, fallback: {context: [n]}}",
+        "n: {backend: b, model: long, fallback: {unavailable: [m], overloaded: [m]}}",
+    ]
+    assert load_text(models(*lines)).models["m"].fallbacks().context == ("n",)
+
+
+def test_a_plain_list_is_not_for_what_is_too_long(load_text: Load) -> None:
+    model = load_text(models("m: {backend: b, fallback: [n]}", "n: {backend: b}")).models["m"]
+    assert model.fallbacks() == Fallback(unavailable=("n",), overloaded=("n",))
 
 
 def test_every_circle_is_told(problems: Problems) -> None:

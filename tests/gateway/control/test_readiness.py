@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from backends.base import Readiness
+from gateway.config.structs import Fallback
 from gateway.control.drain import Phase
 from gateway.control.readiness import report
 from gateway.routing.replica import Replica
@@ -20,7 +21,7 @@ def snapshot(fallback=(), **models):
     routes = {
         name: SimpleNamespace(
             name=name,
-            fallback=fallback,
+            fallback=Fallback(unavailable=fallback),
             variants=[SimpleNamespace(replicas=tuple(group), adapter=None) for group in variants],
         )
         for name, variants in models.items()

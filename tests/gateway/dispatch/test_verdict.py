@@ -13,6 +13,7 @@ from gateway.dispatch.verdict import (
     TOTAL_TIMEOUT,
     Failure,
     Tells,
+    Why,
     judge_exception,
     judge_not_ready,
     judge_protocol,
@@ -208,3 +209,50 @@ def test_which_of_two_models_failures_is_told(former, latter, told):
 )
 def test_who_cannot_tells_less_than_who_failed(failure, tells):
     assert failure.tells is tells
+
+
+def said(status, **error):
+    return judge_status(status, [], json.dumps({"error": error}).encode(), "e@r", 0.0)
+
+
+@pytest.mark.parametrize(
+    ("failure", "why"),
+    [
+        (said(503, message="down"), Why.UNAVAILABLE),
+        (said(500, message="oops"), Why.UNAVAILABLE),
+        (said(429, message="busy"), Why.OVERLOADED),
+        (said(529, message="busy"), Why.OVERLOADED),
+        (said(400, message="too long", code="context_length_exceeded"), Why.CONTEXT),
+        (said(400, message="this model's maximum context length is 10"), Why.CONTEXT),
+        (said(500, message="the request exceeds the available context size"), Why.CONTEXT),
+        (judge_stream(EngineError("busy", status=429), "e@r"), Why.OVERLOADED),
+        (judge_stream(EngineError("long", code="context_length_exceeded"), "e@r"), Why.CONTEXT),
+        (
+            judge_exception(RequestRefused(400, "long", code="context_length_exceeded"), "e@r"),
+            Why.CONTEXT,
+        ),
+        (judge_exception(RequestRefused(429, "full"), "e@r"), Why.OVERLOADED),
+        (judge_exception(RequestRefused(501, "cannot"), "e@r"), Why.UNAVAILABLE),
+    ],
+)
+def test_why_another_model_is_asked(failure, why):
+    assert (failure.fall_back, failure.why) == (True, why)
+
+
+def test_what_is_too_long_is_asked_of_no_other_replica():
+    failure = said(400, message="maximum context length")
+    assert (failure.retry, failure.blame, failure.error.status) == (False, False, 400)
+    assert failure.error.code == "context_length_exceeded"
+
+
+@pytest.mark.parametrize("status", [400, 403, 451, 500])
+@pytest.mark.parametrize("told", [{"code": "content_filter"}, {"type": "content_policy_violation"}])
+def test_a_refusal_of_content_is_the_clients_to_see(status, told):
+    failure = said(status, message="not of that", **told)
+    assert (failure.retry, failure.fall_back, failure.blame) == (False, False, False)
+    assert (failure.error.status, failure.error.message) == (status, "not of that")
+
+
+def test_a_refusal_of_content_within_a_stream_too():
+    failure = judge_stream(EngineError("not of that", code="content_filter"), "e@r")
+    assert (failure.error.status, failure.retry, failure.fall_back) == (400, False, False)

@@ -8,7 +8,7 @@ import pytest
 from backends.base import Adapter
 from backends.options import MlxOptions, OpenAIOptions, VllmOptions
 from backends.units import Timeout
-from gateway.config.structs import Config, Model, Retry, Rule, Timeouts, Variant, When
+from gateway.config.structs import Config, Fallback, Model, Retry, Rule, Timeouts, Variant, When
 from gateway.errors import ModelNotFound
 from gateway.policies import POLICIES
 from gateway.routing.table import Sticky, Table
@@ -129,7 +129,7 @@ def test_a_route_carries_what_the_model_says() -> None:
     assert route.sticky == Sticky("header", b"x-session")
     assert (route.retry.attempts, route.timeouts.total) == (5, 9)
     assert {type(it.policy) for it in route.variants} == {POLICIES["random"]}
-    assert route.fallback == ("other",)
+    assert route.fallback == Fallback(unavailable=("other",), overloaded=("other",))
 
 
 def test_the_short_form_is_one_variant_called_default() -> None:
