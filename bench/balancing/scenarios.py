@@ -35,6 +35,14 @@ class Scenario(NamedTuple):
     guess: float = 8.0
     """A rate in the neighbourhood of what it may sustain."""
 
+    def on(self, *, chunked: bool, kv_tokens: int) -> Scenario:
+        """The same on engines that are as said, and as fast as they were."""
+        return self._replace(
+            machines=tuple(
+                machine._replace(chunked=chunked, kv_tokens=kv_tokens) for machine in self.machines
+            )
+        )
+
 
 SCENARIOS = (
     Scenario("shared_prefixes", shared_prefixes, 4000),

@@ -10,6 +10,7 @@ from functools import partial
 
 import msgspec
 
+from bench.balancing.engine import Machine
 from bench.balancing.figures import Figures
 from bench.balancing.report import Line, Report, table
 from bench.balancing.scenarios import SCENARIOS, Scenario, Stage
@@ -26,6 +27,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seeds", type=int, default=2, help="traces of each kind")
     parser.add_argument("--scale", type=float, default=1.0, help="longer or shorter traces")
     parser.add_argument("--tolerance", type=float, default=0.02, help="of the sustained rate")
+    parser.add_argument("--unchunked", action="store_true", help="engines without chunked prefill")
+    parser.add_argument("--kv-tokens", type=int, default=Machine().kv_tokens, help="of an engine")
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
@@ -34,7 +37,8 @@ def run(options: argparse.Namespace) -> int:
     report = Report([], [])
     for scenario in SCENARIOS:
         if scenario.name in (options.scenarios or [each.name for each in SCENARIOS]):
-            stage = Stage(scenario, options.seeds, options.scale)
+            altered = scenario.on(chunked=not options.unchunked, kv_tokens=options.kv_tokens)
+            stage = Stage(altered, options.seeds, options.scale)
             gc.freeze()  # a trace is large, and stays
             lines, found = play_all(stage, options.policies, options.tolerance)
             report.lines.extend(lines)
