@@ -23,7 +23,7 @@ INTERVAL = 1.0
 """Seconds between two questions to a replica: several fit into what counts as fresh."""
 TIMEOUT = 2.0
 """Seconds that it may take to answer."""
-LONGEST = 120.0
+LONGEST = 30.0
 """Seconds between two questions to one that has not answered for long."""
 
 

@@ -97,3 +97,12 @@ def test_a_model_is_shown_with_the_adapters_it_can_be_asked_for_with(
     )
     assert gateway(str(path)) == 0
     assert "  also b, base:v1, base:v2\n" in capsys.readouterr().out
+
+
+def test_a_replica_that_takes_more_than_the_others_is_shown_so(
+    file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    weighted = '{url: "http://10.0.0.2:8000", weight: 2.5}'
+    file.write_text(FILE.replace("http://10.0.0.2:8000", weighted))
+    assert gateway() == 0
+    assert "vllm http://10.0.0.1:8000 http://10.0.0.2:8000 (2.5 times)" in capsys.readouterr().out
