@@ -6,8 +6,11 @@ What stays the same in all of its events (id, time, name of the model) is that o
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
+import msgspec
+
+from backends.malformed import MALFORMED
 from gateway.wire.resume.transcript import (
     DivergedError,
     Had,
@@ -19,6 +22,7 @@ from gateway.wire.resume.transcript import (
     encode,
 )
 
+_DATA = b"data: "
 _DONE = b"[DONE]"
 _LAST = b"data: [DONE]\n\n"
 _HEAD = ("id", "object", "created", "model", "system_fingerprint", "service_tier")
@@ -28,6 +32,25 @@ _TEXTS = ("text", "content", "reasoning_content", "reasoning", "refusal")
 _PLAIN = frozenset({"text", "content"})
 _KNOWN = frozenset({*_TEXTS, "role", "tool_calls", "function_call"})
 _ROLE, _FINISH, _USAGE = "role", "finish", "usage"
+
+
+class _Text(msgspec.Struct, forbid_unknown_fields=True):
+    content: str
+
+
+class _Says(msgspec.Struct):
+    delta: _Text
+    index: Literal[0] = 0
+    finish_reason: None = None
+
+
+class _Plain(msgspec.Struct):
+    """An event of a chat with text and nothing else."""
+
+    choices: tuple[_Says]
+
+
+_decode_plain = msgspec.json.Decoder(_Plain).decode
 
 
 class ChoicesTranscript(Transcript):
@@ -60,6 +83,18 @@ class ChoicesTranscript(Transcript):
     def splice(self) -> Splice:
         """See `Transcript.splice`."""
         return _ChoicesSplice(self.had, self._head, dict(self._called))
+
+    def _note_plain(self, block: bytes) -> bool:
+        if not self._head or not block.startswith(_DATA) or block.find(b"\n") != len(block) - 2:
+            return False
+        try:
+            text = _decode_plain(block[len(_DATA) :]).choices[0].delta.content
+        except MALFORMED:
+            return False
+        if text:
+            self._had.add("content", text)
+            self._had.pieces += 1
+        return True
 
     def _note(self, name: bytes, data: bytes) -> None:
         del name

@@ -142,11 +142,20 @@ class Transcript(ABC):
     def _note(self, name: bytes, data: bytes) -> None:
         """Take note of one sound event."""
 
+    def _note_plain(self, block: bytes) -> bool:  # noqa: ARG002 — a dialect may have none
+        """Take note of a block that is one event with text and nothing else; whether it is.
+
+        Most are: a short cut, and as it were never there.
+        """
+        return False
+
     def _read(self) -> None:
         unread, self._unread, self._unread_size = self._unread, [], 0
         if self.overfull:
             return
         for block in unread:
+            if self._note_plain(block):
+                continue
             for name, data, _ in events(block):
                 self._note(name, data)
         if self._had.size > MAX_TEXT:
