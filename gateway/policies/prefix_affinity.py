@@ -31,6 +31,9 @@ STICKINESS = 4.0
 REQUEST = 512
 """Tokens of a prompt whose computing takes an engine as long as the rest of one request does:
 its answer, in a batch with others."""
+AWAY = 10.0
+"""Seconds for which others were picked and a replica could not be: after that it has probably been
+started anew, with nothing in its cache."""
 
 
 class PrefixAffinity:
@@ -54,9 +57,11 @@ class PrefixAffinity:
         self._ends = ends
         self._is_saturated = saturated
         self._memories: dict[str, PrefixMemory] = {}
+        self._last_pick = 0.0
 
     def pick(self, candidates: Sequence[C], request: RequestView, rng: Random) -> C:
         now, prefix = request.now, request.prefix()
+        self._forget_returned(candidates, now)
         usable = [one for one in candidates if not self._is_saturated(one, now)] or candidates
         known = [self._known(one, prefix) for one in usable]
         prices = [
@@ -71,7 +76,7 @@ class PrefixAffinity:
             picked = choose_by_weight([usable[at] for at in cheapest], now, rng)
         request.known = known[usable.index(picked)]
         if prefix.blocks:
-            self._memory(picked, candidates).learn(prefix.blocks)
+            self._memory(picked, candidates, now).learn(prefix.blocks)
         return picked
 
     def _known(self, replica: Candidate, prefix: Prefix) -> int:
@@ -86,9 +91,20 @@ class PrefixAffinity:
         tokens = waiting + self._stickiness * unknown / BYTES_PER_TOKEN
         return tokens / replica.weight(now)
 
-    def _memory(self, replica: Candidate, candidates: Sequence[Candidate]) -> PrefixMemory:
+    def _forget_returned(self, candidates: Sequence[Candidate], now: float) -> None:
+        for one in candidates:
+            memory = self._memories.get(one.id)
+            if memory is not None:
+                if self._last_pick - memory.seen_at > AWAY:
+                    memory.forget()
+                memory.seen_at = now
+        self._last_pick = now
+
+    def _memory(
+        self, replica: Candidate, candidates: Sequence[Candidate], now: float
+    ) -> PrefixMemory:
         memory = self._memories.get(replica.id)
         if memory is None:
             forget_absent(self._memories, candidates)
-            memory = self._memories[replica.id] = PrefixMemory(self._blocks)
+            memory = self._memories[replica.id] = PrefixMemory(self._blocks, now)
         return memory

@@ -20,16 +20,22 @@ BLOCKS = 8192
 class PrefixMemory:
     """What one replica is believed to have in its prompt cache."""
 
-    __slots__ = ("_half", "_old", "_young")
+    __slots__ = ("_half", "_old", "_young", "seen_at")
 
-    def __init__(self, blocks: int = BLOCKS) -> None:
+    def __init__(self, blocks: int = BLOCKS, now: float = 0.0) -> None:
         """`blocks`: how many to remember, at most, beside those of one prompt."""
+        self.seen_at = now
+        """When the replica could last be picked."""
         self._half = blocks // 2
         self._young: set[int] = set()
         self._old: set[int] = set()
 
     def __len__(self) -> int:
         return len(self._young) + len(self._old)
+
+    def forget(self) -> None:
+        """The replica has probably been started anew."""
+        self._young, self._old = set(), set()
 
     def learn(self, blocks: Sequence[int]) -> None:
         """A prompt of these blocks is being computed there."""

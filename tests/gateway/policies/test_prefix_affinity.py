@@ -120,6 +120,33 @@ def test_a_replica_that_goes_moves_its_own_conversations_only():
     assert all(back[n] in (before[n], after[n]) for n in range(60))
 
 
+def at(policy, some, prompt, now):
+    asked = view(prompt, now=now)
+    return policy.pick(some, asked, Random(1)).id, asked.known
+
+
+def test_one_that_was_away_for_long_is_taken_for_started_anew():
+    policy, some = PrefixAffinity(), replicas("abc")
+    home, _ = at(policy, some, DOCUMENT, 0.0)
+    others = [one for one in some if one.id != home]
+    for now in range(1, 15):
+        at(policy, others, b"another" + DOCUMENT, float(now))
+    others[0].outstanding = others[1].outstanding = 9
+    assert at(policy, some, DOCUMENT + b"x", 15.0) == (home, 0)
+    assert at(policy, some, DOCUMENT + b"y", 16.0)[1] > 20_000
+
+
+@pytest.mark.parametrize("pause", [5.0, 86_400.0])
+def test_nothing_is_forgotten_over_a_short_absence_or_while_nobody_asks(pause):
+    policy, some = PrefixAffinity(), replicas("abc")
+    home, _ = at(policy, some, DOCUMENT, 0.0)
+    if pause < 10:
+        at(policy, [one for one in some if one.id != home], b"another" + DOCUMENT, pause / 2)
+    found, known = at(policy, some, DOCUMENT + b"x", pause)
+    assert found == home
+    assert known > 20_000
+
+
 def test_what_it_remembers_is_bounded_by_replica_and_by_their_number():
     policy, rng = PrefixAffinity(blocks=64), Random(1)
     for number in range(300):
