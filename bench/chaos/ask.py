@@ -4,71 +4,65 @@ from __future__ import annotations
 
 import asyncio
 import json
-from typing import Any
 
 import httpx
 
+from bench.chaos.dialects import Dialect
 from bench.chaos.judge import Heard
 
 _DONE = "[DONE]"
 
 
 async def ask(
-    client: httpx.AsyncClient, model: str, question: str, *, streamed: bool, within: float
+    client: httpx.AsyncClient,
+    dialect: Dialect,
+    model: str,
+    question: str,
+    *,
+    streamed: bool,
+    within: float,
 ) -> Heard:
     """Ask `model`, and listen to the end, but no longer than `within` seconds."""
-    heard = Heard(streamed)
-    body: dict[str, Any] = {
-        "model": model,
-        "messages": [{"role": "user", "content": question}],
-        "temperature": 0,
-        "max_tokens": 400,
-    }
+    heard = Heard()
+    body = {"model": model, "temperature": 0, "stream": streamed, **dialect.asks(question)}
     if streamed:
-        body |= {"stream": True, "stream_options": {"include_usage": True}}
+        body |= dialect.streamed
     try:
         async with asyncio.timeout(within):
-            async with client.stream("POST", "/v1/chat/completions", json=body) as response:
+            async with client.stream("POST", dialect.path, json=body) as response:
                 heard.status = response.status_code
                 if streamed and heard.status == 200:
-                    await _listen(response, heard)
+                    await _listen(response, dialect, heard)
                 else:
-                    _read(await response.aread(), heard)
+                    _read(await response.aread(), dialect, heard)
     except TimeoutError:
         heard.hung = True
     except httpx.TransportError as error:
         heard.cut = repr(error)
+    except (KeyError, TypeError, ValueError) as error:
+        heard.odd = f"nobody can read it: {error!r}"
     return heard
 
 
-async def _listen(response: httpx.Response, heard: Heard) -> None:
+async def _listen(response: httpx.Response, dialect: Dialect, heard: Heard) -> None:
     async for line in response.aiter_lines():
         if not line.startswith("data: "):
             continue
         data = line.removeprefix("data: ")
         if data == _DONE:
-            heard.done = True
+            heard.done = heard.done or dialect.ends_with_done
             continue
         event = json.loads(data)
-        if "error" in event:
+        if event.get("error"):
             heard.error = str(event["error"])
-        for choice in event.get("choices", ()):
-            heard.text += choice["delta"].get("content") or ""
-            heard.finish = choice.get("finish_reason") or heard.finish
-        if event.get("usage"):
-            heard.tokens = event["usage"]["completion_tokens"]
+        else:
+            dialect.event(heard, event)
 
 
-def _read(body: bytes, heard: Heard) -> None:
-    try:
-        said = json.loads(body)
-    except ValueError:
-        heard.text = body.decode("utf-8", "replace")
-        return
-    if "error" in said:
+def _read(body: bytes, dialect: Dialect, heard: Heard) -> None:
+    said = json.loads(body)
+    if said.get("error"):
         heard.error = str(said["error"])
         return
-    choice = said["choices"][0]
-    heard.text, heard.finish = choice["message"]["content"], choice["finish_reason"]
-    heard.tokens = said["usage"]["completion_tokens"]
+    dialect.whole(heard, said)
     heard.done = True

@@ -21,8 +21,8 @@ class Right(msgspec.Struct, frozen=True):
 class Heard(msgspec.Struct):
     """What a client has heard."""
 
-    streamed: bool
     status: int = 0
+    begun: bool = False
     text: str = ""
     finish: str | None = None
     done: bool = False
@@ -32,6 +32,8 @@ class Heard(msgspec.Struct):
     cut: str | None = None
     """How the connection broke."""
     tokens: int | None = None
+    odd: str | None = None
+    """What no client's library would take."""
     hung: bool = False
     """It was still waiting when its deadline had long been over."""
 
@@ -52,6 +54,8 @@ class Verdict(StrEnum):
     HUNG = "HUNG"
     BLAMED = "BLAMED"
     """The client was told that the request is at fault, or something nobody can make sense of."""
+    ODD = "ODD"
+    """Against the rules of its dialect."""
     MISCOUNTED = "MISCOUNTED"
     """Right, but for the tokens it is said to have."""
 
@@ -66,6 +70,8 @@ def judge(heard: Heard, right: Right) -> Verdict:
         return Verdict.HUNG
     if heard.cut is not None:
         return Verdict.CUT
+    if heard.odd is not None:
+        return Verdict.ODD
     if heard.status != 200:
         told = heard.status in _ERRORS and heard.error
         return Verdict.REFUSED if told else Verdict.BLAMED

@@ -9,14 +9,14 @@ def tell(result: Result, seed: int, *, grow_mb: float) -> int:
     """Print it; the exit code."""
     print(f"seed {seed}, {result.seconds:g} s")
     for kind, counter in result.verdicts.items():
-        total = counter.total()
-        print(f"{kind}: {total} answers")
-        for verdict, number in counter.most_common():
-            print(f"  {verdict}: {number} ({100 * number / total:.2f} %)")
+        verdicts = ", ".join(f"{verdict} {number}" for verdict, number in counter.most_common())
+        print(f"{kind!s:<22} {counter.total():5} answers: {verdicts}")
     for slip in result.slips:
         heard = slip.heard
-        what = heard.error or heard.cut or f"{len(heard.text)} characters, {heard.finish}"
-        print(f"  {slip.at:7.2f} s  {slip.verdict}: {slip.question!r}: {what}")
+        what = (
+            heard.error or heard.cut or heard.odd or f"{len(heard.text)} characters, {heard.finish}"
+        )
+        print(f"  {slip.at:7.2f} s  {slip.verdict}: {slip.kind}, {slip.question!r}: {what}")
     print("attempts: " + ", ".join(f"{how} {n}" for how, n in result.attempts.most_common()))
     print("memory, MB: " + " ".join(f"{mb:.0f}" for mb in result.rss_mb))
     print(f"before: {result.before}\nafter:  {result.after}")

@@ -9,11 +9,13 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from random import Random
+from typing import NamedTuple
 
 import httpx
 import msgspec
 
 from bench.chaos.ask import ask
+from bench.chaos.dialects import DIALECTS
 from bench.chaos.house import DISTURBED, MODELS, REPLICAS, TOTAL, House, house, new_client
 from bench.chaos.judge import HONEST, Heard, Right, Verdict, judge
 from bench.chaos.schedule import Deed
@@ -35,7 +37,22 @@ _MENDING = 60.0
 _IDLE = 6.0
 """Seconds until connections that nobody uses are closed."""
 _KEPT = 20
+"""Slips of which more is told than how many there were."""
 _SAMPLES = 20
+
+
+class Kind(NamedTuple):
+    """How a question is asked."""
+
+    dialect: str
+    streamed: bool
+
+    def __str__(self) -> str:
+        return f"{self.dialect}, {'streamed' if self.streamed else 'whole'}"
+
+
+KINDS = tuple(Kind(dialect, streamed) for dialect in DIALECTS for streamed in (True, False))
+_SHARES = [6 if kind.dialect == "chat" else 2 for kind in KINDS]
 
 
 class Slip(msgspec.Struct, frozen=True):
@@ -43,16 +60,20 @@ class Slip(msgspec.Struct, frozen=True):
 
     at: float
     verdict: Verdict
+    kind: Kind
     question: str
     heard: Heard
+
+
+Answers = dict[tuple[Kind, str], Right]
+"""By the way in which a question is asked, and the question."""
 
 
 class Result(msgspec.Struct):
     """What came of a run."""
 
     seconds: float
-    verdicts: dict[str, Counter[Verdict]]
-    """By the kind of request: `stream` or `whole`."""
+    verdicts: dict[Kind, Counter[Verdict]]
     slips: list[Slip]
     before: Vitals
     after: Vitals
@@ -77,12 +98,12 @@ class Result(msgspec.Struct):
 class Load:
     """Clients that ask one question after the other until told to stop, and judge each answer."""
 
-    def __init__(self, client: httpx.AsyncClient, right: dict[str, Right], clients: int) -> None:
+    def __init__(self, client: httpx.AsyncClient, right: Answers, clients: int) -> None:
         self._client = client
         self._right = right
         self._stop = asyncio.Event()
         self._began = asyncio.get_running_loop().time()
-        self.verdicts: dict[str, Counter[Verdict]] = {"stream": Counter(), "whole": Counter()}
+        self.verdicts: dict[Kind, Counter[Verdict]] = {kind: Counter() for kind in KINDS}
         self.slips: list[Slip] = []
         self._tasks = [asyncio.create_task(self._go_on(at)) for at in range(clients)]
 
@@ -95,15 +116,20 @@ class Load:
         random = Random(number)
         while not self._stop.is_set():
             question = random.choice(QUESTIONS)
-            streamed = random.random() < 0.6
-            heard = await ask(
-                self._client, DISTURBED, question, streamed=streamed, within=TOTAL + _SLACK
-            )
-            verdict = judge(heard, self._right[question])
-            self.verdicts["stream" if streamed else "whole"][verdict] += 1
+            (kind,) = random.choices(KINDS, _SHARES)
+            heard = await _ask(self._client, kind, DISTURBED, question, TOTAL + _SLACK)
+            verdict = judge(heard, self._right[kind, question])
+            self.verdicts[kind][verdict] += 1
             if verdict is not Verdict.RIGHT and len(self.slips) < _KEPT:
                 at = asyncio.get_running_loop().time() - self._began
-                self.slips.append(Slip(at, verdict, question, heard))
+                self.slips.append(Slip(at, verdict, kind, question, heard))
+
+
+async def _ask(
+    client: httpx.AsyncClient, kind: Kind, model: str, question: str, within: float
+) -> Heard:
+    dialect = DIALECTS[kind.dialect]
+    return await ask(client, dialect, model, question, streamed=kind.streamed, within=within)
 
 
 async def chaos(
@@ -136,16 +162,17 @@ async def chaos(
         )
 
 
-async def undisturbed(client: httpx.AsyncClient) -> dict[str, Right]:
+async def undisturbed(client: httpx.AsyncClient) -> Answers:
     """What each question is answered with. Raises `RuntimeError` where the engines do not agree."""
-    right: dict[str, Right] = {}
-    for question, model, streamed in itertools.product(QUESTIONS, MODELS, (False, True)):
-        heard = await ask(client, model, question, streamed=streamed, within=TOTAL)
-        if heard.error or not heard.done or heard.finish is None or heard.tokens is None:
-            raise RuntimeError(f"{model} does not answer {question!r}: {heard}")
+    right: Answers = {}
+    for kind, question, model in itertools.product(KINDS, QUESTIONS, MODELS):
+        heard = await _ask(client, kind, model, question, TOTAL)
+        if heard.error or heard.odd or not heard.done or not heard.finish or heard.tokens is None:
+            raise RuntimeError(f"{model} does not answer {question!r} ({kind}): {heard}")
         said = Right(heard.text, heard.finish, heard.tokens)
-        if right.setdefault(question, said) != said:
-            raise RuntimeError(f"{model} says {said} to {question!r}, others {right[question]}")
+        if right.setdefault((kind, question), said) != said:
+            others = right[kind, question]
+            raise RuntimeError(f"{model} says {said} to {question!r} ({kind}), others {others}")
     return right
 
 

@@ -22,9 +22,8 @@ async def test_every_answer_is_right_or_an_honest_error_and_nothing_grows(tmp_pa
     engines.require(engines.LLAMA_SERVER)
     deeds = schedule(SEED, SECONDS, engines=ENGINES, own=OWN, gap=1.2)
     result = await chaos(tmp_path, deeds, SECONDS, clients=8, warm_up=4.0)
-    slips = [(slip.verdict, slip.question, slip.heard) for slip in result.slips]
+    slips = [(slip.verdict, slip.kind, slip.question, slip.heard) for slip in result.slips]
     assert result.dishonest == 0, slips
     assert result.bugs == []
     assert result.after.grown(result.before, mb=64) == []
-    for counter in result.verdicts.values():
-        assert counter.total() > 0
+    assert sum(counter.total() for counter in result.verdicts.values()) > 0

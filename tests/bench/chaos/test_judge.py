@@ -11,7 +11,7 @@ WHOLE = {"status": 200, "text": RIGHT.text, "finish": "stop", "done": True, "tok
 
 
 def heard(**fields):
-    return Heard(True, **{**WHOLE, **fields})
+    return Heard(**{**WHOLE, **fields})
 
 
 @pytest.mark.parametrize(
@@ -31,6 +31,7 @@ def heard(**fields):
         ({"text": "Twice", "done": False, "error": "no"}, Verdict.WRONG),
         ({"text": "Once", "done": False, "cut": "reset"}, Verdict.CUT),
         ({"hung": True}, Verdict.HUNG),
+        ({"odd": "it begins twice"}, Verdict.ODD),
         ({"status": 503, "text": "", "done": False, "error": "no"}, Verdict.REFUSED),
         ({"status": 503, "text": "<html>", "done": False}, Verdict.BLAMED),
         ({"status": 400, "text": "", "done": False, "error": "no"}, Verdict.BLAMED),
