@@ -129,6 +129,22 @@ class Failover(Struct, frozen=True, kw_only=True):
     """How often another replica may be asked to go on with one answer; 0 leaves it broken off."""
 
 
+class Hedge(Struct, frozen=True, kw_only=True):
+    """A second attempt on another replica, where the first content of a stream is late."""
+
+    after: Annotated[
+        str,
+        Meta(
+            pattern=r"^(p[5-9][0-9]|[0-9]+(\.[0-9]+)?(ms|s))$",
+            description="a percentile of the route's times to the first token, such as p95, or a "
+            "duration such as 300ms",
+        ),
+    ] = "p95"
+    """When it is late; a percentile is learnt from the route's own answers."""
+    max_percent: Annotated[float, Meta(ge=0, le=100)] = 5
+    """Second attempts as a share of the route's requests."""
+
+
 class Fallback(Struct, frozen=True, kw_only=True):
     """Models to try, in order, by why this one cannot answer."""
 
@@ -207,6 +223,8 @@ class Model(Struct, frozen=True, kw_only=True):
     """How often a request may be tried."""
     failover: Failover = Failover()
     """What becomes of a stream whose replica fails after its answer has begun."""
+    hedge: Hedge | None = None
+    """A second attempt where the first content of a stream is late; without it there is none."""
     timeouts: Timeouts = Timeouts()
     """How long each part of an answer may take."""
     fallback: tuple[Name, ...] | Fallback = ()

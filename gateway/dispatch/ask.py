@@ -47,6 +47,8 @@ class Ask(msgspec.Struct, kw_only=True):
     """Seconds in which the client wants it all, from its first byte on; None where it says none."""
     deadline: float = inf
     """When they are over, in the watchdog's time."""
+    overtaken: bool = False
+    """Set where another attempt was faster, just before this one is cancelled."""
     chat: AsChat | None = None
     """See `as_chat`, which remembers it here."""
     hashed: Prefix | None = None

@@ -183,6 +183,10 @@ class Attempt:
     def _settle(self) -> None:
         now = time.monotonic()
         self._metrics.in_flight.count -= 1
+        if self.ask.overtaken and self._cause == names.CANCELLED:
+            self._cause = names.OVERTAKEN
+            if not self._committed:
+                self._work.overtaken(now)
         self._work.end()
         self._tell_replica(now)
         self._metrics.finished(self.ask.endpoint, self._cause, now - self._started)

@@ -15,8 +15,6 @@ from collections.abc import Awaitable, Collection, Iterator, Sequence
 from functools import partial
 from random import Random
 
-import msgspec
-
 from backends.base import BackendError
 from gateway.config import structs
 from gateway.dispatch.ability import cannot_serve, is_able
@@ -26,6 +24,7 @@ from gateway.dispatch.attempt import Attempt, AttemptFailedError
 from gateway.dispatch.choice import Choice, choose
 from gateway.dispatch.continuation import Continuation
 from gateway.dispatch.failover import Place, unbroken
+from gateway.dispatch.hedge import Hedges, RouteHedging, Tried
 from gateway.dispatch.verdict import (
     Failure,
     Why,
@@ -50,6 +49,7 @@ class Attempts:
         self._configured: structs.RetryBudget | None = None
         self.set_budget(budget)
         self._metrics = metrics
+        self._hedges = Hedges(metrics)
         self._rng = rng
 
     def set_budget(self, budget: structs.RetryBudget) -> None:
@@ -95,13 +95,53 @@ class Attempts:
             ):
                 break
             place = Place(route, variant)
-            outcome = await self.try_on(ask, place, choice, deadline)
-            if isinstance(outcome, Answer):
-                return unbroken(outcome, ask, place, deadline, self)
-            failure = outcome
-            tried.append(Tried(choice.replica, failure))
+            answer = await self._try(ask, place, choice, tried, deadline)
+            if answer is not None:
+                return unbroken(answer, ask, place, deadline, self)
+            failure = tried[-1].failure
         assert failure is not None, "a variant without replicas cannot serve"
         return failure
+
+    async def _try(
+        self, ask: Ask, place: Place, choice: Choice, tried: list[Tried], deadline: float
+    ) -> Answer | None:
+        """The answer of one attempt, or of two; else how they failed is added to `tried`."""
+        hedge = place.route.hedge
+        if hedge is None or not ask.stream or len(place.variant.replicas) == 1:
+            outcome = await self.try_on(ask, place, choice, deadline)
+            if isinstance(outcome, Answer):
+                return outcome
+            tried.append(Tried(choice.replica, outcome))
+            return None
+        hedging = self._hedges.of(place.route.name, hedge)
+        if not tried:
+            hedging.budget.request(ask.watchdog.now())
+        answer, failed = await self._hedges.run(
+            ask,
+            hedging,
+            choice,
+            partial(self._lane, place, deadline),
+            partial(self._another, ask, place, hedging, [choice.replica, *_replicas(tried)]),
+        )
+        tried += failed
+        return answer
+
+    async def _lane(
+        self, place: Place, deadline: float, ask: Ask, choice: Choice
+    ) -> Answer | Failure:
+        return await self.try_on(ask, place, choice, deadline)
+
+    def _another(
+        self, ask: Ask, place: Place, hedging: RouteHedging, asked: Collection[Replica]
+    ) -> Choice | None:
+        """Whom to ask beside `asked`, if anybody, and if the budgets have room for it."""
+        now = time.monotonic()
+        others = [
+            one for one in place.variant.able() if one not in asked and one.may_take_traffic(now)
+        ]
+        if not others or not hedging.budget.try_retry(now) or not self.take_retry():
+            return None
+        return self.pick(ask, place, others)
 
     def _variant(self, ask: Ask, route: Route) -> Variant:
         """The variant for `ask`; where that one cannot serve it, another one that can."""
@@ -213,11 +253,8 @@ def _next_route(ask: Ask, why: Why, asked: Collection[str]) -> Route | None:
     return next((one for one in _fallbacks(ask, why) if one.name not in asked), None)
 
 
-class Tried(msgspec.Struct, frozen=True):
-    """A replica that has failed this request, and how."""
-
-    replica: Replica
-    failure: Failure
+def _replicas(tried: Sequence[Tried]) -> list[Replica]:
+    return [one.replica for one in tried]
 
 
 def candidates_for(

@@ -89,6 +89,10 @@ class Watchdog:
             self.due = inf
             self._expired = False
 
+    def of(self, task: asyncio.Task[Any]) -> Watchdog:
+        """One for another task, which must `close` it."""
+        return self._owner.watch(task)
+
     def close(self) -> None:
         """Watch no more."""
         self._owner.dismiss(self)

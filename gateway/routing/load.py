@@ -111,6 +111,13 @@ class Work:
         self._load.first_token_came(now, now - self._started)
         self._computed()
 
+    def overtaken(self, now: float) -> None:
+        """Given up before its first content, because another one was faster: it would have
+        taken longer than this."""
+        seconds = now - self._started
+        if seconds > (self._load.first_token_time(now) or 0.0):
+            self._load.first_token_came(now, seconds)
+
     def end(self) -> None:
         """It is over, however. Idempotent."""
         if self._ended:

@@ -96,6 +96,7 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     sticky: Sticky
     retry: structs.Retry
     failover: structs.Failover
+    hedge: structs.Hedge | None
     timeouts: structs.Timeouts
     fallback: structs.Fallback
     """Names of models to try next, by cause."""
@@ -217,6 +218,7 @@ def _route(
         sticky=Sticky.parse(model.sticky),
         retry=model.retry,
         failover=model.failover,
+        hedge=model.hedge,
         timeouts=model.timeouts,
         fallback=model.fallbacks(),
         public=model.public,

@@ -102,7 +102,6 @@ class AttemptMetrics:
         series.total.inc()
         series.duration.observe(seconds)
 
-
     def went_on(self, way: str, wasted: int) -> None:
         """Count an answer that it went on with, and `wasted` tokens that were said before."""
         self._families.failovers.labels(*self._key, way).inc()
@@ -137,6 +136,10 @@ class Metrics:
                 key = (names.OVERFLOW,) * 3
             found = self._live.attempts.setdefault(key, AttemptMetrics(self._families, key))
         return found
+
+    def hedged(self, model: str, result: str) -> None:
+        """Count a second attempt on a route: it has won, lost or failed."""
+        self._families.hedges.labels(model, result).inc()
 
     def request_finished(self, record: RequestRecord) -> None:
         """Count a request that has ended, however it ended."""
@@ -227,6 +230,11 @@ class _Families:
             names.WASTED_TOKENS,
             "Tokens that were generated and given to nobody, as far as that was seen.",
             names.MODEL_LABELS,
+        )
+        self.hedges = CounterFamily(
+            names.HEDGES_TOTAL,
+            "Second attempts that were made because the first was late, by how they went.",
+            names.HEDGE_LABELS,
         )
         self._duration = HistogramFamily(
             names.SERVER_REQUEST_DURATION,

@@ -47,8 +47,11 @@ ATTEMPTS: Final = "gateway.attempts"
 ATTEMPT_CAUSE: Final = "gateway.attempt.cause"
 FAILOVERS: Final = "gateway.failovers"
 WAY: Final = "gateway.way"
+HEDGE_RESULT: Final = "gateway.hedge.result"
 SIGNAL: Final = "gateway.signal"
 STATE: Final = "gateway.state"
+CONDITION: Final = "gateway.condition"
+EJECTED_BY: Final = "gateway.ejected_by"
 
 # What a span or a metric says of itself.
 SERVICE: Final = "gateway"
@@ -60,6 +63,11 @@ TRACESTATE: Final = b"tracestate"
 OK: Final = "ok"
 CLIENT_GONE: Final = "client_gone"
 CANCELLED: Final = "cancelled"
+OVERTAKEN: Final = "overtaken"
+"""Of an attempt: another one had content first."""
+HEDGE_WON: Final = "won"
+HEDGE_LOST: Final = "lost"
+HEDGE_FAILED: Final = "failed"
 OVERFLOW: Final = "_other"
 """The label value of everything beyond the bound on the number of series."""
 INPUT: Final = "input"
@@ -81,9 +89,12 @@ REQUESTS: Final = "gateway_requests"
 REQUESTS_ACTIVE: Final = "gateway_requests_active"
 ATTEMPTS_TOTAL: Final = "gateway_attempts"
 FAILOVERS_TOTAL: Final = "gateway_failovers"
+HEDGES_TOTAL: Final = "gateway_hedges"
 WASTED_TOKENS: Final = "gateway_wasted_tokens"
 ATTEMPTS_ACTIVE: Final = "gateway_attempts_active"
 REPLICA_READY: Final = "gateway_replica_ready"
+REPLICA_CONDITION: Final = "gateway_replica_condition"
+REPLICA_EJECTIONS: Final = "gateway_replica_ejections"
 REPLICA_OUTSTANDING: Final = "gateway_replica_outstanding"
 REPLICA_WEIGHT: Final = "gateway_replica_weight"
 REPLICA_PENDING_TOKENS: Final = "gateway_replica_pending_tokens"
@@ -143,6 +154,7 @@ DURATION_LABELS: Final = (*OPERATION_LABELS, label(ERROR_TYPE))
 TOKEN_LABELS: Final = (*OPERATION_LABELS, label(TOKEN_TYPE))
 ATTEMPT_LABELS: Final = (*MODEL_LABELS, label(ATTEMPT_CAUSE))
 FAILOVER_LABELS: Final = (*MODEL_LABELS, label(WAY))
+HEDGE_LABELS: Final = (label(REQUEST_MODEL), label(HEDGE_RESULT))
 REPLICA_LABELS: Final = (label(BACKEND), label(REPLICA))
 ADAPTER_LABELS: Final = (*REPLICA_LABELS, label(ADAPTER))
 

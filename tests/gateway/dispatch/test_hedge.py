@@ -1,0 +1,143 @@
+"""A second attempt where the first is late, through a gateway on sockets."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from gateway.config.structs import Hedge
+from gateway.dispatch.hedge import Hedges, RouteHedging
+from gateway.routing.first_token_times import ENOUGH
+from gateway.telemetry.metrics import Metrics
+from tests.support.inprocess import ask, routing, serving
+from tests.support.upstream import STORY, Pause, Silence, failing, scripted, stream
+
+SOON = {"hedge": {"after": "50ms", "max_percent": 100}}
+"""Round robin begins with the second replica: the late one is always asked first."""
+GOOD = stream(*STORY)
+
+
+async def metric(gateway, name):
+    text = (await gateway.client.get("/metrics")).text
+    return sum(float(line.rsplit(" ", 1)[1]) for line in text.splitlines() if line.startswith(name))
+
+
+async def test_the_first_content_wins_and_the_late_one_is_let_go(tmp_path):
+    async with (
+        scripted(GOOD) as fast,
+        scripted((Silence(),)) as late,
+        serving(tmp_path, routing(fast, late, model=SOON)) as gateway,
+    ):
+        answer = await gateway.chat(stream=True)
+        await late.seen[0].gone()
+        won = await metric(gateway, "gateway_hedges_total")
+        overtaken = await metric(gateway, "gateway_attempts_total")
+        text = (await gateway.client.get("/metrics")).text
+    assert answer.status_code == 200
+    assert answer.text.endswith("data: [DONE]\n\n")
+    assert answer.headers["x-gateway-attempts"] == "2"
+    assert answer.headers["x-gateway-replica"].endswith(fast.url.split("//")[1])
+    assert won == 1
+    assert overtaken == 2
+    assert 'gateway_attempt_cause="overtaken"' in text
+    assert 'gateway_hedge_result="won"' in text
+
+
+async def test_the_first_attempt_may_still_win(tmp_path):
+    async with (
+        scripted((Silence(),)) as beside,
+        scripted((Pause(0.3), *GOOD)) as late,
+        serving(tmp_path, routing(beside, late, model=SOON)) as gateway,
+    ):
+        answer = await gateway.chat(stream=True)
+        await beside.seen[0].gone()
+        lost = await metric(gateway, "gateway_hedges_total")
+        ready = await metric(gateway, "gateway_replica_outstanding")
+    assert answer.status_code == 200
+    assert answer.headers["x-gateway-replica"].endswith(late.url.split("//")[1])
+    assert (lost, ready) == (1, 0)
+
+
+async def test_one_that_fails_leaves_the_first_to_answer(tmp_path):
+    async with (
+        scripted(failing(500)) as beside,
+        scripted((Pause(0.3), *GOOD)) as late,
+        serving(tmp_path, routing(beside, late, model=SOON)) as gateway,
+    ):
+        answer = await gateway.chat(stream=True)
+        text = (await gateway.client.get("/metrics")).text
+    assert answer.status_code == 200
+    assert 'gateway_hedge_result="failed"' in text
+
+
+async def test_both_failing_is_a_failure_like_any_other(tmp_path):
+    async with (
+        scripted(failing(500)) as beside,
+        scripted((Pause(0.15), *failing(503))) as late,
+        serving(tmp_path, routing(beside, late, model=SOON | {"retry": {"attempts": 2}})) as it,
+    ):
+        answer = await it.chat(stream=True)
+    assert answer.status_code == 503
+    assert (len(beside.seen), len(late.seen)) == (1, 1)
+
+
+async def test_a_client_that_leaves_ends_both(tmp_path):
+    async with (
+        scripted((Silence(),)) as beside,
+        scripted((Silence(),)) as late,
+        serving(tmp_path, routing(beside, late, model=SOON)) as gateway,
+    ):
+        asking = asyncio.create_task(gateway.chat(stream=True))
+        while not beside.seen:
+            await asyncio.sleep(0.01)
+        asking.cancel()
+        await beside.seen[0].gone()
+        await late.seen[0].gone()
+
+
+@pytest.mark.parametrize(
+    ("hedge", "fields", "budget"),
+    [
+        ({"after": "50ms", "max_percent": 0}, {"stream": True}, {}),
+        ({"after": "50ms", "max_percent": 100}, {}, {}),
+        ({}, {"stream": True}, {}),
+        (
+            {"after": "50ms", "max_percent": 100},
+            {"stream": True},
+            {"percent": 0, "min_per_second": 0},
+        ),
+        (None, {"stream": True}, {}),
+    ],
+    ids=["share spent", "no stream", "nothing learnt", "retry budget spent", "off"],
+)
+async def test_when_there_is_none(tmp_path, hedge, fields, budget):
+    model = {} if hedge is None else {"hedge": hedge}
+    good = GOOD if fields else failing(500)
+    async with (
+        scripted(GOOD) as beside,
+        scripted((Pause(0.15), *good)) as late,
+        serving(
+            tmp_path,
+            routing(beside, late, model=model | {"retry": {"attempts": 1}}, retry_budget=budget),
+        ) as gateway,
+    ):
+        await gateway.client.post("/v1/chat/completions", json=ask(**fields))
+    assert beside.seen == []
+
+
+def test_a_percentile_is_learnt_and_a_duration_is_known():
+    learnt, known = RouteHedging(Hedge(after="p90")), RouteHedging(Hedge(after="250ms"))
+    assert learnt.delay() is None
+    assert known.delay() == 0.25
+    for number in range(ENOUGH * 2):
+        learnt.times.add(float(number))
+    assert learnt.delay() == 89
+
+
+def test_a_route_that_is_configured_anew_begins_anew():
+    hedges = Hedges(Metrics("1"))
+    route = hedges.of("a", Hedge())
+    assert hedges.of("a", Hedge()) is route
+    assert hedges.of("b", Hedge()) is not route
+    assert hedges.of("a", Hedge(after="1s")) is not route
