@@ -22,8 +22,11 @@ _PORTS = {"http": 80, "https": 443}
 _LONGEST = 4096
 """Characters of a URL that is no data URL."""
 _PATH_SAFE = "/%:@!$&'()*+,;=~"
-_TRANSLATED = tuple(map(ipaddress.IPv6Network, ("2002::/16", "2001::/32", "64:ff9b::/96")))
-"""6to4, Teredo, NAT64: addresses that stand for others."""
+_UNICAST = ipaddress.IPv6Network("2000::/3")
+"""All that is global in IPv6 (RFC 4291, 2.4). What lies beside it is local, or stands for addresses
+of IPv4: `::127.0.0.1`, or NAT64's."""
+_TRANSLATED = tuple(map(ipaddress.IPv6Network, ("2002::/16", "2001::/32")))
+"""6to4, Teredo: addresses of it that stand for others."""
 
 
 class Place(NamedTuple):
@@ -88,7 +91,7 @@ def may_reach(address: str, *, trusted: bool) -> bool:
     if isinstance(found, ipaddress.IPv6Address):
         if found.ipv4_mapped is not None:
             found = found.ipv4_mapped
-        elif any(found in network for network in _TRANSLATED):
+        elif found not in _UNICAST or any(found in network for network in _TRANSLATED):
             return False
     return found.is_global and not found.is_multicast
 
