@@ -149,10 +149,12 @@ async def test_a_busy_engine_is_not_taken_for_a_frozen_one(monkeypatch):
 
 async def test_what_is_asked_of_it_is_told_and_of_one_that_is_frozen_unknown(backend):
     (address,) = backend.addresses
-    assert await backend.demand(address) == Demand(running=0, waiting=0)
+    assert await backend.demand(address) == Demand(running=0, waiting=0, kv_usage=0)
     reply = await backend.send(address, request(stream=True, **LONG))
     await anext(reply.body)
-    assert await backend.demand(address) == Demand(running=1, waiting=0)
+    busy = await backend.demand(address)
+    assert (busy.running, busy.waiting) == (1, 0)
+    assert 0 < busy.kv_usage <= 1
     os.kill(child_of(backend), signal.SIGSTOP)
     try:
         assert await backend.demand(address) is None
