@@ -3,7 +3,7 @@
 Rules of this file:
 
 - Its size is read from its head, and refused, before a pixel is decoded: a few kilobytes can stand
-  for gigapixels.
+  for gigapixels, or for a line that becomes them once it is scaled.
 - Bytes say what they are; what the client calls them counts for nothing.
 - Pillow decodes, and is imported when there is a picture: it comes with what lets a model see.
 """
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 MAX_PIXELS = 80_000_000
 """Of all pictures of a request. Below it no warning of Pillow's own is reached."""
+MAX_ASPECT = 200
+"""How many times longer one side may be than the other, as Qwen's processors have it. Others blow
+the shorter side up to a size of their own first: of 1 x 30000 pixels CLIP's makes gigabytes."""
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
 _DEEP = ("I", "F")
 """How Pillow's modes of more than 8 bits a channel begin; they are all of one channel."""
@@ -68,6 +71,9 @@ def _opened(data: bytes, where: str, room: int) -> Image:
     width, height = image.size
     if width * height > room:
         raise _too_large(where, f"{width} x {height} pixels", room)
+    if max(width, height) > MAX_ASPECT * min(width, height):
+        what = f"of {width} x {height} pixels: one side may be {MAX_ASPECT} times the other at most"
+        refuse(where, f"holds an image {what}")
     image.load()
     return image
 
@@ -91,8 +97,9 @@ def _as_rgb(image: Image) -> Image:
     if not image.has_transparency_data:
         return image.convert("RGB")
     seen = image.convert("RGBA")
-    white = Image.new("RGBA", seen.size, "white")
-    return Image.alpha_composite(white, seen).convert("RGB")
+    white = Image.new("RGB", seen.size, "white")
+    white.paste(seen, mask=seen.getchannel("A"))  # to composite them would take two more of these
+    return white
 
 
 def _of_eight_bits(image: Image) -> Image:

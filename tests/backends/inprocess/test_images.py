@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from backends.base import RequestRefused
-from backends.inprocess.images import MAX_PIXELS, read_picture
+from backends.inprocess.images import MAX_ASPECT, MAX_PIXELS, read_picture
 from tests.support.pictures import file, plain, png
 
 WHERE = "messages[0].content[1].image_url"
@@ -120,3 +120,14 @@ def test_what_others_have_taken_is_not_left():
 def test_a_lie_about_the_size_is_a_broken_picture():
     assert refused(png(100, 100, b"\0" * 10)).code == "image_parse_error"
     assert refused(png(0, 5)).code in ("image_parse_error", "invalid_image_format")
+
+
+@pytest.mark.parametrize("size", [(1, MAX_ASPECT + 1), (2 * MAX_ASPECT + 1, 2)])
+def test_a_line_is_refused_before_anybody_scales_it(size):
+    message = refused(plain(size=size)).message
+    assert f"{size[0]} x {size[1]} pixels" in message
+    assert str(MAX_ASPECT) in message
+
+
+def test_a_narrow_picture_is_read():
+    assert read_picture(plain(size=(1, MAX_ASPECT)), WHERE).pixels.size == (1, MAX_ASPECT)
