@@ -152,11 +152,19 @@ def _pictures(directory: Path, way: Way, *, on_cpu: bool) -> PictureMemory | Non
     return picture_memory(
         way.family,
         read_config(directory),
-        read_json(directory / PROCESSOR_FILES[0]),
+        _image_processor(directory),
         memory=memory_limit(),
         most_pixels=_CPU_PIXELS if on_cpu else _GPU_PIXELS,
         scores=on_cpu,
     )
+
+
+def _image_processor(directory: Path) -> dict[str, Any]:
+    """What the model says of its image processor: in a file of its own, in that of all its
+    processors (transformers 5), or in both, of which the second counts for mlx-vlm."""
+    alone, every = (read_json(directory / name) for name in PROCESSOR_FILES)
+    inner = every.get("image_processor")
+    return {**alone, **inner} if isinstance(inner, dict) else alone
 
 
 def objection(model: str) -> str | None:

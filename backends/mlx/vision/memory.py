@@ -48,7 +48,7 @@ def picture_memory(
     most_pixels: int,
     scores: bool,
 ) -> PictureMemory:
-    """What a model of `family` takes; `processor` is its preprocessor_config.json.
+    """What a model of `family` takes; `processor` is what its image processor is told.
 
     `scores` says whether attention's scores lie in memory at once: on a CPU, they do.
     """

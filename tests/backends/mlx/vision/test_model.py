@@ -314,6 +314,16 @@ def test_a_processor_that_cannot_be_used_leaves_a_model_of_text(vision_dir, tmp_
     engine.runtime.close()
 
 
+def test_an_image_processor_in_the_file_of_all_is_planned_with_all_the_same(vision_dir, tmp_path):
+    alone = vision_dir("qwen3_vl")
+    inside = shutil.copytree(alone, tmp_path / "copy")
+    said = json.loads((inside / "preprocessor_config.json").read_text())
+    (inside / "preprocessor_config.json").unlink()
+    (inside / "processor_config.json").write_text(json.dumps({"image_processor": said}))
+    planned = [model_files.footprint(str(one), max_batch=2) for one in (alone, inside)]
+    assert planned[0].pictures == planned[1].pictures > 0
+
+
 def test_a_template_in_a_file_of_its_own(vision_dir, tmp_path):
     directory = shutil.copytree(vision_dir("llava"), tmp_path / "copy")
     path = directory / "tokenizer_config.json"
