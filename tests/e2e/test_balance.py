@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from collections import defaultdict
 
 import pytest
+from openai import AsyncOpenAI
 
 from tests.support.children import wait_until
 
@@ -77,19 +80,48 @@ async def test_sessions_stay_by_their_user(gateway):
     assert cached > 0.9
 
 
-async def test_engines_are_asked_what_they_have_to_do(gateway):
+async def test_engines_are_asked_and_one_that_is_full_is_left_alone(gateway, two_llamas):
     wait_until(lambda: reported(gateway, "running") == [0, 0], 20, "nobody has asked the engines")
-    async with gateway.async_openai() as client:
-        for _ in range(8):  # some seconds of work, whoever takes the answers or not
-            await client.chat.completions.create(
-                model="seeing",
-                messages=[{"role": "user", "content": "Count from 1 to 1000."}],
-                max_tokens=3900,
-                stream=True,
-                extra_body={"ignore_eos": True},
-            )
-        wait_until(lambda: any(reported(gateway, "running")), 20, "they do not tell of it")
+    talk = [{"role": "user", "content": "Mia had a number. " * 100}]
+    async with gateway.async_openai() as client, contextlib.AsyncExitStack() as others:
+        home = await replica_of(client, talk)
+        assert await replica_of(client, talk) == home
+        (busy,) = [one for one in two_llamas if home.endswith(f":{one.port}")]
+        strangers = AsyncOpenAI(base_url=f"{busy.url}/v1", api_key="none", max_retries=0)
+        await others.enter_async_context(strangers)
+        asking = [asyncio.create_task(occupy(strangers)) for _ in range(24)]
+        full = "it does not tell that it is full"
+        await asyncio.to_thread(wait_until, lambda: saturated(gateway, home), 20, full)
+        assert await replica_of(client, talk) != home
+        for one in asking:
+            one.cancel()
+        await asyncio.gather(*asking, return_exceptions=True)
     wait_until(lambda: reported(gateway, "running") == [0, 0], 20, "they do not tell of its end")
+    assert not saturated(gateway, home)
+
+
+async def replica_of(client, messages):
+    raw = await client.chat.completions.with_raw_response.create(
+        model="seeing", messages=messages, max_tokens=1
+    )
+    return raw.headers["x-gateway-replica"]
+
+
+async def occupy(client):
+    """Some seconds of work for an engine, whoever else asks it."""
+    stream = await client.chat.completions.create(
+        model="any",
+        messages=[{"role": "user", "content": "Count from 1 to 1000."}],
+        max_tokens=3900,
+        stream=True,
+        extra_body={"ignore_eos": True},
+    )
+    async for _ in stream:
+        pass
+
+
+def saturated(gateway, replica):
+    return gateway.metric("gateway_replica_saturated", gateway_replica=replica) == 1
 
 
 def reported(gateway, what):
