@@ -87,7 +87,12 @@ def test_a_picture_counts_as_a_page_of_text(picture):
     text = {"type": "text", "text": "What is it? " * 100}
     asked = prompt(Endpoint.CHAT, messages=[{"role": "user", "content": [picture, text]}])
     assert len(asked) > 200_000
-    assert 5000 < size_of(asked) < 6000
+    assert 4096 < size_of(asked) < 3 * 4096
+
+
+def test_two_pictures_count_as_two_pages_and_the_text_around_them_as_it_is():
+    picture, text = b"aB3/" * 50_000, b"What is it? " * 1000
+    assert abs(size_of(text + picture + text + picture) - 2 * (4096 + len(text))) < 2 * 4096
 
 
 def test_text_counts_as_it_is_also_where_it_speaks_of_data():
