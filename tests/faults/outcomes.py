@@ -89,6 +89,8 @@ def before_content(status: int, asked: int = 3, tries: int | None = None) -> Cel
 
 
 BEFORE = before_content(502)
+MISCONFIGURED = before_content(502, asked=1)
+"""It refuses the gateway: to ask it the same again is no help."""
 SILENT = Cells(one=Told(status=504, asked=1), two=Saved(), fallback=Saved())
 """No first token: the same replica is not asked the same again."""
 OUT_OF_TIME = Cells(

@@ -18,6 +18,7 @@ from tests.faults.outcomes import (
     BEFORE,
     HARMLESS,
     MID_STREAM,
+    MISCONFIGURED,
     ONCE,
     OUT_OF_TIME,
     SILENT,
@@ -259,10 +260,20 @@ STATUSES = {
     "502 from a proxy": both(
         lambda _: [(Send(response(502, b"<html>Bad Gateway</html>")),)], BEFORE
     ),
+    "413 before the request is read": both(
+        lambda _: [(BeforeBody(), *failing(413, "too large"), Pause(0.05), Close())],
+        Cells(
+            one=Told(status=413, asked=1),
+            two=Told(status=413, asked=1),
+            fallback=Told(status=413, asked=1),
+        ),
+        padding=6 << 20,
+    ),
     "408": both(lambda _: [(Send(response(408, b"")),)], before_content(504)),
-    "401": both(lambda _: [failing(401, "Incorrect API key: sk-engine")], BEFORE),
+    "401": both(lambda _: [failing(401, "Incorrect API key: sk-engine")], MISCONFIGURED),
     "redirect": both(
-        lambda _: [(Send(response(307, b"", ("location", "http://127.0.0.1:1/"))),)], BEFORE
+        lambda _: [(Send(response(307, b"", ("location", "http://127.0.0.1:1/"))),)],
+        MISCONFIGURED,
     ),
 }
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import socket
 
 import pytest
 
@@ -31,6 +33,21 @@ def good(streamed):
     return stream(*STORY) if streamed else CHAT
 
 
+@contextlib.contextmanager
+def crowded(port):
+    """A port where nobody accepts, and the line is full: the system drops what else comes."""
+    with contextlib.ExitStack() as stack:
+        listener = stack.enter_context(socket.socket())
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(("127.0.0.1", port))
+        listener.listen(0)
+        for _ in range(4):
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(("127.0.0.1", port))
+        yield
+
+
 class TestDeadReplicas:
     @BOTH
     async def test_a_port_that_was_never_alive_costs_no_attempt(self, tmp_path, streamed):
@@ -40,6 +57,19 @@ class TestDeadReplicas:
                 answers = [await gateway.chat(stream=streamed) for _ in range(4)]
         assert [answer.headers["x-gateway-attempts"] for answer in answers] == ["1"] * 4
         assert len(alive.seen) == 4
+
+    @BOTH
+    async def test_a_machine_that_takes_no_connection_any_more(self, tmp_path, streamed):
+        model = {"timeouts": {"connect": "200ms"}}
+        async with scripted(good(streamed)) as alive, scripted() as full:
+            document = routing(alive, full, model=model)
+            async with serving(tmp_path, document) as gateway:
+                await full.close()  # the gateway has seen it ready
+                with crowded(full.port):
+                    answer = await asyncio.wait_for(gateway.chat(stream=streamed), 5)
+        assert answer.status_code == 200
+        assert answer.headers["x-gateway-attempts"] == "2"
+        assert answer.headers["x-gateway-replica"] == f"engine@{alive.id}"
 
     @BOTH
     async def test_all_dead_is_503_with_a_time_to_come_back(self, tmp_path, streamed):
@@ -121,7 +151,8 @@ class TestStatuses:
         assert (answer.status_code, error["type"]) == (told, type_)
         assert f"engine@{broken.id}" in error["message"]
         assert ("retry-after" in answer.headers) == (told in (429, 503))
-        assert len(broken.seen) == 3
+        misconfigured = status in (401, 403, 302)
+        assert len(broken.seen) == (1 if misconfigured else 3), "it takes a person, not a retry"
 
     @BOTH
     async def test_what_an_engine_says_of_its_key_is_not_told_as_the_clients(
