@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from backends.inprocess.image_parts import is_image
-from backends.inprocess.params import decode_arguments
+from backends.inprocess.message_check import decode_arguments
 
 _PROBE = ("first-part", "second-part")
 

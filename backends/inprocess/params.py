@@ -6,19 +6,18 @@ is refused, with its name, rather than silently dropped.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Protocol, TypeVar
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from backends.inprocess.image_parts import ImagePart, image_parts, is_image, read_part
+from backends.inprocess.image_parts import ImagePart, image_parts
 from backends.inprocess.logprobs import MAX_TOP
+from backends.inprocess.message_check import check_function, check_message
 from backends.inprocess.refusals import (
     Code,
     check_range,
-    missing,
     of_bytes,
     of_decoder,
     refuse,
@@ -29,7 +28,6 @@ from backends.inprocess.response_format import ResponseFormat
 from backends.inprocess.tool_choice import ToolChoice, read_tool_choice
 from backends.malformed import MALFORMED
 
-ROLES = frozenset({"system", "developer", "user", "assistant", "tool", "function"})
 MAX_STOPS = 4
 MAX_CHOICES = 128
 MAX_BIAS = 100
@@ -220,12 +218,12 @@ class Chat(Generation, kw_only=True):
         if not self.messages:
             refuse("messages", "must hold at least one message", code=Code.EMPTY_ARRAY)
         for at, message in enumerate(self.messages):
-            _check_message(f"messages[{at}]", message)
+            check_message(f"messages[{at}]", message)
         if self.top_logprobs is not None and not self.logprobs:
             refuse("top_logprobs", "needs `logprobs: true`")
         check_range("top_logprobs", self.top_logprobs, least=0, most=MAX_TOP)
         for at, tool in enumerate(self.tools or ()):
-            _check_function(f"tools[{at}]", tool)
+            check_function(f"tools[{at}]", tool)
         _ = self.choice
         if self.continue_final_message:
             self._check_continuation()
@@ -350,73 +348,3 @@ def _logit_bias(bias: Mapping[str, float], vocabulary: int) -> tuple[tuple[int, 
                 f"holds {shown(token)}, which is no token id: they go from 0 to {vocabulary - 1}",
             )
     return tuple((int(token), value) for token, value in bias.items())
-
-
-def _check_message(where: str, message: Mapping[str, Any]) -> None:
-    role = message.get("role")
-    if role is None:
-        missing(f"{where}.role")
-    if not isinstance(role, str) or role not in ROLES:
-        names = ", ".join(sorted(ROLES))
-        refuse(f"{where}.role", f"must be one of {names}, not {shown(role)}")
-    content = message.get("content")
-    if content is None:
-        if role != "assistant":
-            missing(f"{where}.content")
-    elif isinstance(content, list):
-        for at, part in enumerate(content):
-            _check_part(f"{where}.content[{at}]", part)
-    elif not isinstance(content, str):
-        what = "must be a text or a list of parts"
-        refuse(f"{where}.content", what, code=Code.INVALID_TYPE)
-    calls = message.get("tool_calls") or []
-    if not isinstance(calls, list):
-        refuse(f"{where}.tool_calls", "must be a list", code=Code.INVALID_TYPE)
-    for at, call in enumerate(calls):
-        _check_call(f"{where}.tool_calls[{at}]", call)
-
-
-def _check_part(where: str, part: object) -> None:
-    if not isinstance(part, dict):
-        refuse(where, "must be an object with a `type`", code=Code.INVALID_TYPE)
-    if is_image(part):
-        read_part(where, part)
-        return
-    if part.get("type") not in ("text", "input_text", "refusal"):
-        unsupported(where, f"this engine takes no parts of type {shown(part.get('type'))}")
-    if not isinstance(part.get("text", part.get("refusal")), str):
-        missing(f"{where}.text")
-
-
-def _check_call(where: str, call: object) -> None:
-    arguments = _check_function(where, call).get("arguments")
-    if isinstance(arguments, str):
-        decode_arguments(f"{where}.function.arguments", arguments)
-
-
-def _check_function(where: str, holder: object) -> dict[str, Any]:
-    """The function of a tool, or of a call: an object with a name."""
-    function = holder.get("function") if isinstance(holder, dict) else None
-    if function is None:
-        missing(f"{where}.function")
-    if not isinstance(function, dict):
-        refuse(f"{where}.function", "must be an object", code=Code.INVALID_TYPE)
-    name = function.get("name")
-    if name is None:
-        missing(f"{where}.function.name")
-    if not isinstance(name, str):
-        refuse(f"{where}.function.name", "must be a text", code=Code.INVALID_TYPE)
-    return function
-
-
-def decode_arguments(where: str, arguments: str) -> Any:
-    """The value that a tool call's `arguments` hold; an empty object for none.
-
-    Raises `RequestRefused`.
-    """
-    if not arguments:
-        return {}
-    try:
-        return json.loads(arguments)
-    except (ValueError, *MALFORMED) as error:
-        return refuse(where, f"is not JSON: {error}", code=Code.INVALID_JSON)
