@@ -52,7 +52,10 @@ def embed(
             caches = make_prompt_cache(text_model)
             pooled = yield from _long(body, batch[0], pooling, caches, step, make_room)
         else:
-            pooled = _short(body, batch, pooling)
+            # What mlx-vlm calls the text model of Qwen3-VL-MoE cannot do without.
+            inner = text_model is not model and _takes_cache(body)
+            fresh = make_prompt_cache(text_model) if inner else None
+            pooled = _short(body, batch, pooling, fresh)
         norms = mx.maximum(mx.linalg.norm(pooled, axis=-1, keepdims=True), 1e-12)
         found: Any = (pooled / norms).tolist()
         vectors |= zip(places, found, strict=True)
@@ -74,12 +77,14 @@ def _together(lengths: Sequence[int], step: int) -> Iterator[list[int]]:
         yield places
 
 
-def _short(body: Any, prompts: Sequence[Sequence[int]], pooling: Pooling) -> mx.array:
+def _short(
+    body: Any, prompts: Sequence[Sequence[int]], pooling: Pooling, caches: list[Any] | None
+) -> mx.array:
     """[texts, features], of texts that are computed at once."""
     lengths = [len(prompt) for prompt in prompts]
     width = max(lengths)
     tokens = mx.array([[*prompt, *[0] * (width - len(prompt))] for prompt in prompts])
-    return _pooled(_states(body, tokens), mx.array(lengths), pooling)
+    return _pooled(_states(body, tokens, caches), mx.array(lengths), pooling)
 
 
 def _long(

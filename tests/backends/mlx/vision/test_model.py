@@ -248,10 +248,25 @@ def test_an_adapter_of_the_encoder_is_refused(seeing, tmp_path):
         engine.runtime.load_adapter(adapter, engine.runtime.fetch_adapter(adapter))
 
 
-def test_texts_are_embedded_without_any_image(seeing):
-    engine = seeing("llava")
-    (vector,) = run(engine.runtime.embed([[5, 6]]))
-    assert sum(one * one for one in vector) == pytest.approx(1, abs=1e-3)
+TILED = ("idefics3", "smolvlm")
+LONG_TEXT = [5, 6] * 100
+"""More than is read at a time."""
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in TILED])
+def test_texts_are_embedded_without_any_image(seeing, kind):
+    engine = seeing(kind)
+    vectors = run(engine.runtime.embed([[5, 6, 7], [8], LONG_TEXT]))
+    assert np.linalg.norm(vectors, axis=1) == pytest.approx(1, abs=1e-3)
+    (alone,) = run(engine.runtime.embed([[8]]))
+    assert vectors[1] == pytest.approx(alone, abs=1e-3)
+
+
+@pytest.mark.parametrize("kind", TILED)
+def test_a_model_that_hides_its_hidden_states_says_so(seeing, kind):
+    with pytest.raises(RequestRefused, match="no hidden states") as caught:
+        run(seeing(kind).runtime.embed([[5, 6]]))
+    assert caught.value.status == 501
 
 
 def run(generator):
