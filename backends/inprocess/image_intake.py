@@ -3,7 +3,8 @@
 Rules of this file:
 
 - A picture is hundreds of times as large as the words about it. So few requests at a time have
-  theirs decoded, and nothing is left of them but what `make` made when the next one begins.
+  theirs decoded, and nothing is left of them but what `make` made when the next one begins. Few at
+  a time have files fetched, too, which they hold until then.
 - Nothing is decoded in the event loop, and what decodes is counted until its thread is done with
   it, whoever has stopped waiting.
 """
@@ -12,20 +13,23 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TypeVar
 
-from backends.base import RequestRefused
 from backends.inprocess.image_fetch import ImageFetcher
 from backends.inprocess.image_hosts import ImageHosts
 from backends.inprocess.image_parts import ImagePart, data_in, is_data
 from backends.inprocess.images import MAX_PIXELS, Picture, read_picture
 from backends.inprocess.refusals import Code, refusal, refuse
+from backends.inprocess.turns import Turns
 from backends.options import Images
 
 T = TypeVar("T")
 
-_AT_ONCE = 2
+_DECODED_AT_ONCE = 2
 """Requests whose pictures are decoded at the same time: each may take hundreds of megabytes."""
+_FETCHED_AT_ONCE = 4
+"""Requests that fetch theirs, or hold what they have fetched: each may have `_MAX_FETCHED`."""
 _FETCH_WITHIN = 30.0
 """Seconds for all that a request has fetched."""
 _MAX_FETCHED = 64 << 20
@@ -39,10 +43,9 @@ class ImageIntake:
         """`max_waiting` requests may wait for their turn, each for `queue_timeout` seconds."""
         self._most = options.max_per_request
         self._fetcher = ImageFetcher(ImageHosts(options.fetch_from))
-        self._max_waiting = max_waiting
-        self._queue_timeout = queue_timeout
-        self._waiting = 0
-        self._turns = asyncio.Semaphore(_AT_ONCE)
+        turns = partial(Turns, max_waiting=max_waiting, within=queue_timeout)
+        self._decoding = turns(_DECODED_AT_ONCE, "to have images read")
+        self._fetching = turns(_FETCHED_AT_ONCE, "to have images fetched")
 
     async def look(self, images: Sequence[ImagePart], make: Callable[[list[Picture]], T]) -> T:
         """What `make`, which is called in a worker thread, makes of the pictures of `images`.
@@ -52,28 +55,28 @@ class ImageIntake:
         if len(images) > self._most:
             what = f"hold {len(images)} images, and a request may have {self._most}"
             refuse("messages", what, code=Code.ARRAY_TOO_LONG)
-        fetched = await self._fetched(images)
-        await self._turn()
+        if all(map(is_data, images)):
+            return await self._decoded(images, {}, make)
+        await self._fetching.take()
+        try:
+            return await self._decoded(images, await self._fetched(images), make)
+        finally:
+            self._fetching.give()
+
+    async def _decoded(
+        self,
+        images: Sequence[ImagePart],
+        fetched: Mapping[str, bytes],
+        make: Callable[[list[Picture]], T],
+    ) -> T:
+        await self._decoding.take()
         loop = asyncio.get_running_loop()
         work = loop.run_in_executor(None, lambda: make(_pictures(images, fetched)))
         work.add_done_callback(self._done)
         return await asyncio.shield(work)
 
-    async def _turn(self) -> None:
-        """Wait until there is a thread for it. Raises `RequestRefused`."""
-        if self._turns.locked() and self._waiting >= self._max_waiting:
-            raise _full()
-        self._waiting += 1
-        try:
-            async with asyncio.timeout(self._queue_timeout):
-                await self._turns.acquire()
-        except TimeoutError:
-            raise _full() from None
-        finally:
-            self._waiting -= 1
-
     def _done(self, work: asyncio.Future[T]) -> None:
-        self._turns.release()
+        self._decoding.give()
         if not work.cancelled():
             work.exception()  # it has been told, where there is still somebody to tell
 
@@ -95,15 +98,6 @@ class ImageIntake:
             what = f"hold images that take more than {_FETCH_WITHIN:g} s to fetch"
             raise refusal("messages", what, code=Code.IMAGE_DOWNLOAD) from None
         return files
-
-
-def _full() -> RequestRefused:
-    return RequestRefused(
-        429,
-        "too many requests with images wait to be read; try again shortly",
-        code="engine_overloaded",
-        retry_after=1.0,
-    )
 
 
 def _pictures(images: Sequence[ImagePart], fetched: Mapping[str, bytes]) -> list[Picture]:

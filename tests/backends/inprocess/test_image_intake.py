@@ -123,3 +123,33 @@ async def test_who_waits_too_long_is_sent_away(slow):
     slow.go_on.set()
     await asyncio.gather(*here, return_exceptions=True)
     assert len(await read(one, images(plain()))) == 1
+
+
+async def test_few_fetch_at_a_time_and_hold_up_nobody_who_brings_images():
+    asked = 0
+
+    async def host(reader, writer):
+        """Takes a request, and never answers."""
+        nonlocal asked
+        asked += 1
+        await reader.read()
+        writer.close()
+
+    async with await asyncio.start_server(host, "127.0.0.1", 0) as server:
+        where = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        one = intake(max_waiting=1, fetch_from=(where,))
+        part = ImagePart("image[0]", f"http://{where}/a.png")
+        fetching = [asyncio.create_task(read(one, [part])) for _ in range(5)]
+        async with asyncio.timeout(5):
+            while asked < 4:
+                await asyncio.sleep(0.005)
+        full = await refused(read(one, [part]))
+        assert (full.status, full.code) == (429, "engine_overloaded")
+        assert len(await read(one, images(plain()))) == 1
+        fetching[0].cancel()
+        async with asyncio.timeout(5):
+            while asked < 5:
+                await asyncio.sleep(0.005)
+        for task in fetching:
+            task.cancel()
+        await asyncio.gather(*fetching, return_exceptions=True)
