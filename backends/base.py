@@ -312,6 +312,13 @@ class Backend(ABC):
         load = self.load(address)
         return None if load is None else Demand.of(load)
 
+    async def count_text(self, address: str, text: str) -> int | None:  # noqa: ARG002 — some cannot
+        """How many tokens `text` is, by itself; None where that cannot be told.
+
+        Never raises `BackendError`.
+        """
+        return None
+
     def readying(self, address: str) -> Awaitable[None] | None:  # noqa: ARG002 — most are there
         """What to wait for before `send`, for an engine that sleeps or starts; else None.
 

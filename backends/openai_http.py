@@ -10,9 +10,10 @@ import asyncio
 import re
 import ssl
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from typing import ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple, TypeVar
 
 import httpx
+import msgspec
 
 from backends.base import (
     Backend,
@@ -29,9 +30,12 @@ from backends.base import (
 from backends.capabilities import EVERYTHING, Capability
 from backends.gauges import ANY, Gauges, demand_in
 from backends.headers import HOP_BY_HOP
+from backends.malformed import MALFORMED
 from backends.options import HttpOptions
 from backends.secret import Secret
 from backends.transport import Pool, Transport, check_head
+
+Answer = TypeVar("Answer", bound=msgspec.Struct)
 
 PROBE_TIMEOUT = 2.0
 """Seconds within which a replica must answer a probe."""
@@ -136,6 +140,17 @@ class OpenAIHttpBackend(Backend):
         except (BackendError, TimeoutError):
             return None
         return demand_in(page, self.gauges) if status == 200 else None
+
+    async def tell(
+        self, address: str, path: str, asked: object, answer: type[Answer]
+    ) -> Answer | None:
+        """What a replica says to a small question of the gateway's own; None where it does not."""
+        try:
+            async with asyncio.timeout(PROBE_TIMEOUT):
+                status, body = await self.post(address, path, msgspec.json.encode(asked))
+            return msgspec.json.decode(body, type=answer) if status == 200 else None
+        except (BackendError, TimeoutError, *MALFORMED):
+            return None
 
     async def stop(self) -> None:
         """Close every connection; replies still open are cut."""

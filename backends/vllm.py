@@ -43,6 +43,12 @@ _STEPS = frozenset((b"vllm:generation_tokens_total", b"vllm:prompt_tokens_total"
 logger = logging.getLogger(__name__)
 
 
+class Counted(msgspec.Struct):
+    """What `/tokenize` answers, as far as it is read."""
+
+    count: int
+
+
 class VllmBackend(OpenAIHttpBackend):
     """Replicas of vLLM."""
 
@@ -108,6 +114,12 @@ class VllmBackend(OpenAIHttpBackend):
             reason = f"{address}: the adapter {request.adapter.name!r} is not loaded"
             raise BackendError(Stage.CONNECT, Cause.ENGINE, reason)
         return await super().send(address, request)
+
+    async def count_text(self, address: str, text: str) -> int | None:
+        """See `Backend.count_text`."""
+        asked = {"prompt": text, "add_special_tokens": False}
+        counted = await self.tell(address, "/tokenize", asked, Counted)
+        return None if counted is None else counted.count
 
     async def steps(self, address: str) -> float | None:
         """See `OpenAIHttpBackend.steps`: its tokens."""

@@ -131,6 +131,11 @@ class LaunchedBackend(Backend):
         life = self._supervisors[address].life
         return None if life is None else await life.adapter.demand(life.address)
 
+    async def count_text(self, address: str, text: str) -> int | None:
+        """See `Backend.count_text`."""
+        life = self._supervisors[address].life
+        return None if life is None else await life.adapter.count_text(life.address, text)
+
     def supervised(self, address: str) -> Supervised:
         """See `Backend.supervised`."""
         return self._supervisors[address].supervised

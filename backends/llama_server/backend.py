@@ -22,6 +22,12 @@ from backends.openai_http import OpenAIHttpBackend
 from backends.options import LlamaServerOptions
 from backends.sse import is_event_stream
 
+class Tokenized(msgspec.Struct):
+    """What `/tokenize` answers."""
+
+    tokens: list[int]
+
+
 _STEPS = frozenset((b"llamacpp:n_decode_total",))
 """Its tokens are counted when an answer ends only."""
 
@@ -99,6 +105,12 @@ class LlamaServerBackend(OpenAIHttpBackend):
             return reply  # an error, in the engine's own words
         reply = msgspec.structs.replace(reply, body=with_one_usage(streamed, reply.body))
         return in_one_piece(address, request.endpoint, reply, assembler)
+
+    async def count_text(self, address: str, text: str) -> int | None:
+        """See `Backend.count_text`."""
+        asked = {"content": text, "add_special": False}
+        counted = await self.tell(address, "/tokenize", asked, Tokenized)
+        return None if counted is None else len(counted.tokens)
 
     async def steps(self, address: str) -> float | None:
         """See `OpenAIHttpBackend.steps`: its calls of the model. It may run without `--metrics`."""

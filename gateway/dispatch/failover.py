@@ -188,7 +188,7 @@ class UnbrokenStream(Answer):
         if self._tried >= self._place.route.failover.attempts:
             raise CannotGoOnError(f"{self._tried} more attempts have been made")
         place, choice = await self._choose()
-        way, goes_on = self._way_of(choice.replica, took)
+        way, goes_on = await self._way_of(choice.replica, took)
         if not self._tries.take_retry():
             raise CannotGoOnError("the retry budget is spent")
         self._tried += 1
@@ -236,7 +236,7 @@ class UnbrokenStream(Answer):
         ]
         return [self._place, *(one for one in others if is_able(one.variant, self._ask))]
 
-    def _way_of(self, replica: Replica, took: float) -> tuple[Way, Continuation | None]:
+    async def _way_of(self, replica: Replica, took: float) -> tuple[Way, Continuation | None]:
         ask, transcript = self._ask, self._transcript
         said = transcript.plain_text
         standing = Standing(
@@ -252,7 +252,9 @@ class UnbrokenStream(Answer):
         way = choose_way(standing, self._began, replica.backend)
         if way is Way.REPLAY:
             return way, None
-        told = Said(said or "", transcript.had.pieces)
+        assert said, "only what has text is continued"
+        tokens = await replica.backend.count_text(replica.address, said.rstrip())
+        told = Said(said, transcript.had.pieces if tokens is None else tokens)
         return way, continuation_for(ask, replica.backend, told)
 
     def _count_waste(self) -> None:

@@ -9,7 +9,7 @@ import asyncio
 import os
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from random import Random
 from typing import Any
@@ -17,10 +17,11 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.e2e.conftest import MLX
 from tests.e2e.test_sdk import WEATHER
 from tests.support.bad_proxy import Mischief, bad_proxies
 from tests.support.children import wait_until
-from tests.support.engines import EngineServer
+from tests.support.engines import LLAMA_SERVER, MODEL_DIR, VLLM, EngineServer
 from tests.support.gateway import GatewayProcess
 from tests.support.spoken import Spoken, listen
 
@@ -33,10 +34,12 @@ MODEL = "tale"
 pytestmark = pytest.mark.timeout(TIMEOUT if STREAMS < 100 else 10 * TIMEOUT)
 
 
+COUNTED = {"stream_options": {"include_usage": True}}
+
+
 def chat(text: str, **fields: Any) -> tuple[str, dict[str, Any]]:
     messages = [{"role": "user", "content": text}]
-    options = {"include_usage": True}
-    return "chat/completions", {"messages": messages, "stream_options": options, **fields}
+    return "chat/completions", {"messages": messages, **COUNTED, **fields}
 
 
 STORY = "Tell me a long story about Mia."
@@ -49,7 +52,7 @@ SAID = [
     chat("Count from 1 to 100.", stop=[" 77"]),
     chat("Count from 1 to 60.", logprobs=True),
     chat("What is the weather in Rome?", tools=[WEATHER]),
-    ("completions", {"prompt": "Once upon a time", "max_tokens": 200}),
+    ("completions", {"prompt": "Once upon a time", "max_tokens": 200, **COUNTED}),
     ("responses", {"input": STORY}),
     ("messages", {"messages": [{"role": "user", "content": STORY}], "max_tokens": 400}),
 ]
@@ -61,7 +64,7 @@ SAID_LONG = [
     *SAID[3:],
     ("responses", {"input": STORY, "ignore_eos": True, "max_output_tokens": 700}),
     ("messages", {"messages": [{"role": "user", "content": STORY}], **LONG}),
-    ("completions", {"prompt": "Once upon a time", **LONG}),
+    ("completions", {"prompt": "Once upon a time", **COUNTED, **LONG}),
 ]
 
 
@@ -74,10 +77,19 @@ async def client_of(gateway: GatewayProcess) -> AsyncIterator[httpx.AsyncClient]
 class House:
     """A gateway, what it is asked, and what it says to that when nothing happens."""
 
-    def __init__(self, gateway: GatewayProcess, requests: list[tuple[str, dict[str, Any]]]) -> None:
+    def __init__(
+        self,
+        gateway: GatewayProcess,
+        requests: list[tuple[str, dict[str, Any]]],
+        *,
+        told: Callable[[Spoken], object] = lambda spoken: spoken.told,
+    ) -> None:
+        """`told` is what must be the same of two answers."""
+        self._told = told
         self.gateway = gateway
         self.heard: Counter[str] = Counter()
         """Events, answers, and what else has happened."""
+        self.temperature = 0.0
         self._requests = requests
         self._right: list[Spoken] = []
 
@@ -90,7 +102,7 @@ class House:
         """The answer to a request, to its end."""
         path, body = self._requests[number % len(self._requests)]
         spoken = Spoken()
-        asked = {"model": MODEL, "stream": True, "temperature": 0, **body}
+        asked = {"model": MODEL, "stream": True, "temperature": self.temperature, **body}
         async for spoken in listen(client, path, asked):  # noqa: B007 — the last one counts
             self.heard["events"] += 1
         return spoken
@@ -112,9 +124,9 @@ class House:
             for number in numbers:
                 spoken = await self.whole(client, number)
                 right = self._right[number % len(self._right)]
-                if spoken.told != right.told:
+                if self._told(spoken) != self._told(right):
                     kinds["told so" if spoken.error else "wrong"] += 1
-                    wrong.append((number % len(self._right), spoken.told, right.told))
+                    wrong.append((number % len(self._right), self._told(spoken), self._told(right)))
                 self.heard["answers"] += 1
 
         async with self.client() as client:
@@ -147,7 +159,7 @@ def start(
 
 async def disturbed(
     house: House,
-    servers: tuple[EngineServer, ...],
+    servers: Sequence[EngineServer],
     happen: Callable[[EngineServer], None],
     mend: Callable[[EngineServer], None],
 ) -> None:
@@ -161,12 +173,14 @@ async def disturbed(
             while heard["events"] < moment:
                 await asyncio.sleep(0.001)
             victim = rng.choice(servers)
+            while not await asyncio.to_thread(victim.busy_slots):
+                await asyncio.sleep(0.005)
             happen(victim)
             heard["troubles"] += 1
             await asyncio.to_thread(mend, victim)
             await asyncio.to_thread(
                 wait_until,
-                lambda: house.gateway.metric("gateway_replica_ready") == len(servers),
+                lambda: house.gateway.metric("gateway_replica_ready") == 2,
                 20,
                 "all are ready again",
             )
@@ -199,10 +213,65 @@ async def test_a_server_that_stands_still(start_gateway, two_llamas):
 @pytest.mark.parametrize("mischief", Mischief)
 async def test_a_line_that_fails(start_gateway, two_llamas, mischief):
     ports = [server.port for server in two_llamas]
-    async with bad_proxies(*ports, mischief=mischief, seed=5) as (proxies, seen):
+    async with bad_proxies(*ports, mischief=mischief, seed=5) as proxies:
         urls = [proxy.url for proxy in proxies]
         gateway = await asyncio.to_thread(start, start_gateway, urls, idle="2s")
         house = House(gateway, SAID_LONG)
         await house.learn()
-        house.heard["lines that failed"] -= len(seen)
+        for proxy in proxies:
+            proxy.at_peace = False
         await house.ask_all()
+
+
+async def test_two_kinds_of_engine_with_the_same_weights(start_gateway, start_llama_server):
+    server = start_llama_server()
+    gateway = start_gateway(
+        "backends:\n"
+        f"  server: {{use: llama_server, replicas: ['{server.url}'], model: tiny-tale}}\n"
+        f"  here: {{use: mlx, model: {MODEL_DIR}}}\n"
+        f"models:\n  {MODEL}:\n    sticky: none\n    variants:\n"
+        "      server: {backend: server, checkpoint: tiny-tale-f32}\n"
+        "      here: {backend: here, checkpoint: tiny-tale-f32}\n"
+        "    retry: {attempts: 6, backoff: 200ms}\n    failover: {attempts: 6}\n"
+        "retry_budget: {min_per_second: 1000}\n"
+    )
+    wait_until(lambda: gateway.metric("gateway_replica_ready") == 2, 30, "both are ready")
+    house = House(gateway, SAID, told=lambda spoken: spoken.told_by_any)
+    await disturbed(house, [server], lambda one: one.kill(), lambda one: one.restart())
+
+
+NEARLY_GREEDY = 0.01
+"""A temperature at which an answer counts as sampled, and is what a greedy one would be."""
+
+
+@pytest.mark.parametrize("engine", [LLAMA_SERVER, VLLM, MLX])
+async def test_a_sampled_answer_goes_on_from_its_text(request, start_gateway, llama_server, engine):
+    """On `engine`, where a line to a llama-server has failed."""
+    backend = {
+        LLAMA_SERVER: f"{{use: llama_server, replicas: ['{llama_server.url}'], model: tiny-tale}}",
+        MLX: f"{{use: mlx, model: {MODEL_DIR}}}",
+    }
+    if engine == VLLM:
+        url = request.getfixturevalue("vllm_server").url
+        backend[VLLM] = f"{{use: vllm, replicas: ['{url}'], model: tiny-tale}}"
+    async with bad_proxies(llama_server.port, mischief=Mischief.RESET, seed=3) as [proxy]:
+        gateway = await asyncio.to_thread(
+            start_gateway,
+            "backends:\n"
+            f"  line: {{use: llama_server, replicas: ['{proxy.url}'], model: tiny-tale}}\n"
+            f"  other: {backend[engine]}\n"
+            f"models:\n  {MODEL}:\n    sticky: none\n    variants:\n"
+            "      line: {backend: line, checkpoint: tiny-tale-f32}\n"
+            "      other: {backend: other, weight: 0, checkpoint: tiny-tale-f32}\n"
+            "retry_budget: {min_per_second: 1000}\n",
+        )
+        await asyncio.to_thread(
+            wait_until, lambda: gateway.metric("gateway_replica_ready") == 2, 30, "both are ready"
+        )
+        house = House(gateway, SAID[:4] + SAID[6:], told=lambda spoken: spoken.told_by_any)
+        await house.learn()
+        house.temperature = NEARLY_GREEDY
+        proxy.at_peace = False
+        await house.ask_all()
+        ways = gateway.metric("gateway_failovers_total", gateway_way="continue")
+    assert ways == house.heard["failovers"]

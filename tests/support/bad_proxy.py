@@ -1,7 +1,7 @@
 """A line to an engine that fails in the middle of an answer, in a way that is told beforehand.
 
-It passes bytes on as they come. The first time that it sees a request, told by its id, it does
-its mischief somewhere in the answer; a second try at the same request is left in peace.
+It passes bytes on as they come. Once it is no longer `at_peace`, it does its mischief somewhere in
+the answer to each request, told by its id, that it sees for the first time.
 """
 
 from __future__ import annotations
@@ -37,6 +37,8 @@ class BadProxy:
         self._rng = rng
         self._seen = seen
         self._lines: set[asyncio.Task[None]] = set()
+        self.at_peace = True
+        """It does nothing yet."""
         self.port = 0
 
     @property
@@ -65,7 +67,7 @@ class BadProxy:
     def after(self, head: bytes) -> int | None:
         """After how many bytes of the answer to a request with this head; None for never."""
         found = _REQUEST_ID.search(head)
-        if found is None or found[1] in self._seen:
+        if self.at_peace or found is None or found[1] in self._seen:
             return None
         self._seen.add(found[1])
         return self._rng.randint(1, _LONGEST)
@@ -143,15 +145,15 @@ class _Line:
 @contextlib.asynccontextmanager
 async def bad_proxies(
     *targets: int, mischief: Mischief, seed: int
-) -> AsyncIterator[tuple[list[BadProxy], set[bytes]]]:
-    """A proxy for each port of an engine, and the requests that they have disturbed so far."""
+) -> AsyncIterator[list[BadProxy]]:
+    """A proxy for each port of an engine: each request is disturbed by one of them, once."""
     rng, seen = Random(seed), set[bytes]()
     proxies = [BadProxy(target, mischief, rng, seen) for target in targets]
     servers = [await asyncio.start_server(proxy.serve, "127.0.0.1", 0) for proxy in proxies]
     for proxy, server in zip(proxies, servers, strict=True):
         proxy.port = server.sockets[0].getsockname()[1]
     try:
-        yield proxies, seen
+        yield proxies
     finally:
         for proxy, server in zip(proxies, servers, strict=True):
             server.close()

@@ -40,6 +40,11 @@ class Spoken:
             "error": self.error,
         }
 
+    @property
+    def told_by_any(self) -> dict[str, Any]:
+        """The same, whatever kind of engine has answered: they count the prompt at other times."""
+        return {**self.told, "usage": [tokens for _, tokens in self.usage[-1:]]}
+
     def take(self, name: str, data: str) -> None:
         """One more event."""
         self.events += 1
@@ -86,7 +91,7 @@ class Spoken:
     def _of_response(self, event: dict[str, Any]) -> None:
         kind = event["type"]
         if kind.endswith(".delta"):
-            self._say(f"{kind} {event.get('output_index')}", event["delta"])
+            self._say(kind, event["delta"])
             return
         self.once.append(kind)
         if (response := event.get("response")) is not None:

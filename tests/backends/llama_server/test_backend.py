@@ -47,6 +47,24 @@ async def test_readiness(start_peer, step, answers, ready, reason):
     assert peer.requests[0].startswith(b"GET /health HTTP/1.1\r\n")
 
 
+@pytest.mark.parametrize(
+    ("said", "tokens"),
+    [
+        (answer(200, b'{"tokens":[1,2,3]}'), 3),
+        (answer(404), None),
+        (answer(200, b"{"), None),
+        (answer(200, b"{}"), None),
+        (b"", None),
+    ],
+)
+async def test_tokens_of_a_text_are_counted_where_it_says_them(start_peer, step, said, tokens):
+    async with start_peer([step.READ, said]) as peer:
+        backend = opened(peer.url)
+        assert await backend.count_text(backend.addresses[0], "Once upon a") == tokens
+        await backend.stop()
+    assert peer.requests[0].startswith(b"POST /tokenize HTTP/1.1\r\n")
+
+
 async def test_a_client_cannot_detach_its_stream_from_its_connection(start_peer, step):
     async with start_peer([step.READ, answer(200), step.HANG]) as peer:
         backend = opened(peer.url)

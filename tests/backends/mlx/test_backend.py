@@ -203,6 +203,13 @@ class TestAnswers:
         assert await counted("Count from 1 to 5.") == said["usage"]["prompt_tokens"]
         assert await counted("one, two, three, " * 2000) > 4096, "more than the context holds"
 
+    async def test_tokens_of_a_text_are_counted(self, client):
+        text = "Once upon a time, there was"
+        said = await client.ask(messages=user("Hi"), max_tokens=1)
+        longer = await client.ask(messages=user("Hi" + text), max_tokens=1)
+        counted = await client.backend.count_text(ADDRESS, text)
+        assert counted == counts(longer)["prompt_tokens"] - counts(said)["prompt_tokens"]
+
     async def test_a_message_can_be_continued(self, client):
         messages = [*user("Count from 1 to 30."), {"role": "assistant", "content": "1, 2, 3,"}]
         answer = await client.ask(
