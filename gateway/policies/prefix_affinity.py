@@ -5,8 +5,12 @@ a share for each request that it has, and what of this prompt it has not compute
 counts `STICKINESS` times: to compute a prompt in a second place costs the time, and pushes out of
 that place's cache what others will ask for. So a conversation stays where it is until the
 replica has so much more to do than the least loaded that going there is worth it, and a prompt
-that nobody knows goes to the least loaded. A replica whose engine says that it has no room is
-left out, as long as there is another one.
+that nobody knows goes to the least loaded.
+
+A replica whose engine says that it has no room, and most of whose requests this gateway has not
+sent, is left out as long as there is another one. What it has sent itself the price knows, and
+sooner: to leave prompts' places because engines are full makes them compute more, and fuller
+(`python -m bench.balancing sweep full long_queue`).
 
 Sources: V. Srivatsa et al., "Preble: Efficient Distributed Prompt Scheduling for LLM Serving"
 (ICLR 2025), for load and recomputation in one price; the KV router of NVIDIA Dynamo, which weighs
@@ -62,7 +66,7 @@ class PrefixAffinity:
     def pick(self, candidates: Sequence[C], request: RequestView, rng: Random) -> C:
         now, prefix = request.now, request.prefix()
         self._forget_returned(candidates, now)
-        usable = [one for one in candidates if not self._is_saturated(one, now)] or candidates
+        usable = [one for one in candidates if not self._is_full_of_others(one, now)] or candidates
         known = [self._known(one, prefix) for one in usable]
         prices = [
             self._price(one, max(0, prefix.size - bytes_known), now)
@@ -78,6 +82,10 @@ class PrefixAffinity:
         if prefix.blocks:
             self._memory(picked, candidates, now).learn(prefix.blocks)
         return picked
+
+    def _is_full_of_others(self, replica: Candidate, now: float) -> bool:
+        """Whether it has no room, for what this gateway has not sent."""
+        return replica.foreign(now) > replica.outstanding and self._is_saturated(replica, now)
 
     def _known(self, replica: Candidate, prefix: Prefix) -> int:
         """Bytes of the prompt's beginning that `replica` has probably computed."""

@@ -80,11 +80,21 @@ def test_an_engine_without_room_is_left_alone_while_another_has_some(said):
     policy, some = PrefixAffinity(), replicas("abc")
     (home,) = picks(policy, some, [DOCUMENT])
     at = some["abc".index(home)]
+    at.others = 1
+    assert picks(policy, some, [DOCUMENT + b"w"]) == [home]
     at.said = said
     assert picks(policy, some, [DOCUMENT + b"x"]) != [home]
     for one in some:
         one.said = said
     assert picks(policy, some, [DOCUMENT + b"x"])
+
+
+def test_an_engine_that_is_full_of_what_was_sent_from_here_keeps_its_prompts():
+    policy, some = PrefixAffinity(), replicas("abc")
+    (home,) = picks(policy, some, [DOCUMENT])
+    at = some["abc".index(home)]
+    at.outstanding, at.others, at.said = 2, 1, Demand(1, 9, 0.99)
+    assert picks(policy, some, [DOCUMENT + b"x"]) == [home]
 
 
 def test_what_others_have_sent_counts_as_load():
