@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from gateway.api.headers import Headers, find
 from gateway.config.structs import Key
 from gateway.errors import Forbidden, Unauthenticated
+from gateway.routing.admission import Priority
 from gateway.routing.principal import Principal
 
 
@@ -35,8 +36,7 @@ class Authenticator:
             return None
         if keys is not self._keys:  # a reload has brought others
             self._principals = tuple(
-                (key.value.digest, Principal(name, key.models, admin=key.admin))
-                for name, key in keys.items()
+                (key.value.digest, _principal(name, key)) for name, key in keys.items()
             )
             self._keys = keys
         presented = _presented(headers)
@@ -53,6 +53,11 @@ class Authenticator:
         if found is None:
             raise Unauthenticated("this API key is not one of the gateway's")
         return found
+
+
+def _principal(name: str, key: Key) -> Principal:
+    priority = Priority[key.max_priority.upper()]
+    return Principal(name, key.models, max_priority=priority, admin=key.admin)
 
 
 def _presented(headers: Headers) -> bytes | None:

@@ -192,6 +192,7 @@ class Inference:
         """Everything that is known before anybody is asked. Raises `GatewayError`."""
         wished = wishes.of_gateway(headers)
         timeout = wishes.timeout(wished) if wished else None
+        priority = wishes.priority(wished, principal)
         peeked = peek(self._endpoint, body)
         record.model = peeked.model
         record.stream = peeked.stream is True
@@ -212,6 +213,7 @@ class Inference:
             record=record,
             span=span,
             watchdog=watchdog,
+            priority=priority,
             timeout=timeout,
             deadline=inf if timeout is None else _deadline(timeout, record, watchdog),
         )

@@ -11,8 +11,11 @@ import re
 from backends.units import Timeout
 from gateway.api.headers import Headers
 from gateway.errors import BadRequest
+from gateway.routing.admission import Priority
+from gateway.routing.principal import Principal
 
 TIMEOUT = "x-gateway-timeout"
+PRIORITY = "x-gateway-priority"
 
 _PREFIX = b"x-gateway-"
 _SECONDS = re.compile(r"[0-9]{1,7}(\.[0-9]{1,9})?")
@@ -45,3 +48,16 @@ def timeout(wishes: dict[str, str]) -> float | None:
             param=TIMEOUT,
             code="invalid_header",
         ) from None
+
+
+def priority(wishes: dict[str, str], principal: Principal | None) -> Priority:
+    """How urgent the request is, as far as its key may say so. Raises `BadRequest`."""
+    text = wishes.get(PRIORITY, "normal")
+    wanted = Priority.__members__.get(text.upper())
+    if wanted is None:
+        raise BadRequest(
+            f"{PRIORITY}: expected high, normal or low; found {text[:_SHOWN]!r}",
+            param=PRIORITY,
+            code="invalid_header",
+        )
+    return wanted if principal is None else max(wanted, principal.max_priority)

@@ -129,6 +129,15 @@ class Failover(Struct, frozen=True, kw_only=True):
     """How often another replica may be asked to go on with one answer; 0 leaves it broken off."""
 
 
+class Queue(Struct, frozen=True, kw_only=True):
+    """Requests that wait for one of a model's places."""
+
+    size: Annotated[int, Meta(ge=0, le=100_000)] = 256
+    """How many may wait."""
+    timeout: Timeout = Timeout(30)
+    """How long each of them may."""
+
+
 class Hedge(Struct, frozen=True, kw_only=True):
     """A second attempt on another replica, where the first content of a stream is late."""
 
@@ -223,6 +232,10 @@ class Model(Struct, frozen=True, kw_only=True):
     """How often a request may be tried."""
     failover: Failover = Failover()
     """What becomes of a stream whose replica fails after its answer has begun."""
+    concurrency: Annotated[int, Meta(ge=1, le=100_000)] | None = None
+    """How many of its requests engines may have at a time; without it there is no bound."""
+    queue: Queue = Queue()
+    """With `concurrency`: who waits for a place."""
     hedge: Hedge | None = None
     """A second attempt where the first content of a stream is late; without it there is none."""
     timeouts: Timeouts = Timeouts()
@@ -259,6 +272,8 @@ class Key(Struct, frozen=True, kw_only=True):
     """The secret, from the environment: `${ALICE_KEY}`. Kept only as a hash."""
     models: tuple[ModelName, ...] = ()
     """Models this key may use, globs allowed; all where none is given."""
+    max_priority: Literal["high", "normal", "low"] = "normal"
+    """The highest `x-gateway-priority` it may ask for."""
     admin: bool = False
     """Whether it may change things at `/admin`."""
 

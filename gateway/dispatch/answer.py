@@ -7,7 +7,7 @@ back, so another replica may still be asked; from then on pieces go out as they 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from backends.base import Header, Reply
 from backends.engine_error import EngineError, parse_error
@@ -34,6 +34,8 @@ class Answer:
     """
 
     is_stream = False
+    on_close: Callable[[], None] | None = None
+    """What else is to be done once it is over; may be called more than once."""
 
     def __init__(self, attempt: Attempt, reply: Reply, head: bytes, *, whole: bool) -> None:
         self.attempt = attempt
@@ -63,7 +65,11 @@ class Answer:
 
     async def close(self) -> None:
         """Stop the engine's work on it and settle the attempt. Idempotent."""
-        await self.attempt.close()
+        try:
+            await self.attempt.close()
+        finally:
+            if self.on_close is not None:
+                self.on_close()
 
 
 class EventStream(Answer):

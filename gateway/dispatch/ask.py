@@ -14,6 +14,7 @@ from gateway.dispatch.verdict import DEADLINE_EXCEEDED, TOTAL_TIMEOUT
 from gateway.dispatch.watchdog import Watchdog
 from gateway.policies import Prefix
 from gateway.policies.prefix_blocks import block_hashes
+from gateway.routing.admission import Priority
 from gateway.routing.principal import Principal
 from gateway.routing.table import Route, Table
 from gateway.telemetry.record import RequestRecord
@@ -47,6 +48,8 @@ class Ask(msgspec.Struct, kw_only=True):
     """Seconds in which the client wants it all, from its first byte on; None where it says none."""
     deadline: float = inf
     """When they are over, in the watchdog's time."""
+    priority: Priority = Priority.NORMAL
+    """How urgent it is, where requests wait for their turn."""
     overtaken: bool = False
     """Set where another attempt was faster, just before this one is cancelled."""
     chat: AsChat | None = None

@@ -18,6 +18,7 @@ from random import Random
 from backends.base import BackendError
 from gateway.config import structs
 from gateway.dispatch.ability import cannot_serve, is_able
+from gateway.dispatch.admission import Admission
 from gateway.dispatch.answer import Answer, open_answer
 from gateway.dispatch.ask import Ask
 from gateway.dispatch.attempt import Attempt, AttemptFailedError
@@ -50,6 +51,7 @@ class Attempts:
         self.set_budget(budget)
         self._metrics = metrics
         self._hedges = Hedges(metrics)
+        self._admission = Admission(metrics)
         self._rng = rng
 
     def set_budget(self, budget: structs.RetryBudget) -> None:
@@ -83,6 +85,24 @@ class Attempts:
         raise failure.error
 
     async def _on_route(self, ask: Ask, route: Route, deadline: float) -> Answer | Failure:
+        if route.concurrency is None:
+            return await self._on_variant(ask, route, deadline)
+        entered = await self._admission.enter(ask, route, deadline)
+        if isinstance(entered, Failure):
+            ask.record.route = route.name
+            return entered
+        try:
+            outcome = await self._on_variant(ask, route, deadline)
+        except BaseException:
+            entered.give_back()
+            raise
+        if isinstance(outcome, Answer) and outcome.whole is None:
+            outcome.on_close = entered.give_back
+        else:
+            entered.give_back()
+        return outcome
+
+    async def _on_variant(self, ask: Ask, route: Route, deadline: float) -> Answer | Failure:
         variant = self._variant(ask, route)
         ask.record.route, ask.record.variant = route.name, variant.name
         failure = cannot_serve(variant, ask)

@@ -137,7 +137,11 @@ class UnbrokenStream(Answer):
     async def close(self) -> None:
         """See `Answer.close`."""
         self._count_waste()
-        await self._stream.close()
+        try:
+            await self._stream.close()
+        finally:
+            if self.on_close is not None:
+                self.on_close()
 
     def _lacking(self, splice: Splice, block: bytes) -> bytes:
         try:

@@ -43,6 +43,7 @@ from gateway.errors import (
     UpstreamFailed,
     UpstreamTimeout,
 )
+from gateway.routing.admission import Reason
 
 FIRST_TOKEN_TIMEOUT = "first_token_timeout"
 IDLE_TIMEOUT = "idle_timeout"
@@ -251,6 +252,30 @@ def judge_timeout(cause: str, seconds: float, replica: str) -> Failure:
         # A client that gives little time says nothing about the engine.
         blame=cause != DEADLINE_EXCEEDED,
         leave_replica=True,
+    )
+
+
+def judge_refusal(
+    reason: Reason, retry_after: float, model: str, places: int, size: int
+) -> Failure:
+    """A route's own gate does not let it in."""
+    why = {
+        Reason.FULL: f"and {size} wait already",
+        Reason.SHED: f"{size} wait already, and a more urgent one took its place",
+        Reason.LATE: "and it could not be answered in the time that it has",
+        Reason.TIMEOUT: "and it has waited as long as `queue` lets it",
+    }[reason]
+    return Failure(
+        cause=reason,
+        error=RateLimited(
+            f"the model {model!r} has its {places} requests, {why}",
+            code=reason,
+            retry_after=max(retry_after, _RETRY_SOON),
+        ),
+        why=Why.OVERLOADED,
+        retry=False,
+        blame=False,
+        tells=Tells.NOBODY,
     )
 
 

@@ -4,16 +4,26 @@ from __future__ import annotations
 
 from gateway.config.names import Glob
 from gateway.errors import Forbidden
+from gateway.routing.admission import Priority
 from gateway.routing.table import Route
 
 
 class Principal:
     """The holder of an API key. Immutable."""
 
-    __slots__ = ("_globs", "admin", "name")
+    __slots__ = ("_globs", "admin", "max_priority", "name")
 
-    def __init__(self, name: str, models: tuple[str, ...], *, admin: bool = False) -> None:
+    def __init__(
+        self,
+        name: str,
+        models: tuple[str, ...],
+        *,
+        max_priority: Priority = Priority.NORMAL,
+        admin: bool = False,
+    ) -> None:
         self.name = name
+        self.max_priority = max_priority
+        """No request of this key is more urgent than that."""
         self.admin = admin
         self._globs = tuple(Glob(model) for model in models)
 

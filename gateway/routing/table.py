@@ -96,6 +96,8 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     sticky: Sticky
     retry: structs.Retry
     failover: structs.Failover
+    concurrency: int | None
+    queue: structs.Queue
     hedge: structs.Hedge | None
     timeouts: structs.Timeouts
     fallback: structs.Fallback
@@ -218,6 +220,8 @@ def _route(
         sticky=Sticky.parse(model.sticky),
         retry=model.retry,
         failover=model.failover,
+        concurrency=model.concurrency,
+        queue=model.queue,
         hedge=model.hedge,
         timeouts=model.timeouts,
         fallback=model.fallbacks(),

@@ -10,7 +10,7 @@ Rules of this file:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
 
 import msgspec
@@ -29,6 +29,7 @@ from prometheus_client.registry import Collector
 from backends.base import Endpoint, Load, Supervised
 from gateway.telemetry import names
 from gateway.telemetry.engine_load import LoadFamilies
+from gateway.telemetry.gates import GateState, gate_metrics
 from gateway.telemetry.record import RequestRecord
 from gateway.telemetry.replica_belief import Belief, BeliefFamilies
 from gateway.telemetry.series import Counter, CounterFamily, Histogram, HistogramFamily
@@ -141,6 +142,18 @@ class Metrics:
         """Count a second attempt on a route: it has won, lost or failed."""
         self._families.hedges.labels(model, result).inc()
 
+    def queued(self, model: str, priority: str, seconds: float) -> None:
+        """Count how long a request stood before a model's gate."""
+        self._families.queued.labels(model, priority).observe(seconds)
+
+    def refused(self, model: str, priority: str, reason: str) -> None:
+        """Count a request that a model's gate has sent away."""
+        self._families.refused.labels(model, priority, reason).inc()
+
+    def watch_gates(self, states: Callable[[], Iterable[GateState]]) -> None:
+        """Have `states` tell the gates of the moment, each time somebody scrapes."""
+        self._live.gates = states
+
     def request_finished(self, record: RequestRecord) -> None:
         """Count a request that has ended, however it ended."""
         key = (
@@ -231,6 +244,15 @@ class _Families:
             "Tokens that were generated and given to nobody, as far as that was seen.",
             names.MODEL_LABELS,
         )
+        self.queued = HistogramFamily(
+            names.ADMISSION_WAIT,
+            "How long requests stood before a model's gate, let in or not.",
+            names.CLASS_LABELS,
+            names.DURATION_BUCKETS,
+        )
+        self.refused = CounterFamily(
+            names.ADMISSION_REFUSED, "Requests that a model's gate sent away.", names.REFUSED_LABELS
+        )
         self.hedges = CounterFamily(
             names.HEDGES_TOTAL,
             "Second attempts that were made because the first was late, by how they went.",
@@ -297,6 +319,7 @@ class _LiveCollector(Collector):
         self.requests = {endpoint: InFlight() for endpoint in Endpoint}
         self.attempts: dict[tuple[str, str, str], AttemptMetrics] = {}
         self.replicas: Callable[[], Iterable[ReplicaState]] = tuple
+        self.gates: Callable[[], Iterable[GateState]] = tuple
         self.drops: dict[str, Callable[[], int]] = {}
 
     def collect(self) -> Iterator[Metric]:
@@ -313,6 +336,7 @@ class _LiveCollector(Collector):
             attempts.add_metric(key, tries.in_flight.count)
         yield attempts
         yield from self._collect_replicas()
+        yield from gate_metrics(self.gates())
         drops = CounterMetricFamily(
             names.TELEMETRY_DROPPED,
             "Access lines and spans given up because nobody took them.",

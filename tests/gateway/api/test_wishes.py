@@ -4,6 +4,8 @@ import pytest
 
 from gateway.api import wishes
 from gateway.errors import BadRequest
+from gateway.routing.admission import Priority
+from gateway.routing.principal import Principal
 
 
 @pytest.mark.parametrize(
@@ -51,3 +53,33 @@ def test_others_headers_say_nothing():
 def test_of_one_given_twice_the_last_counts():
     twice = [(b"x-gateway-timeout", b"1"), (b"x-gateway-timeout", b"2")]
     assert wishes.timeout(wishes.of_gateway(twice)) == 2
+
+
+ANYBODY = Principal("bob", ())
+URGENT = Principal("alice", (), max_priority=Priority.HIGH)
+PATIENT = Principal("batch", (), max_priority=Priority.LOW)
+
+
+@pytest.mark.parametrize(
+    ("written", "principal", "priority"),
+    [
+        (None, None, Priority.NORMAL),
+        (None, URGENT, Priority.NORMAL),
+        (None, PATIENT, Priority.LOW),
+        ("high", None, Priority.HIGH),
+        ("HIGH", URGENT, Priority.HIGH),
+        ("high", ANYBODY, Priority.NORMAL),
+        ("high", PATIENT, Priority.LOW),
+        ("low", URGENT, Priority.LOW),
+    ],
+)
+def test_the_key_bounds_the_priority(written, principal, priority):
+    headers = [] if written is None else [(b"x-gateway-priority", written.encode())]
+    assert wishes.priority(wishes.of_gateway(headers), principal) is priority
+
+
+@pytest.mark.parametrize("written", ["", "urgent", "0", "-1", "\xff"])
+def test_a_class_that_there_is_not_is_refused(written):
+    found = wishes.of_gateway([(b"x-gateway-priority", written.encode("latin-1"))])
+    with pytest.raises(BadRequest, match="high, normal or low"):
+        wishes.priority(found, None)

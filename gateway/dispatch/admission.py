@@ -1,0 +1,120 @@
+"""Waiting before a route's gate: the side of `gateway.routing.admission` that has tasks.
+
+Rules of this file:
+
+- A route without `concurrency` has no gate, and nobody here hears of its requests.
+- Whoever is let in holds a `Pass` and must give it back; a client that leaves gives back its pass,
+  or its place in the queue, at once.
+- A gate outlives the configuration that made it: a reload changes its numbers, not who is inside.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+
+from gateway.dispatch.ask import Ask
+from gateway.dispatch.verdict import Failure, judge_refusal
+from gateway.dispatch.watchdog import WaitTooLongError
+from gateway.routing.admission import Gate, Moved, Priority, State, Visitor
+from gateway.routing.table import Route
+from gateway.telemetry.gates import GateState
+from gateway.telemetry.metrics import Metrics
+
+_BYTES = 2048
+"""Of a request's body, that ask for as much as one more request does."""
+
+
+class Admission:
+    """The owner of the gates."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._gates: dict[str, Gate] = {}
+        self._waking: dict[Visitor, asyncio.Future[None]] = {}
+        self._metrics = metrics
+        metrics.watch_gates(self.states)
+
+    async def enter(self, ask: Ask, route: Route, deadline: float) -> Pass | Failure:
+        """A place on `route`, as soon as there is one, or why there is none."""
+        name = route.parent or route.name  # an adapter shares the engines of its model
+        began = ask.watchdog.now()
+        gate = self._gate(name, route, began)
+        visitor = Visitor(
+            key=ask.key_name or "",
+            priority=ask.priority,
+            cost=1 + len(ask.body) / _BYTES,
+            until=began + route.queue.timeout,
+            deadline=deadline,
+        )
+        self._tell(gate.arrive(visitor, began))
+        if visitor.state is State.WAITING:
+            await self._wait(ask, gate, visitor)
+        self._metrics.queued(name, visitor.priority.name.lower(), ask.watchdog.now() - began)
+        if visitor.refusal is not None:
+            self._metrics.refused(name, visitor.priority.name.lower(), visitor.refusal.reason)
+            return judge_refusal(
+                visitor.refusal.reason, visitor.refusal.retry_after, name, gate.places, gate.size
+            )
+        return Pass(self, gate, visitor, ask.watchdog.now)
+
+    def leave(self, gate: Gate, visitor: Visitor, now: float) -> None:
+        """Somebody is done inside."""
+        self._tell(gate.leave(visitor, now))
+
+    def states(self) -> Iterable[GateState]:
+        """Each gate as it is now."""
+        for name, gate in self._gates.items():
+            waiting = {one.name.lower(): gate.waiting(one) for one in Priority}
+            yield GateState(model=name, inside=gate.inside, places=gate.places, waiting=waiting)
+
+    async def _wait(self, ask: Ask, gate: Gate, visitor: Visitor) -> None:
+        """Until it is let in or sent away."""
+        woken = self._waking[visitor] = asyncio.get_running_loop().create_future()
+        try:
+            await ask.watchdog.wait(woken, min(visitor.until, visitor.deadline))
+        except WaitTooLongError:
+            if visitor.state is State.WAITING:
+                gate.give_up(visitor)
+        except BaseException:
+            if visitor.state is State.WAITING:
+                gate.withdraw(visitor)
+            elif visitor.state is State.INSIDE:
+                self.leave(gate, visitor, ask.watchdog.now())
+            raise
+        finally:
+            del self._waking[visitor]
+
+    def _tell(self, moved: Moved) -> None:
+        for visitor in (*moved.inside, *moved.refused):
+            woken = self._waking.get(visitor)
+            if woken is not None and not woken.done():
+                woken.set_result(None)
+
+    def _gate(self, name: str, route: Route, now: float) -> Gate:
+        assert route.concurrency is not None, "a route without it has no gate"
+        gate = self._gates.get(name)
+        if gate is None:
+            gate = self._gates[name] = Gate(route.concurrency, route.queue.size)
+        if gate.places != route.concurrency or gate.size != route.queue.size:  # a reload
+            gate.places, gate.size = route.concurrency, route.queue.size
+            self._tell(gate.fill(now))
+        return gate
+
+
+class Pass:
+    """A place on a route. Whoever has it must `give_back` it."""
+
+    __slots__ = ("_admission", "_gate", "_now", "_visitor")
+
+    def __init__(
+        self, admission: Admission, gate: Gate, visitor: Visitor, now: Callable[[], float]
+    ) -> None:
+        self._admission = admission
+        self._gate = gate
+        self._visitor = visitor
+        self._now = now
+
+    def give_back(self) -> None:
+        """Let the next one in. Idempotent."""
+        if self._visitor.state is State.INSIDE:
+            self._admission.leave(self._gate, self._visitor, self._now())

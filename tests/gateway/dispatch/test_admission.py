@@ -1,0 +1,161 @@
+"""Requests before a model's gate, through a gateway on sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+
+import pytest
+
+from tests.support.inprocess import ask, routing, serving
+from tests.support.upstream import CHAT, ENGINE_MODEL, STORY, Hold, Reset, Silence, scripted, stream
+
+KEYS = {
+    "alice": {"value": "alice-secret", "max_priority": "high"},
+    "bob": {"value": "bob-secret-0"},
+}
+
+
+async def post(gateway, *, streamed=False, **headers):
+    named = {"key": "x-api-key", "request": "x-request-id"}
+    fields = {named.get(name, f"x-gateway-{name}"): said for name, said in headers.items()}
+    return await gateway.client.post(
+        "/v1/chat/completions", json=ask(stream=streamed), headers=fields
+    )
+
+
+async def value(gateway, name):
+    """The sum of all series whose name begins so."""
+    lines = gateway.gateway._metrics.render().decode().splitlines()
+    return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(name))
+
+
+async def until(gateway, name, wanted):
+    async with asyncio.timeout(5):
+        while await value(gateway, name) != wanted:
+            await asyncio.sleep(0.005)
+
+
+@contextlib.asynccontextmanager
+async def narrow(tmp_path, *scripts, size=1, timeout="5s", **sections):
+    """A model with a single place, on an engine that plays `scripts`."""
+    model = {"concurrency": 1, "queue": {"size": size, "timeout": timeout}}
+    async with (
+        scripted(*scripts) as engine,
+        serving(tmp_path, routing(engine, model=model, **sections)) as gateway,
+    ):
+        yield gateway, engine
+
+
+GOOD = {True: stream(*STORY), False: CHAT}
+BOTH = pytest.mark.parametrize("streamed", [False, True], ids=["whole", "stream"])
+
+
+@BOTH
+async def test_one_waits_and_the_next_is_told_to_come_back(tmp_path, streamed):
+    good = GOOD[streamed]
+    async with narrow(tmp_path, (Hold(), *good), good) as (gateway, engine):
+        first = asyncio.create_task(post(gateway, streamed=streamed))
+        await until(gateway, "gateway_admission_inside", 1)
+        second = asyncio.create_task(post(gateway, streamed=streamed))
+        await until(gateway, "gateway_admission_waiting", 1)
+        refused = await post(gateway, streamed=streamed)
+        assert len(engine.seen) == 1
+        engine.release()
+        answers = [await first, await second]
+        assert await value(gateway, "gateway_admission_inside") == 0
+        assert await value(gateway, "gateway_admission_refused_total") == 1
+    assert [answer.status_code for answer in answers] == [200, 200]
+    assert refused.status_code == 429
+    assert int(refused.headers["retry-after"]) >= 1
+    assert refused.headers["x-gateway-attempts"] == "0"
+    error = refused.json()["error"]
+    assert (error["type"], error["code"]) == ("rate_limit_error", "queue_full")
+
+
+async def test_a_client_that_leaves_frees_its_place_inside_and_in_the_queue(tmp_path):
+    async with narrow(tmp_path, (Silence(),), CHAT) as (gateway, engine):
+        inside = asyncio.create_task(post(gateway))
+        await until(gateway, "gateway_admission_inside", 1)
+        waiting = asyncio.create_task(post(gateway))
+        await until(gateway, "gateway_admission_waiting", 1)
+        waiting.cancel()
+        await until(gateway, "gateway_admission_waiting", 0)
+        third = asyncio.create_task(post(gateway))
+        await until(gateway, "gateway_admission_waiting", 1)
+        inside.cancel()
+        assert (await third).status_code == 200
+        assert await value(gateway, "gateway_admission_inside") == 0
+        assert len(engine.seen) == 2
+
+
+async def test_a_stream_that_breaks_off_frees_its_place(tmp_path):
+    torn = stream(*STORY[:2], Reset(), ended=False)
+    async with narrow(tmp_path, torn, stream(*STORY)) as (gateway, _):
+        await post(gateway, streamed=True)
+        assert (await post(gateway, streamed=True)).status_code == 200
+        assert await value(gateway, "gateway_admission_inside") == 0
+
+
+async def test_who_waits_too_long_or_has_less_time_is_told(tmp_path):
+    async with narrow(tmp_path, (Silence(),), size=9, timeout="50ms") as (gateway, _):
+        inside = asyncio.create_task(post(gateway))
+        await until(gateway, "gateway_admission_inside", 1)
+        answers = [await post(gateway), await post(gateway, timeout="10ms")]
+        inside.cancel()
+    assert [answer.status_code for answer in answers] == [429, 429]
+    assert answers[0].json()["error"]["code"] == "queue_timeout"
+
+
+async def test_the_urgent_go_first_as_far_as_their_key_lets_them(tmp_path):
+    async with narrow(tmp_path, (Hold(), *CHAT), CHAT, size=9, keys=KEYS) as (gateway, engine):
+
+        async def wait(number, **headers):
+            asked = asyncio.create_task(post(gateway, **headers))
+            await until(gateway, "gateway_admission_waiting", number)
+            return asked
+
+        alice, bob = "alice-secret", "bob-secret-0"
+        first = asyncio.create_task(post(gateway, key=bob))
+        await until(gateway, "gateway_admission_inside", 1)
+        waiting = [
+            await wait(1, key=bob, priority="low", request="low"),
+            await wait(2, key=bob, priority="high", request="capped"),
+            await wait(3, key=alice, priority="high", request="high"),
+            await wait(4, key=bob, priority="normal", request="normal"),
+        ]
+        engine.release()
+        assert {(await one).status_code for one in [first, *waiting]} == {200}
+        order = [seen.header("x-request-id") for seen in engine.seen]
+        odd = await post(gateway, key=bob, priority="asap")
+    assert order[1:] == ["high", "capped", "normal", "low"]
+    assert odd.status_code == 400
+    assert odd.json()["error"]["param"] == "x-gateway-priority"
+
+
+async def test_overflow_goes_to_the_model_for_that(tmp_path):
+    async with scripted((Silence(),)) as busy, scripted(CHAT) as spare:
+        document = {
+            "backends": {
+                "busy": {"use": "openai", "replicas": [busy.url], "model": ENGINE_MODEL},
+                "spare": {"use": "openai", "replicas": [spare.url], "model": ENGINE_MODEL},
+            },
+            "models": {
+                "tale": {
+                    "backend": "busy",
+                    "concurrency": 1,
+                    "queue": {"size": 0},
+                    "fallback": {"overloaded": ["other"]},
+                },
+                "other": {"backend": "spare"},
+            },
+            "telemetry": {"access_log": False},
+        }
+        async with serving(tmp_path, document) as gateway:
+            inside = asyncio.create_task(post(gateway))
+            await until(gateway, "gateway_admission_inside", 1)
+            answer = await post(gateway)
+            inside.cancel()
+    assert answer.status_code == 200
+    assert answer.headers["x-gateway-model"] == "other"
+    assert len(busy.seen) == 1
