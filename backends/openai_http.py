@@ -19,6 +19,7 @@ from backends.base import (
     Backend,
     BackendError,
     Cause,
+    Condition,
     Demand,
     Endpoint,
     Header,
@@ -212,7 +213,9 @@ class OpenAIHttpBackend(Backend):
         if status in (401, 403):
             keyed = self._replicas[address].keyed
             what = "the engine refuses the api_key" if keyed else "the engine wants an api_key"
-            return Readiness(False, f"misconfigured: {what} (HTTP {status})")
+            return Readiness(
+                False, f"misconfigured: {what} (HTTP {status})", Condition.MISCONFIGURED
+            )
         if status >= 500:
             return Readiness(False, f"HTTP {status}")
         return Readiness(True)

@@ -14,6 +14,7 @@ from msgspec import Meta
 
 from backends.base import Adapter, Backend, Footprint, Options
 from backends.capabilities import Capability
+from backends.health_options import OutlierDetection
 from backends.inprocess.pooling import Pooling
 from backends.secret import Secret
 from backends.units import Size, Timeout
@@ -113,6 +114,8 @@ class HttpOptions(Options, frozen=True, kw_only=True):
     """What this server cannot do, although its kind can: such requests go elsewhere."""
     slow_start: SlowStart | None = None
     """Have a replica that is new, or back, take on traffic by and by."""
+    outlier_detection: OutlierDetection = OutlierDetection()
+    """When a replica gets no requests for a while, because it fails them."""
 
     @property
     def listed(self) -> tuple[str | WeightedReplica, ...]:
@@ -155,7 +158,9 @@ class OpenAIOptions(HttpOptions, frozen=True, kw_only=True, tag="openai"):
 
     def engine(self) -> Options:
         """See `Options.engine`. How much goes where is no business of the engines."""
-        return msgspec.structs.replace(self, replicas=self.urls, slow_start=None)
+        return msgspec.structs.replace(
+            self, replicas=self.urls, slow_start=None, outlier_detection=OutlierDetection()
+        )
 
     def open(self, name: str) -> Backend:
         """Build the adapter. Raises `ValueError` for a replica that is no base URL."""
@@ -189,7 +194,9 @@ class LaunchableOptions(HttpOptions, frozen=True, kw_only=True):
     def _unweighted(self) -> Self:
         """How much goes where is no business of the engines."""
         replicas = self.replicas if isinstance(self.replicas, int) else self.urls
-        return msgspec.structs.replace(self, replicas=replicas, slow_start=None)
+        return msgspec.structs.replace(
+            self, replicas=replicas, slow_start=None, outlier_detection=OutlierDetection()
+        )
 
     @property
     def listed(self) -> tuple[str | WeightedReplica, ...]:

@@ -7,13 +7,13 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from random import Random
 
 from litestar.types import ASGIApp
 
-from backends.base import Endpoint
+from backends.base import Adapter, Endpoint
 from gateway import __version__
 from gateway.admin.adapters import adapter_routes
 from gateway.admin.door import Door
@@ -23,6 +23,7 @@ from gateway.api.inference import Inference
 from gateway.api.routes import build_api
 from gateway.config import Config
 from gateway.control.adapters import Adapters
+from gateway.control.conditions import ConditionMonitor
 from gateway.control.demand import DemandMonitor
 from gateway.control.drain import Drain
 from gateway.control.engines import Engines
@@ -32,6 +33,7 @@ from gateway.control.reload import Reloader
 from gateway.control.state import State
 from gateway.dispatch.attempts import Attempts
 from gateway.dispatch.watchdog import Watchdogs
+from gateway.routing.replica import Replica
 from gateway.server import GatewayServer
 from gateway.telemetry.access_log import AccessLog
 from gateway.telemetry.metrics import Metrics, ReplicaState
@@ -105,6 +107,7 @@ class Gateway:
         async with asyncio.TaskGroup() as watchers:
             watchers.create_task(self._health.run())
             watchers.create_task(DemandMonitor(self._state).run())
+            watchers.create_task(ConditionMonitor(self._state).run())
             watchers.create_task(self._adapters.run())
             watchers.create_task(self._reloader.run())
             await self._adapters.settle_all(self._state.snapshot.replicas)
@@ -152,18 +155,23 @@ class Gateway:
     def _replica_states(self) -> list[ReplicaState]:
         now = time.monotonic()
         backends = self._state.snapshot.config.backends
+
+        def loras(replica: Replica) -> Iterable[Adapter]:
+            """What it should have; nothing once it is on its way out."""
+            return () if replica.leaving else backends[replica.backend_name].loras
+
         return [
             ReplicaState(
                 backend=replica.backend_name,
                 replica=replica.id,
                 ready=replica.may_take_traffic(now),
+                condition=replica.condition(now),
+                ejections=replica.ejections,
                 outstanding=replica.outstanding,
                 belief=replica.belief(now),
                 load=replica.backend.load(replica.address),
                 supervised=replica.backend.supervised(replica.address),
-                adapters=[
-                    (one.name, replica.serves(one)) for one in backends[replica.backend_name].loras
-                ],
+                adapters=[(one.name, replica.serves(one)) for one in loras(replica)],
             )
-            for replica in self._state.snapshot.replicas
+            for replica in (*self._state.snapshot.replicas, *self._engines.draining)
         ]

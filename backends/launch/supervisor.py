@@ -22,7 +22,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from enum import StrEnum
 
-from backends.base import BackendError, Cause, Readiness, Stage, Supervised
+from backends.base import BackendError, Cause, Condition, Readiness, Stage, Supervised
 from backends.launch.activity import Activity
 from backends.launch.life import CommandMissingError, EngineFailedError, Life, LifeMaker
 from backends.launch.residency import Residency
@@ -50,6 +50,13 @@ class Phase(StrEnum):
     CRASH_LOOP = "crash_loop"
     STOPPING = "stopping"
     STOPPED = "stopped"
+
+
+_CONDITIONS = {
+    Phase.STARTING: Condition.LOADING,
+    Phase.STOPPING: Condition.DRAINING,
+}
+"""What a replica is meanwhile; unhealthy in other phases, unless it may take traffic."""
 
 
 class Supervisor:
@@ -138,7 +145,8 @@ class Supervisor:
     def readiness(self) -> Readiness:
         """Whether it may take traffic; one that sleeps may."""
         ready = self.phase in (Phase.READY, Phase.ASLEEP)
-        return Readiness(ready, self._reason)
+        condition = _CONDITIONS.get(self.phase, Condition.UNHEALTHY)
+        return Readiness(ready, self._reason, condition)
 
     @property
     def supervised(self) -> Supervised:

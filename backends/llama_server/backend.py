@@ -7,7 +7,16 @@ from typing import ClassVar
 
 import msgspec
 
-from backends.base import Adapter, BackendError, Cause, Readiness, Reply, Request, Stage
+from backends.base import (
+    Adapter,
+    BackendError,
+    Cause,
+    Condition,
+    Readiness,
+    Reply,
+    Request,
+    Stage,
+)
 from backends.capabilities import EVERYTHING, Capability
 from backends.gauges import LLAMA_SERVER, Gauges
 from backends.llama_server.asking import as_stream, with_progress
@@ -21,6 +30,7 @@ from backends.metrics_page import total
 from backends.openai_http import OpenAIHttpBackend
 from backends.options import LlamaServerOptions
 from backends.sse import is_event_stream
+
 
 class Tokenized(msgspec.Struct):
     """What `/tokenize` answers."""
@@ -137,7 +147,7 @@ class LlamaServerBackend(OpenAIHttpBackend):
     async def _check(self, address: str) -> Readiness:
         status, _ = await self.get(address, "/health")
         if status == 503:
-            return Readiness(False, "loading the model")
+            return Readiness(False, "loading the model", Condition.LOADING)
         if status != 200:
             return Readiness(False, f"/health answers HTTP {status}")
         return await super()._check(address)

@@ -17,13 +17,14 @@ from functools import partial
 
 import msgspec
 
-from backends.base import Backend, BackendError, Footprint, Options, Readiness
+from backends.base import Backend, BackendError, Condition, Footprint, Options, Readiness
 from backends.launch.backend import LaunchedBackend
 from backends.launch.run_folder import reap
 from backends.memory import machine_memory, refusal
 from backends.options import HttpOptions
 from gateway.config.secret_variables import secret_variables
 from gateway.config.structs import Config
+from gateway.control.departed import Departed
 from gateway.control.residency import MemoryResidency
 from gateway.control.state import Snapshot
 from gateway.routing.replica import Replica
@@ -69,8 +70,14 @@ class Engines:
         self._retired: set[Opened] = set()
         """No longer in force, and not yet stopped."""
         self._replicas: dict[str, Replica] = {}
+        self._departed = Departed()
         self._table: Table | None = None
         """The one in force."""
+
+    @property
+    def draining(self) -> list[Replica]:
+        """Replicas that are in no table any more, and have requests running."""
+        return self._departed.draining
 
     def opened(self, name: str | None) -> list[Opened]:
         """The backend in force that is called so, if any."""
@@ -144,7 +151,11 @@ class Engines:
             for name, opened in plan.opened.items()
         }
         every = tuple(replica for group in replicas.values() for replica in group)
+        self._departed.let_go(self._replicas, every)
         self._replicas = {replica.id: replica for replica in every}
+        for group in replicas.values():
+            for replica in group:
+                replica.peers = group
         self._table = Table.build(plan.config, replicas, self._table)
         return Snapshot(config=plan.config, table=self._table, replicas=every)
 
@@ -187,13 +198,16 @@ class Engines:
 
     def _replica(self, opened: Opened, address: str) -> Replica:
         fresh = Replica(opened.name, opened.backend, address)
-        fresh.readiness = Readiness(False, "loading")
-        replica = self._replicas.get(fresh.id, fresh)
+        replica = self._replicas.get(fresh.id) or self._departed.take_back(fresh.id)
+        if replica is None:
+            replica = fresh
+            replica.observe(Readiness(False, "loading", Condition.LOADING))
         # The same replica may be spelled differently now, and the adapter knows its own spelling.
         replica.backend, replica.address = opened.backend, address
         if isinstance(opened.options, HttpOptions):
             replica.base_weight = opened.options.weight(address)
             replica.slow_start = opened.options.slow_start
+            replica.detection = opened.options.outlier_detection
         return replica
 
 

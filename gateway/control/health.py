@@ -63,11 +63,6 @@ class HealthMonitor:
             await self._tell_of_return(replica)
         if replica.backend is not backend or replica.readiness is not known:
             return  # a reload has replaced the adapter, or there is newer word
-        if readiness != replica.readiness:
-            if readiness.ready:
-                logger.info("%s: ready", replica.id)
-            else:
-                logger.warning("%s: not ready: %s", replica.id, readiness.reason)
         replica.observe(readiness)
 
     async def _probed(self, replica: Replica) -> Readiness:

@@ -9,6 +9,7 @@ import msgspec
 from gateway.control.drain import Phase
 from gateway.control.state import Snapshot
 from gateway.routing.reasons import by_reason
+from gateway.routing.replica import Replica
 from gateway.routing.table import Route, Table, Variant
 
 _READY = "ready"
@@ -21,6 +22,8 @@ class ReadinessReport(msgspec.Struct, frozen=True):
     reason: str
     models: dict[str, str]
     """Each model, and `ready`, `ready through` a fallback, or why it cannot be answered."""
+    replicas: dict[str, str] = {}
+    """Each replica's condition, and why that is so."""
 
 
 def report(snapshot: Snapshot, phase: Phase, now: float) -> ReadinessReport:
@@ -34,11 +37,21 @@ def report(snapshot: Snapshot, phase: Phase, now: float) -> ReadinessReport:
         route.name: _with_fallback(own[route.name], route, snapshot.table, own)
         for route in snapshot.table.routes
     }
+    replicas = {one.id: _replica(one, now) for one in snapshot.replicas}
     if phase is not Phase.SERVING:
-        return ReadinessReport(False, f"the gateway is shutting down ({phase})", models)
+        reason = f"the gateway is shutting down ({phase})"
+        return ReadinessReport(False, reason, models, replicas)
     if any(state == _READY for state in own.values()):
-        return ReadinessReport(True, "ready", models)
-    return ReadinessReport(False, "no model has a replica that may take traffic", models)
+        return ReadinessReport(True, "ready", models, replicas)
+    reason = "no model has a replica that may take traffic"
+    return ReadinessReport(False, reason, models, replicas)
+
+
+def _replica(replica: Replica, now: float) -> str:
+    condition, why = replica.condition(now), replica.why_not(now)
+    if not why or why.startswith(condition):
+        return why or condition
+    return f"{condition}: {why}"
 
 
 def _model(variants: Sequence[Variant], now: float) -> str:

@@ -20,6 +20,7 @@ from gateway.dispatch.choice import Choice
 from gateway.dispatch.continuation import Continuation, completed
 from gateway.dispatch.translate import asked_endpoint, translated, translation_for
 from gateway.dispatch.verdict import (
+    DEADLINE_EXCEEDED,
     FIRST_TOKEN_TIMEOUT,
     IDLE_TIMEOUT,
     Failure,
@@ -197,17 +198,16 @@ class Attempt:
         if failure is None:
             if self._cause == names.OK:
                 replica.answered_at = now
-                replica.succeeded(epoch, now)
+                replica.succeeded(epoch)
             else:
                 replica.undecided(epoch, now)
             return
         if failure.blame:
-            fault = replica.refused if failure.misconfigured else replica.failed
-            fault(epoch, now, self._cause)
-        elif failure.overloaded:
+            replica.failed(epoch, now, self._cause, misconfigured=failure.misconfigured)
+        elif failure.overloaded or self._cause == DEADLINE_EXCEEDED:
             replica.undecided(epoch, now)
         else:
-            replica.succeeded(epoch, now)
+            replica.succeeded(epoch)
         if failure.retry_after is not None:
             replica.leave_alone(now + failure.retry_after)
 

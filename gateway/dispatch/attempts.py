@@ -35,6 +35,7 @@ from gateway.dispatch.verdict import (
     never_asked,
 )
 from gateway.dispatch.watchdog import WaitTooLongError
+from gateway.routing.best import best_of
 from gateway.routing.replica import Replica
 from gateway.routing.retry_budget import RetryBudget
 from gateway.routing.split import choose_among, choose_variant, sticky_key
@@ -282,17 +283,16 @@ def candidates_for(
 ) -> Sequence[Replica]:
     """Whom to ask next: those not tried yet, the healthy ones first.
 
-    Where all are unhealthy the gateway tries one anyway: it may be the probe that is wrong, and
-    a refusal helps nobody. Where all have been tried, those that may be asked again, and did not
-    ask to be left alone for more than `longest_wait` seconds.
+    Where none is healthy the best one is tried anyway: see `best_of`. Where all have been tried,
+    those that may be asked again, and did not ask to be left alone for more than `longest_wait`
+    seconds.
     """
     if not tried and len(replicas) == 1:
         return replicas
     done = [one.replica for one in tried]
     fresh = [replica for replica in replicas if replica not in done]
-    healthy = [replica for replica in fresh if replica.may_take_traffic(now)]
-    if healthy or fresh:
-        return healthy or fresh
+    if fresh:
+        return best_of(fresh, now)
     latest = {one.replica: one.failure for one in tried}
     return [
         replica

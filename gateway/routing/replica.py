@@ -6,32 +6,48 @@ counters and breakers live on.
 
 from __future__ import annotations
 
-from backends.base import Adapter, Backend, Demand, Readiness
+from collections.abc import Sequence
+from math import inf
+
+from backends.base import Adapter, Backend, Condition, Demand, Readiness
+from backends.health_options import OutlierDetection
 from backends.options import SlowStart
 from gateway.policies.saturation import is_saturated
-from gateway.routing.breaker import Breaker, BreakerState
+from gateway.routing.breaker import Breaker, always
 from gateway.routing.load import ReplicaLoad
+from gateway.routing.outlier import Tally, may_eject
 from gateway.routing.slow_start import share
 from gateway.telemetry.replica_belief import Belief
 
-NOT_PROBED = Readiness(False, "not probed yet")
+NOT_PROBED = Readiness(False, "not probed yet", Condition.LOADING)
+MISCONFIGURED_FOR = 60.0
+"""Seconds between two tries of a replica that refuses the gateway itself: it takes a person."""
 
 
 class Replica:
     """An address of a backend with its load, its breaker and its last known readiness."""
 
     __slots__ = (
+        "_detection",
+        "_ejected_as",
+        "_ejections",
+        "_left_alone_until",
         "_slow_since",
+        "_why_ejected",
         "adapter_faults",
         "address",
+        "answered_at",
         "backend",
         "backend_name",
         "base_weight",
         "breaker",
         "id",
+        "leaving",
         "load",
+        "peers",
         "readiness",
         "slow_start",
+        "tally",
     )
 
     def __init__(self, backend_name: str, backend: Backend, address: str) -> None:
@@ -49,6 +65,20 @@ class Replica:
         self.load = ReplicaLoad()
         self.breaker = Breaker()
         self.readiness = NOT_PROBED
+        self.tally = Tally()
+        """How its requests went in this interval, to be compared with its peers'."""
+        self.peers: Sequence[Replica] = (self,)
+        """All replicas of its backend."""
+        self.leaving = False
+        """It is in no table any more; requests that run there go on."""
+        self.answered_at = -inf
+        """When it was last seen to make a token, or a whole answer."""
+        self._detection = OutlierDetection()
+        self._ejected_as = Condition.EJECTED
+        self._why_ejected = ""
+        self._ejections: dict[str, int] = {}
+        """By what: failures in a row, a comparison, a refusal; all of them so far."""
+        self._left_alone_until = -inf
         self.adapter_faults: dict[Adapter, str] = {}
         """Why it lacks adapters that it should have, as far as that has been tried."""
 
@@ -98,7 +128,28 @@ class Replica:
 
     def may_take_traffic(self, now: float) -> bool:
         """The one predicate for routing: ready as far as anybody knows, and not broken."""
-        return self.readiness.ready and self.breaker.allows(now)
+        return (
+            self.readiness.ready
+            and self.breaker.allows(now)
+            and now >= self._left_alone_until
+            and not self.leaving
+        )
+
+    def condition(self, now: float) -> Condition:
+        """How it is. One whose breaker is half-open is ejected still, although it may be tried."""
+        if self.leaving:
+            return Condition.DRAINING
+        if not self.readiness.ready:
+            return self.readiness.condition
+        if not self.breaker.closed:
+            return self._ejected_as
+        return Condition.READY if now >= self._left_alone_until else Condition.RATE_LIMITED
+
+    def available_at(self, now: float) -> float:
+        """When it may be asked again, by what is known; `now` where nothing says a time."""
+        return max(
+            now, self._left_alone_until, now if self.breaker.closed else self.breaker.opens_at
+        )
 
     def serves(self, adapter: Adapter | None) -> bool:
         """Whether it can answer with `adapter`; None is the model itself."""
@@ -106,19 +157,102 @@ class Replica:
 
     def why_not(self, now: float, adapter: Adapter | None = None) -> str:
         """Why it may not take traffic for `adapter`, in a few words; empty where it may."""
-        if not self.readiness.ready:
-            return self.readiness.reason
-        if self.breaker.state(now) is BreakerState.OPEN:
-            return "ejected after failures in a row"
+        match self.condition(now):
+            case Condition.DRAINING:
+                return "on its way out"
+            case Condition.READY:
+                pass
+            case Condition.RATE_LIMITED:
+                return f"asked to be left alone for {self._left_alone_until - now:.0f} s more"
+            case _ if not self.readiness.ready:
+                return self.readiness.reason
+            case ejected:
+                wait = self.breaker.opens_at - now
+                soon = "being tried" if wait <= 0 else f"tried again in {wait:.0f} s"
+                return f"{ejected}: {self._why_ejected}; {soon}"
         if adapter is not None and not self.serves(adapter):
             reason = self.adapter_faults.get(adapter, "not loaded yet")
             return f"adapter {adapter.name}: {reason}"
         return ""
 
+    @property
+    def detection(self) -> OutlierDetection:
+        """When it is ejected."""
+        return self._detection
+
+    @detection.setter
+    def detection(self, detection: OutlierDetection) -> None:
+        self._detection = detection
+        self.breaker.threshold = detection.consecutive_failures
+
+    @property
+    def ejections(self) -> dict[str, int]:
+        """How often it has been ejected so far, by what."""
+        return dict(self._ejections)
+
+    def answers(self, epoch: int, now: float, first_token: float | None) -> None:
+        """The first content of an attempt of `epoch` is there, in a stream after `first_token`
+        seconds. So a trial need not last as long as its answer."""
+        self.answered_at = now
+        if epoch != self.breaker.epoch:
+            return
+        if first_token is not None:
+            self.tally.first_tokens.append(first_token)
+        if not self.breaker.closed:
+            self.succeeded(epoch)
+
+    def succeeded(self, epoch: int) -> None:
+        """An attempt of `epoch` has ended well, or in a mistake of the client's."""
+        if epoch == self.breaker.epoch:
+            self.tally.successes += 1
+        if self.breaker.succeeded(epoch):
+            self._slow_since = None
+
+    def failed(self, epoch: int, now: float, cause: str, *, misconfigured: bool = False) -> None:
+        """An attempt of `epoch` has failed, and it is the replica's fault.
+
+        One that refuses the gateway itself is `misconfigured`: it is tried seldom, and however many
+        of its peers are ejected, because the configuration may well be wrong for all of them.
+        """
+        if epoch == self.breaker.epoch:
+            self.tally.failures += 1
+        if not self.breaker.failed(epoch, now, always if misconfigured else self.may_be_ejected):
+            return
+        if misconfigured:
+            self.breaker.open(now, MISCONFIGURED_FOR)
+            self._note_ejection("misconfigured", Condition.MISCONFIGURED, cause)
+        else:
+            why = f"{self.breaker.threshold} failures in a row, the last: {cause}"
+            self._note_ejection("consecutive_failures", Condition.EJECTED, why)
+
+    def undecided(self, epoch: int, now: float) -> None:
+        """An attempt of `epoch` has ended, and says nothing of the replica."""
+        self.breaker.undecided(epoch, now)
+
+    def leave_alone(self, until: float) -> None:
+        """It has asked for that: no traffic before `until`, where others can take it."""
+        self._left_alone_until = max(self._left_alone_until, until)
+
+    def eject(self, now: float, seconds: float, why: str) -> None:
+        """A comparison with its peers is against it."""
+        self.breaker.open(now, seconds)
+        self._note_ejection("outlier", Condition.EJECTED, why)
+
+    def may_be_ejected(self) -> bool:
+        """Whether enough of its peers are left."""
+        ejected = sum(not one.breaker.closed for one in self.peers if one is not self)
+        return may_eject(len(self.peers), ejected, self._detection.max_ejection_percent)
+
+    def _note_ejection(self, by: str, condition: Condition, why: str) -> None:
+        self._ejected_as, self._why_ejected = condition, why
+        self._ejections[by] = self._ejections.get(by, 0) + 1
+        self.tally.clear()
+
     def observe(self, readiness: Readiness) -> None:
         """Take note of a probe. A replica that comes back starts with a clean record."""
         if readiness.ready and not self.readiness.ready:
             self.breaker.reset()
+            self.tally.clear()
             self._slow_since = None
         self.readiness = readiness
 

@@ -26,7 +26,7 @@ from prometheus_client import (
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from backends.base import Endpoint, Load, Supervised
+from backends.base import Condition, Endpoint, Load, Supervised
 from gateway.telemetry import names
 from gateway.telemetry.engine_load import LoadFamilies
 from gateway.telemetry.gates import GateState, gate_metrics
@@ -50,6 +50,10 @@ class ReplicaState(msgspec.Struct, frozen=True):
     """Whether it may take traffic."""
     outstanding: int
     """Attempts running on it."""
+    condition: Condition = Condition.READY
+    """How it is, and if it may not take traffic, why."""
+    ejections: Mapping[str, int] = {}
+    """How often it has been, by what."""
     load: Load | None = None
     """What its engine has to do, where that is in this process."""
     supervised: Supervised | None = None
@@ -350,6 +354,16 @@ class _LiveCollector(Collector):
         ready = GaugeMetricFamily(
             names.REPLICA_READY, "Whether a replica may take traffic.", labels=names.REPLICA_LABELS
         )
+        condition = GaugeMetricFamily(
+            names.REPLICA_CONDITION,
+            "1 for how a replica is now.",
+            labels=(*names.REPLICA_LABELS, names.label(names.CONDITION)),
+        )
+        ejections = CounterMetricFamily(
+            names.REPLICA_EJECTIONS,
+            "How often a replica has been ejected, by what.",
+            labels=(*names.REPLICA_LABELS, names.label(names.EJECTED_BY)),
+        )
         outstanding = GaugeMetricFamily(
             names.REPLICA_OUTSTANDING, "Tries running on a replica.", labels=names.REPLICA_LABELS
         )
@@ -362,6 +376,9 @@ class _LiveCollector(Collector):
         for state in self.replicas():
             where = (state.backend, state.replica)
             ready.add_metric(where, float(state.ready))
+            condition.add_metric((*where, state.condition), 1.0)
+            for by, times in state.ejections.items():
+                ejections.add_metric((*where, by), times)
             outstanding.add_metric(where, state.outstanding)
             for adapter, is_there in state.adapters:
                 adapters.add_metric((*where, adapter), float(is_there))
@@ -371,7 +388,16 @@ class _LiveCollector(Collector):
                 loads.add(where, state.load)
             if state.supervised is not None:
                 engines.add(where, state.supervised)
-        yield from (ready, outstanding, *beliefs, adapters, *loads, *engines.families)
+        yield from (
+            ready,
+            condition,
+            ejections,
+            outstanding,
+            *beliefs,
+            adapters,
+            *loads,
+            *engines.families,
+        )
 
 
 class _EngineFamilies:

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from types import SimpleNamespace
 
 import pytest
@@ -59,14 +58,6 @@ async def test_a_bug_in_a_probe_ends_nothing(caplog):
     assert not odd.may_take_traffic(0.0)
     assert "oops" in caplog.text
     assert "oops" not in odd.why_not(0.0)
-
-
-async def test_only_changes_are_told(caplog):
-    caplog.set_level(logging.INFO)
-    one = replica("a", good)
-    for _ in range(3):
-        await monitor(one).look((one,))
-    assert len([record for record in caplog.records if "engine@a" in record.message]) == 1
 
 
 async def test_it_looks_again_and_again_and_leaves_the_load_alone():

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from backends.base import Readiness
+from backends.base import Condition, Readiness
 from gateway.config.structs import Fallback
 from gateway.control.drain import Phase
 from gateway.control.readiness import report
@@ -27,7 +27,8 @@ def snapshot(fallback=(), **models):
         for name, variants in models.items()
     }
     table = SimpleNamespace(routes=tuple(routes.values()), find=routes.get)
-    return SimpleNamespace(table=table)
+    replicas = [one for variants in models.values() for group in variants for one in group]
+    return SimpleNamespace(table=table, replicas=tuple(replicas))
 
 
 def test_one_replica_of_one_model_is_enough():
@@ -38,6 +39,22 @@ def test_one_replica_of_one_model_is_enough():
     )
     assert said.ready
     assert said.models == {"a": "ready", "b": "engine@z: loading"}
+
+
+def test_each_replica_is_told_with_what_kind_of_reason_it_has():
+    wrong = replica("x")
+    wrong.observe(Readiness(False, "misconfigured: no key", Condition.MISCONFIGURED))
+    limited = replica("z")
+    limited.leave_alone(12.0)
+    said = report(
+        snapshot(a=[[wrong, replica("y"), limited, replica("w", "HTTP 503")]]), Phase.SERVING, 0.0
+    )
+    assert said.replicas == {
+        "engine@x": "misconfigured: no key",
+        "engine@y": "ready",
+        "engine@z": "rate_limited: asked to be left alone for 12 s more",
+        "engine@w": "unhealthy: HTTP 503",
+    }
 
 
 def test_none_at_all_is_a_reason():

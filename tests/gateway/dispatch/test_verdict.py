@@ -55,7 +55,8 @@ def test_the_table_of_statuses(case, verdict):
     told = (failure.error.status, failure.retry, failure.fall_back, failure.blame)
     assert told == verdict
     assert failure.error.message
-    assert not failure.leave_replica
+    assert failure.leave_replica is failure.misconfigured is (case[0] in (301, 401, 403))
+    assert failure.overloaded is (case[0] == 429)
 
 
 @pytest.mark.parametrize(

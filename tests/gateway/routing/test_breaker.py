@@ -2,7 +2,15 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.routing.breaker import FIRST_WAIT, LONGEST_WAIT, THRESHOLD, Breaker, BreakerState
+from gateway.routing.breaker import (
+    FIRST_WAIT,
+    FORGIVEN_AFTER,
+    LONGEST_WAIT,
+    THRESHOLD,
+    TRIAL,
+    Breaker,
+    BreakerState,
+)
 
 
 def fail(breaker, now, times=1):
@@ -112,3 +120,63 @@ def test_failures_while_it_is_open_do_not_keep_it_open():
     breaker.failed(breaker.sent(FIRST_WAIT), FIRST_WAIT)
     assert breaker.state(FIRST_WAIT * 2.9) is BreakerState.OPEN
     assert breaker.state(FIRST_WAIT * 3) is BreakerState.HALF_OPEN
+
+
+def test_each_time_it_opens_soon_again_it_stays_open_for_longer():
+    """A replica that flaps: it takes one request well, and then fails again."""
+    breaker, now, waits = Breaker(), 100.0, []
+    for _ in range(7):
+        fail(breaker, now, THRESHOLD)
+        waits.append(breaker.opens_at - now)
+        now = breaker.opens_at
+        breaker.succeeded(breaker.sent(now))
+    assert waits == [1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0]
+    now += FORGIVEN_AFTER + TRIAL + LONGEST_WAIT
+    fail(breaker, now, THRESHOLD)
+    assert breaker.opens_at - now == FIRST_WAIT
+
+
+def test_what_is_sent_beside_the_trial_decides_nothing(opened):
+    now = 100.0 + FIRST_WAIT
+    trial, beside = opened.sent(now), opened.sent(now)
+    opened.succeeded(beside)
+    opened.undecided(beside, now)
+    opened.failed(beside, now)
+    assert opened.state(now) is BreakerState.HALF_OPEN
+    assert not opened.allows(now)
+    opened.succeeded(trial)
+    assert opened.state(now) is BreakerState.CLOSED
+
+
+def test_a_success_sent_while_it_was_open_closes_it_unless_a_trial_is_under_way(opened):
+    sent = opened.sent(100.5)
+    trial = opened.sent(100.0 + FIRST_WAIT)
+    assert not opened.succeeded(sent)
+    opened.failed(trial, 101.0)
+    assert opened.succeeded(opened.sent(101.5)), "where all are down, one was asked all the same"
+
+
+def test_a_trial_that_says_nothing_is_followed_by_another_one(opened):
+    """Its client has left, or it was the loser of a hedge."""
+    now = 100.0 + FIRST_WAIT
+    opened.undecided(opened.sent(now), now + 0.5)
+    assert opened.allows(now + 0.5)
+    opened.sent(now + 0.5)
+    assert not opened.allows(now + 0.5)
+
+
+def test_a_slow_trial_still_counts_when_another_one_was_let_through(opened):
+    now = 100.0 + FIRST_WAIT
+    slow = opened.sent(now)
+    opened.sent(now + TRIAL)
+    opened.succeeded(slow)
+    assert opened.state(now + TRIAL) is BreakerState.CLOSED
+
+
+def test_it_stays_closed_where_it_may_not_open():
+    breaker = Breaker()
+    for _ in range(THRESHOLD * 2):
+        breaker.failed(breaker.sent(0.0), 0.0, lambda: False)
+    assert breaker.closed
+    breaker.failed(breaker.sent(0.0), 0.0, lambda: True)
+    assert not breaker.closed

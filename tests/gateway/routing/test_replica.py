@@ -2,11 +2,12 @@ from __future__ import annotations
 
 import pytest
 
-from backends.base import Readiness
+from backends.base import Condition, Readiness
+from backends.health_options import OutlierDetection
 from backends.options import SlowStart
 from backends.units import Timeout
-from gateway.routing.breaker import THRESHOLD
-from gateway.routing.replica import Replica
+from gateway.routing.breaker import FIRST_WAIT, THRESHOLD
+from gateway.routing.replica import MISCONFIGURED_FOR, Replica
 
 
 def replica(address="http://10.0.0.1:8000"):
@@ -38,9 +39,9 @@ def test_it_takes_traffic_while_ready_and_not_broken():
     assert one.may_take_traffic(0.0)
     assert one.why_not(0.0) == ""
     for _ in range(THRESHOLD):
-        one.breaker.failed(one.breaker.sent(0.0), 0.0)
+        one.failed(one.breaker.sent(0.0), 0.0, "reset")
     assert not one.may_take_traffic(0.0)
-    assert "failures" in one.why_not(0.0)
+    assert "3 failures in a row, the last: reset; tried again in 1 s" in one.why_not(0.0)
     one.observe(Readiness(False, "HTTP 503"))
     assert one.why_not(0.0) == "HTTP 503"
 
@@ -77,3 +78,119 @@ def test_a_slow_start_begins_anew_when_it_comes_back():
     one.observe(Readiness(False, "gone"))
     one.observe(Readiness(True))
     assert one.weight(61.0) == pytest.approx(0.1)
+
+
+def ready(count=1):
+    """Replicas of one backend."""
+    group = tuple(replica(f"http://10.0.0.{number}:8000") for number in range(count))
+    for one in group:
+        one.peers = group
+        one.observe(Readiness(True))
+    return group
+
+
+def fail(one, now, times=THRESHOLD, **how):
+    for _ in range(times):
+        one.failed(one.breaker.sent(now), now, "http_500", **how)
+
+
+def test_it_says_how_it_is_and_why():
+    (one,) = ready()
+    assert one.condition(0.0) is Condition.READY
+    one.leave_alone(10.0)
+    assert one.condition(0.0) is Condition.RATE_LIMITED
+    assert one.why_not(0.0) == "asked to be left alone for 10 s more"
+    fail(one, 0.0)
+    assert one.condition(0.0) is Condition.EJECTED
+    one.observe(Readiness(False, "HTTP 503"))
+    assert one.condition(0.0) is Condition.UNHEALTHY
+    one.leaving = True
+    assert one.condition(0.0) is Condition.DRAINING
+    assert not one.may_take_traffic(0.0)
+
+
+def test_one_that_is_rate_limited_is_left_alone_until_then_and_no_shorter():
+    (one,) = ready()
+    one.leave_alone(10.0)
+    one.leave_alone(5.0)
+    one.succeeded(one.breaker.sent(0.0))
+    assert not one.may_take_traffic(9.9)
+    assert one.may_take_traffic(10.0)
+
+
+def test_half_open_it_is_ejected_still_though_one_may_try():
+    (one,) = ready()
+    fail(one, 0.0)
+    now = FIRST_WAIT
+    assert one.may_take_traffic(now)
+    assert one.condition(now) is Condition.EJECTED
+    assert one.why_not(now).endswith("being tried")
+    trial = one.breaker.sent(now)
+    assert not one.may_take_traffic(now)
+    one.answers(trial, now + 0.1, 0.1)
+    assert one.condition(now) is Condition.READY, "its first content is enough"
+
+
+def test_one_that_refuses_the_gateway_is_no_flap():
+    (one,) = ready()
+    fail(one, 0.0, misconfigured=True)
+    assert one.condition(0.0) is Condition.MISCONFIGURED
+    assert not one.may_take_traffic(MISCONFIGURED_FOR - 1)
+    now = MISCONFIGURED_FOR
+    fail(one, now, 1, misconfigured=True)
+    assert not one.may_take_traffic(now + MISCONFIGURED_FOR - 1)
+    assert one.ejections == {"misconfigured": 2}
+
+
+def test_no_more_are_ejected_than_may_be():
+    group = ready(4)
+    for one in group:
+        fail(one, 0.0)
+    assert [one.condition(0.0) is Condition.EJECTED for one in group] == [True, True, False, False]
+    group[0].succeeded(group[0].breaker.sent(FIRST_WAIT))
+    fail(group[3], FIRST_WAIT, 1)
+    assert group[3].condition(FIRST_WAIT) is Condition.EJECTED, "there is room again"
+
+
+@pytest.mark.parametrize(("percent", "ejected"), [(0, 0), (1, 1), (50, 1), (67, 2), (100, 3)])
+def test_the_share_of_those_that_may_be_ejected(percent, ejected):
+    group = ready(3)
+    for one in group:
+        one.detection = OutlierDetection(max_ejection_percent=percent)
+        fail(one, 0.0)
+    assert sum(not one.may_take_traffic(0.0) for one in group) == ejected
+
+
+def test_a_wrong_configuration_is_told_of_all():
+    group = ready(3)
+    for one in group:
+        fail(one, 0.0, misconfigured=True)
+    assert {one.condition(0.0) for one in group} == {Condition.MISCONFIGURED}
+
+
+def test_a_replica_that_is_believed_again_starts_slowly():
+    (one,) = ready()
+    one.slow_start = SlowStart(window=Timeout(10))
+    one.weight(0.0)
+    fail(one, 60.0)
+    one.succeeded(one.breaker.sent(60.0 + FIRST_WAIT))
+    assert one.weight(62.0) == pytest.approx(0.1)
+
+
+def test_what_was_sent_before_it_was_ejected_is_not_counted_for_it():
+    (one,) = ready()
+    early = one.breaker.sent(0.0)
+    fail(one, 0.0)
+    one.succeeded(early)
+    one.answers(early, 0.0, 0.1)
+    assert one.condition(0.0) is Condition.EJECTED
+    assert (one.tally.requests, len(one.tally.first_tokens)) == (0, 0)
+
+
+def test_how_many_failures_in_a_row_it_takes_can_be_said():
+    (one,) = ready()
+    one.detection = OutlierDetection(consecutive_failures=5)
+    fail(one, 0.0, 4)
+    assert one.may_take_traffic(0.0)
+    fail(one, 0.0, 1)
+    assert not one.may_take_traffic(0.0)
