@@ -45,6 +45,7 @@ class AccessLine(msgspec.Struct, kw_only=True, omit_defaults=True):
     first_token_ms: float | None = None
     input_tokens: int | None = None
     output_tokens: int | None = None
+    cached_tokens: int | None = None
     bytes_out: int = 0
     trace_id: str | None = None
 
@@ -71,6 +72,7 @@ def line(record: RequestRecord) -> AccessLine:
         first_token_ms=None if first_token is None else round(first_token * 1e3, 3),
         input_tokens=record.input_tokens,
         output_tokens=record.output_tokens,
+        cached_tokens=record.cached_tokens,
         bytes_out=record.bytes_out,
         trace_id=record.trace_id,
     )

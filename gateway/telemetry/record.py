@@ -49,6 +49,8 @@ class RequestRecord(msgspec.Struct, kw_only=True, gc=False):
     input_tokens: int | None = None
     output_tokens: int | None = None
     """As the engine counted them; None where it did not say."""
+    cached_tokens: int | None = None
+    """Those of the input that it had in its prompt cache, by its own word."""
     bytes_out: int = 0
     """Bytes of the body handed to the client."""
     trace_id: str | None = None

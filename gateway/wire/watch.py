@@ -43,6 +43,7 @@ class StreamWatch(ABC):
         self.model = ""
         self.prompt_tokens: int | None = None
         self.completion_tokens: int | None = None
+        self.cached_tokens: int | None = None
 
     @property
     @abstractmethod
@@ -88,6 +89,8 @@ class StreamWatch(ABC):
                 self.prompt_tokens = usage.prompt
             if usage.completion is not None:
                 self.completion_tokens = usage.completion
+            if usage.cached is not None:
+                self.cached_tokens = usage.cached
 
 
 # -- OpenAI chat and completions ----------------------------------------------------------------

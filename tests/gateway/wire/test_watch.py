@@ -146,6 +146,37 @@ def test_tokens_are_counted_in_either_dialects_words():
         assert (watch.prompt_tokens, watch.completion_tokens) == (3, 2)
 
 
+@pytest.mark.parametrize(
+    ("endpoint", "told"),
+    [
+        (
+            Endpoint.CHAT,
+            data({"choices": [], "usage": {"prompt_tokens_details": {"cached_tokens": 5}}}),
+        ),
+        (
+            Endpoint.RESPONSES,
+            event(
+                "response.completed",
+                response={"usage": {"input_tokens_details": {"cached_tokens": 5}}},
+            ),
+        ),
+        (
+            Endpoint.MESSAGES,
+            event("message_start", message={"usage": {"cache_read_input_tokens": 5}}),
+        ),
+    ],
+)
+def test_what_came_from_a_cache_is_told_in_each_dialects_words(endpoint, told):
+    assert fed(endpoint, told).cached_tokens == 5
+
+
+@pytest.mark.parametrize("details", [None, {}, {"cached_tokens": "many"}, 7])
+def test_a_cache_of_which_nothing_sound_is_said_is_unknown(details):
+    usage = {"prompt_tokens": 3, "prompt_tokens_details": details}
+    watch = fed(Endpoint.CHAT, data({"choices": [], "usage": usage}))
+    assert (watch.prompt_tokens, watch.cached_tokens) == (3, None)
+
+
 @pytest.mark.parametrize("created", [2, None])
 def test_anthropic_counts_what_came_from_a_cache_apart(created):
     usage = {
