@@ -126,6 +126,7 @@ class ChoicesTranscript(Transcript):
             had.add(("arguments", number), function.get("arguments") or "")
             said = True
         had.pieces += said
+        had.token_ids += len(_token_ids(choice))
         if part.get("role"):
             had.marks.add(_ROLE)
         if choice.get("finish_reason"):
@@ -138,6 +139,7 @@ class _ChoicesSplice(Splice):
         super().__init__(had)
         self._head = head
         self._called = called
+        self._ids_left = had.token_ids
 
     def _event(self, name: bytes, data: bytes) -> bytes:
         del name
@@ -174,6 +176,9 @@ class _ChoicesSplice(Splice):
         if part.get("role") and self._left.had(_ROLE):
             repeats = True
             del part["role"]
+        if (ids := _token_ids(choice)) and self._ids_left:
+            choice["token_ids"] = ids[self._ids_left :]
+            self._ids_left = max(self._ids_left - len(ids), 0)
         if repeats and choice.get("logprobs"):
             choice["logprobs"] = _of_the_rest(choice["logprobs"], part)
         if choice.get("finish_reason") and not self._left.had(_FINISH):
@@ -202,6 +207,12 @@ def _part(choice: dict[str, Any]) -> dict[str, Any]:
     """Where in a choice its text is: a chat's delta, or a completion itself."""
     delta = choice.get("delta")
     return delta if isinstance(delta, dict) else choice
+
+
+def _token_ids(choice: dict[str, Any]) -> list[Any]:
+    """vLLM's `return_token_ids`: those of the event's text."""
+    ids = choice.get("token_ids")
+    return ids if isinstance(ids, list) else []
 
 
 def _calls(part: dict[str, Any]) -> list[dict[str, Any]]:

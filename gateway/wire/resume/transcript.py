@@ -45,6 +45,8 @@ class Had:
         """Events with text: with most engines, one for each token."""
         self.size = 0
         """Characters of all texts."""
+        self.token_ids = 0
+        """How many token ids came with them, where the client wanted some."""
         self._texts: dict[Hashable, list[str]] = {}
 
     def add(self, channel: Hashable, text: str) -> None:

@@ -182,6 +182,16 @@ def test_log_probabilities_stay_with_their_tokens():
     assert kept == [[" c", " d"], [" e"]]
 
 
+def test_token_ids_come_once_however_an_engine_puts_them_together():
+    def tokens(said, *ids):
+        return event({"choices": [{"index": 0, "delta": {"content": said}, "token_ids": ids}]})
+
+    had = [tokens("a", 1), tokens(" b", 2), tokens(" c", 3)]
+    out = replayed(after(*had), [tokens("a b", 1, 2), tokens(" c d", 3, 4), tokens(" e", 5)])
+    assert [one["choices"][0]["token_ids"] for one in values(out)] == [[4], [5]]
+    assert text_of(had + out) == "a b c d e"
+
+
 def test_usage_in_every_event_is_not_the_last_word():
     told = {"usage": {"prompt_tokens": 3, "completion_tokens": 1}}
     had = chunk({"content": "a"}, **told)
