@@ -38,18 +38,18 @@ class TerminalHandler(logging.StreamHandler[TextIO]):
     def emit(self, record: logging.LogRecord) -> None:
         """Write a line, in place of one that is passing."""
         passing = record.name == Loading.__module__ and record.levelno == logging.DEBUG
-        if self._passing:
-            self.stream.write(_ERASE)
-        self._passing = passing
-        if not passing:
-            super().emit(record)
-            return
         try:
-            # A line that wraps could not be erased.
-            self.stream.write(record.getMessage()[: self._columns() - 1])
-            self.flush()
+            if self._passing:
+                self.stream.write(_ERASE)
+            self._passing = passing
+            if passing:
+                # A line that wraps could not be erased.
+                self.stream.write(record.getMessage()[: self._columns() - 1])
+                self.flush()
         except Exception:  # logging's own way: whoever logs does not fail
             self.handleError(record)
+        if not passing:
+            super().emit(record)
 
     def _columns(self) -> int:
         try:

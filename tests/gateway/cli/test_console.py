@@ -61,6 +61,15 @@ def test_a_step_does_not_wrap(shown):
     assert screen.getvalue() == "x" * 79
 
 
+def test_whoever_logs_to_a_terminal_that_is_gone_does_not_fail(shown, capsys):
+    screen, logger = shown
+    logger.debug("1 of 2")
+    screen.close()
+    logger.info("ready")
+    logger.debug("2 of 2")
+    assert "I/O operation on closed file" in capsys.readouterr().err
+
+
 def run(stderr: int) -> None:
     subprocess.run([sys.executable, "-c", SCRIPT], stderr=stderr, check=True, timeout=60)
 
