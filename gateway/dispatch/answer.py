@@ -156,6 +156,7 @@ class EventStream(Answer):
         record = self.attempt.ask.record
         record.input_tokens = self._watch.prompt_tokens
         record.output_tokens = self._watch.completion_tokens
+        record.cached_tokens = self._watch.cached_tokens
 
     def _break(self, said: EngineError) -> None:
         self._over = True
@@ -197,6 +198,7 @@ async def _open_json(attempt: Attempt, reply: Reply) -> Answer:
     record = attempt.ask.record
     if told.usage is not None:
         record.input_tokens, record.output_tokens = told.usage.prompt, told.usage.completion
+        record.cached_tokens = told.usage.cached
     attempt.complete()
     await attempt.close()  # the engine is free before a slow client has read its answer
     return Answer(attempt, reply, body, whole=True)

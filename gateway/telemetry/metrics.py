@@ -207,6 +207,7 @@ class _RequestSeries(msgspec.Struct, frozen=True):
     per_token: Histogram
     input_tokens: Histogram
     output_tokens: Histogram
+    cached_tokens: Counter
 
     def count(self, record: RequestRecord) -> None:
         self.total.inc()
@@ -221,6 +222,8 @@ class _RequestSeries(msgspec.Struct, frozen=True):
             self.input_tokens.observe(record.input_tokens)
         if record.output_tokens is not None:
             self.output_tokens.observe(record.output_tokens)
+        if record.cached_tokens:
+            self.cached_tokens.inc(record.cached_tokens)
 
 
 class _AttemptSeries(msgspec.Struct, frozen=True):
@@ -292,6 +295,11 @@ class _Families:
             names.TOKEN_LABELS,
             names.TOKEN_BUCKETS,
         )
+        self._cached = CounterFamily(
+            names.CACHED_INPUT_TOKENS,
+            "Tokens of prompts that engines say they had in their caches.",
+            names.MODEL_LABELS,
+        )
         for family in vars(self).values():
             registry.register(family)
 
@@ -306,6 +314,7 @@ class _Families:
             per_token=self._per_token.labels(*where),
             input_tokens=self._tokens.labels(*where, names.INPUT),
             output_tokens=self._tokens.labels(*where, names.OUTPUT),
+            cached_tokens=self._cached.labels(*key),
         )
 
     def attempt(self, endpoint: Endpoint, key: tuple[str, str, str], cause: str) -> _AttemptSeries:

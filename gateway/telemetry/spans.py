@@ -259,6 +259,7 @@ def _request_attributes(record: RequestRecord) -> dict[str, str | int | float | 
         names.ATTEMPTS: record.attempts,
         names.FAILOVERS: record.failovers or None,
         names.INPUT_TOKENS: record.input_tokens,
+        names.CACHED_TOKENS: record.cached_tokens,
         names.OUTPUT_TOKENS: record.output_tokens,
         names.TIME_TO_FIRST_CHUNK: record.time_to_first_token,
         names.ERROR_TYPE: record.error_type or None,

@@ -69,6 +69,10 @@ async def test_chats_stay_where_they_are_computed(gateway):
     assert len(set.union(*homes)) == 2, "one of the two had nothing to do"
     assert cached > 0.9
     assert cached > 1.5 * blind
+    told = gateway.metric("gateway_cached_input_tokens_total", gen_ai_request_model="seeing")
+    assert told > 1.5 * gateway.metric(
+        "gateway_cached_input_tokens_total", gen_ai_request_model="blind"
+    )
     known = gateway.metric("gateway_replica_known_prompt_tokens_total")
     assert known > 0.2 * gateway.metric("gateway_replica_prompt_tokens_total")
 

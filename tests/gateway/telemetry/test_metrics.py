@@ -82,13 +82,16 @@ def test_a_whole_reply_has_no_time_to_first_token() -> None:
 def test_a_stream_is_timed_to_its_first_token_and_between_the_others() -> None:
     metrics = Metrics("1")
     metrics.request_finished(
-        record(stream=True, first_token_at=100.5, input_tokens=20, output_tokens=11)
+        record(
+            stream=True, first_token_at=100.5, input_tokens=20, output_tokens=11, cached_tokens=16
+        )
     )
     assert value(metrics, "gen_ai_server_time_to_first_token_seconds_sum") == 0.5
     assert value(metrics, "gen_ai_server_time_per_output_token_seconds_sum") == pytest.approx(0.1)
     tokens = "gen_ai_client_token_usage_sum"
     assert value(metrics, tokens, gen_ai_token_type="input") == 20
     assert value(metrics, tokens, gen_ai_token_type="output") == 11
+    assert value(metrics, "gateway_cached_input_tokens_total") == 16
 
 
 def test_failures_are_told_apart_from_successes() -> None:

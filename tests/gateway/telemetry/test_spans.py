@@ -120,6 +120,7 @@ def test_a_request_is_the_callers_child_and_its_attempts_are_its_own(collector: 
     span = tracing.request(it, traceparent(sampled=True))
     it.route, it.variant, it.replica = "assistant", "canary", "http://10.0.0.2:8000"
     it.attempts, it.principal, it.input_tokens, it.output_tokens = 2, "alice", 3, 9
+    it.cached_tokens = 2
     it.stream, it.first_token_at = True, 100.5
     first = begin(span)
     seen_by_first = first.propagate([(b"accept", b"*/*"), *traceparent(sampled=True)])
@@ -155,6 +156,7 @@ def test_a_request_is_the_callers_child_and_its_attempts_are_its_own(collector: 
         "gen_ai.request.model": "assistant",
         "gen_ai.request.stream": True,
         "gen_ai.usage.input_tokens": 3,
+        "gen_ai.usage.cache_read.input_tokens": 2,
         "gen_ai.usage.output_tokens": 9,
         "gen_ai.response.time_to_first_chunk": 0.5,
         "gateway.request.id": "r-1",
