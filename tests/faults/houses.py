@@ -21,8 +21,10 @@ KINDS: tuple[Kind, ...] = ("one", "two", "fallback")
 """The houses of the table."""
 SOON = 10.0
 """Seconds that a very busy machine may take for what happens at once."""
-SHORT = 0.3
-"""Seconds of the one timeout that a fault runs into."""
+SHORT = 0.4
+"""Seconds of the one timeout that a fault runs into: so long may a sound engine take, too."""
+SHORT_FOR_MEGABYTES = 2.0
+"""The same where the request takes a while to be sent."""
 TOTAL = 15.0
 
 
@@ -79,7 +81,7 @@ def routing(
 
     timeouts = {"first_token": "10s", "idle": "10s", "total": f"{TOTAL}s"}
     if fault.waits is not None:
-        timeouts[fault.waits] = f"{SHORT}s"
+        timeouts[fault.waits] = f"{SHORT_FOR_MEGABYTES if fault.padding else SHORT}s"
     # Round robin begins with the second replica.
     replicas = [bad] if kind in ("one", "fallback") else [*others, bad]
     tale = {
