@@ -322,10 +322,12 @@ class InProcessOptions(Options, frozen=True, kw_only=True):
 
 PoolingOption = Literal["auto", Pooling]
 
+_HOST = r"\*|(\*\.)?[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\]"
+_PORT = "6553[0-5]|655[0-2][0-9]|65[0-4][0-9]{2}|6[0-4][0-9]{3}|[1-5]?[0-9]{1,4}"
 ImageHost = Annotated[
     str,
     Meta(
-        pattern=r"^(\*|(\*\.)?[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?$",
+        pattern=rf"^({_HOST})(:({_PORT}))?$",
         description="a host such as images.example.com, *.example.com or 10.0.0.5:8080",
     ),
 ]

@@ -53,6 +53,7 @@ def test_defaults_are_shown_as_they_would_be_written() -> None:
         file(models={"m": {"backend": "b", "balance": "${BALANCE}"}}),
         file(backends={"b": {"use": "mlx", "model": "x", "images": {"fetch_from": ["*.a.org"]}}}),
         file(backends={"b": {"use": "mlx", "model": "x", "images": {"fetch_from": ["[::1]:80"]}}}),
+        file(backends={"b": {"use": "mlx", "model": "x", "images": {"fetch_from": ["a:65535"]}}}),
         file(**{"x-mine": {"anything": 1}}),
     ],
 )
@@ -75,6 +76,7 @@ def test_what_is_right_fits(validator: Draft202012Validator, good: dict[str, Any
         file(backends={"b": {"use": "mlx", "model": "x", "replicas": ["http://h"]}}),
         file(backends={"b": {"use": "mlx", "model": "x", "images": {"fetch_from": ["http://a"]}}}),
         file(backends={"b": {"use": "mlx", "model": "x", "images": {"fetch_from": ["a.*.org"]}}}),
+        file(backends={"b": {"use": "mlx", "model": "x", "images": {"fetch_from": ["a:65536"]}}}),
         file(backends={"b": {"use": "llama_cpp", "model": "x", "images": {}}}),
         file(backends={"a b": {"use": "vllm", "replicas": ["http://h"]}}),
         file(models={"m": {"backend": "b", "balance": "robin"}}),
