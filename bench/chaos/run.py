@@ -165,14 +165,15 @@ async def chaos(
 async def undisturbed(client: httpx.AsyncClient) -> Answers:
     """What each question is answered with. Raises `RuntimeError` where the engines do not agree."""
     right: Answers = {}
-    for kind, question, model in itertools.product(KINDS, QUESTIONS, MODELS):
-        heard = await _ask(client, kind, model, question, TOTAL)
-        if heard.error or heard.odd or not heard.done or not heard.finish or heard.tokens is None:
-            raise RuntimeError(f"{model} does not answer {question!r} ({kind}): {heard}")
-        said = Right(heard.text, heard.finish, heard.tokens)
-        if right.setdefault((kind, question), said) != said:
-            others = right[kind, question]
-            raise RuntimeError(f"{model} says {said} to {question!r} ({kind}), others {others}")
+    for kind, question in itertools.product(KINDS, QUESTIONS):
+        asked = [_ask(client, kind, model, question, TOTAL) for model in MODELS]
+        for model, heard in zip(MODELS, await asyncio.gather(*asked), strict=True):
+            if heard.error or heard.odd or not heard.done or not heard.finish or not heard.tokens:
+                raise RuntimeError(f"{model} does not answer {question!r} ({kind}): {heard}")
+            said = Right(heard.text, heard.finish, heard.tokens)
+            if right.setdefault((kind, question), said) != said:
+                others = right[kind, question]
+                raise RuntimeError(f"{model} says {said} to {question!r} ({kind}), not {others}")
     return right
 
 
