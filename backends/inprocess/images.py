@@ -10,6 +10,7 @@ Rules of this file:
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 from typing import TYPE_CHECKING, NamedTuple
@@ -50,7 +51,8 @@ def read_picture(data: bytes, where: str, *, room: int = MAX_PIXELS) -> Picture:
         refuse(where, "holds an empty image", code=Code.EMPTY_IMAGE)
     try:
         image = _opened(data, where, room)
-        pixels = _as_rgb(_upright(image))
+        _turn_upright(image)
+        pixels = _as_rgb(image)
     except RequestRefused:
         raise
     except _bombs():
@@ -78,14 +80,13 @@ def _opened(data: bytes, where: str, room: int) -> Image:
     return image
 
 
-def _upright(image: Image) -> Image:
-    """As a camera that was held sideways saw it."""
+def _turn_upright(image: Image) -> None:
+    """Turn it as a camera that was held sideways saw it."""
     from PIL import ImageOps  # noqa: PLC0415
 
-    try:
-        return ImageOps.exif_transpose(image)
-    except Exception:  # what is beside the pixels may be anything, and harms none of them
-        return image
+    # What is beside the pixels may be anything, and harms none of them.
+    with contextlib.suppress(Exception):
+        ImageOps.exif_transpose(image, in_place=True)
 
 
 def _as_rgb(image: Image) -> Image:
@@ -95,8 +96,8 @@ def _as_rgb(image: Image) -> Image:
     if image.mode.startswith(_DEEP):
         image = _of_eight_bits(image)
     if not image.has_transparency_data:
-        return image.convert("RGB")
-    seen = image.convert("RGBA")
+        return image if image.mode == "RGB" else image.convert("RGB")
+    seen = image if image.mode == "RGBA" else image.convert("RGBA")
     white = Image.new("RGB", seen.size, "white")
     white.paste(seen, mask=seen.getchannel("A"))  # to composite them would take two more of these
     return white
