@@ -102,7 +102,7 @@ class InProcessBackend(Backend):
         """Load the model and generate a token; raises `BackendError` that says what to do."""
         began = time.monotonic()
         self._runtime = await self._engine.start()
-        self._claim_sight(self._runtime)
+        self._claim(self._runtime)
         self._compiler = Compiler(self._runtime.compile)
         for adapter in sorted(self._wanted, key=lambda one: one.name):
             await self.load_adapter(ADDRESS, adapter)
@@ -246,8 +246,10 @@ class InProcessBackend(Backend):
             message = f"{self.library}: the adapter {adapter.name!r} is not loaded"
             raise BackendError(Stage.CONNECT, Cause.ENGINE, message)
 
-    def _claim_sight(self, runtime: Runtime) -> None:
+    def _claim(self, runtime: Runtime) -> None:
         """What its kind can if the model can, this one can; or it cannot, and others are asked."""
+        if not runtime.embeds:
+            self.capabilities -= {Capability.EMBEDDINGS}
         if Capability.IMAGES not in self.conditional:
             return
         self.conditional -= {Capability.IMAGES}

@@ -161,6 +161,8 @@ class Runtime(Protocol):
         """
         ...
 
+    embeds: bool = True
+    """Whether embeddings can be made with it; there are libraries whose models hide too much."""
     embedding_sizes: Sequence[int] | None = None
     """The sizes that its embeddings can be cut to; empty for any, None where they cannot."""
 

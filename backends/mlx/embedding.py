@@ -41,8 +41,10 @@ def embed(
     Yields after every `step` tokens or so. `make_room` hears how many bytes a long text's cache
     has by now. Raises `RequestRefused` for a model of which no hidden states can be had.
     """
-    text_model = getattr(model, "language_model", model)
+    text_model = _text_model(model)
     body = _body(text_model)
+    if body is None:
+        raise _no_states(text_model)
     vectors: dict[int, list[float]] = {}
     for places in _together([len(prompt) for prompt in prompts], step):
         if vectors:
@@ -60,6 +62,16 @@ def embed(
         found: Any = (pooled / norms).tolist()
         vectors |= zip(places, found, strict=True)
     return [vectors[place] for place in range(len(prompts))]
+
+
+def gives_states(model: Any) -> bool:
+    """Whether `model` has a part that hidden states could be had of."""
+    return _body(_text_model(model)) is not None
+
+
+def _text_model(model: Any) -> Any:
+    """Of a model of texts and images what reads texts; any other as it is."""
+    return getattr(model, "language_model", model)
 
 
 def _together(lengths: Sequence[int], step: int) -> Iterator[list[int]]:
@@ -152,12 +164,13 @@ def _pooled(hidden: mx.array, lengths: mx.array, pooling: Pooling) -> mx.array:
     return mx.where(inside[:, :, None], hidden, 0).sum(axis=1) / lengths[:, None]
 
 
-def _body(model: Any) -> Any:
+def _body(model: Any) -> Any | None:
+    """`model` without its head; None where it is all of one piece."""
     for name in _BODIES:
         body = getattr(model, name, None)
         if callable(body):
             return body
-    raise _no_states(model)
+    return None
 
 
 def _no_states(model: Any) -> RequestRefused:

@@ -30,7 +30,7 @@ from backends.mlx.batch import SampledBatch
 from backends.mlx.caches import LayerCaches, measure
 from backends.mlx.chat import TemplatePrompts
 from backends.mlx.cpu_layout import turn_weights
-from backends.mlx.embedding import embed, embedding_sizes, pooling_of
+from backends.mlx.embedding import embed, embedding_sizes, gives_states, pooling_of
 from backends.mlx.grammar import grammars
 from backends.mlx.kv_shape import KvShape
 from backends.mlx.lora import Lora
@@ -102,6 +102,7 @@ class MlxRuntime(Runtime):
         self._states = PromptStates(plan.footprint.prompt_cache)
         self._sequences: dict[int, _Sequence] = {}
         self._pooling = pooling_of(directory, pooling)
+        self.embeds = gives_states(self._model)
         self.embedding_sizes = embedding_sizes(config)
         self.answers = find_format(
             tokenizer, tool_parser=tool_parser, reasoning_parser=reasoning_parser

@@ -47,3 +47,14 @@ async def test_once_it_is_loaded_it_is_certain_that_it_sees(seeing):
 async def test_it_can_what_it_claims(seeing, capability):
     found = await try_capability(seeing, capability)
     assert found.outcome is Outcome.KEPT, found
+
+
+@pytest.mark.parametrize("isolation", ["thread", "process"])
+async def test_one_that_hides_its_hidden_states_claims_no_embeddings(isolation, tmp_path):
+    from tests.support.vision_model import make_vision_model
+
+    model = make_vision_model("smolvlm", tmp_path / "eyes")
+    options = MlxOptions(model=str(model), isolation=isolation)
+    async with opened("eyes", options) as target:
+        found = await try_capability(target, Capability.EMBEDDINGS)
+        assert found.outcome is Outcome.ABSENT, found

@@ -85,7 +85,7 @@ class PicturePrompts(TemplatePrompts):
             refuse(
                 "messages",
                 f"makes this model's template write {placeholder!r}, which stands for an image, "
-                f"{found} times for {len(pictures)} images: a text holds these words, or the "
+                f"{found} times instead of {len(pictures)}: a text holds these words, or the "
                 "template takes no image in that place",
             )
         seen = [self._see(picture) for picture in pictures]

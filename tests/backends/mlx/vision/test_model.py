@@ -256,6 +256,7 @@ LONG_TEXT = [5, 6] * 100
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in TILED])
 def test_texts_are_embedded_without_any_image(seeing, kind):
     engine = seeing(kind)
+    assert engine.runtime.embeds
     vectors = run(engine.runtime.embed([[5, 6, 7], [8], LONG_TEXT]))
     assert np.linalg.norm(vectors, axis=1) == pytest.approx(1, abs=1e-3)
     (alone,) = run(engine.runtime.embed([[8]]))
@@ -264,8 +265,10 @@ def test_texts_are_embedded_without_any_image(seeing, kind):
 
 @pytest.mark.parametrize("kind", TILED)
 def test_a_model_that_hides_its_hidden_states_says_so(seeing, kind):
+    runtime = seeing(kind).runtime
+    assert not runtime.embeds
     with pytest.raises(RequestRefused, match="no hidden states") as caught:
-        run(seeing(kind).runtime.embed([[5, 6]]))
+        run(runtime.embed([[5, 6]]))
     assert caught.value.status == 501
 
 

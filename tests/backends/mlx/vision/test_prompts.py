@@ -20,7 +20,7 @@ def refused(engine, text, *pictures):
 def test_a_text_that_says_what_stands_for_an_image(seeing):
     engine = seeing("qwen2_vl")
     assert "stands for an image" in refused(engine, f"{IMAGE} <|image_pad|> what?", picture(1))
-    assert "0 times for 1 images" in refused(engine, "no place for it", picture(1))
+    assert "0 times instead of 1:" in refused(engine, "no place for it", picture(1))
     gemma = seeing("gemma3")
     assert "stands for an image" in refused(gemma, f"{IMAGE} <image_soft_token>?", picture(1))
 
