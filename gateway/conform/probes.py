@@ -27,6 +27,8 @@ from gateway.conform.finding import (
 )
 from gateway.conform.sight import looks, shown
 
+_JSON = msgspec.json.Decoder(float_hook=float)
+"""Of what a model wrote: a number beyond what a float holds is JSON all the same (RFC 8259, 6)."""
 _QUESTION = "What is the capital of Spain?"
 _WEATHER = {
     "name": "get_weather",
@@ -190,7 +192,7 @@ def _arguments(said: Any) -> Any:
     require(called["name"] == _WEATHER["name"], f"it calls {called['name']!r}")
     require(calls[0]["id"], "the call has no id")
     try:
-        return msgspec.json.decode(called["arguments"])
+        return _JSON.decode(called["arguments"])
     except MALFORMED as error:
         raise BrokenPromiseError(f"the arguments are no JSON: {error}") from error
 
@@ -211,7 +213,7 @@ def _must_call(said: Any) -> None:
 def _json_content(said: Any) -> Any:
     choice = said["choices"][0]
     try:
-        return msgspec.json.decode(choice["message"]["content"])
+        return _JSON.decode(choice["message"]["content"])
     except MALFORMED as error:
         if choice["finish_reason"] == "length":
             raise UnclearError("the answer was cut before its JSON ended") from error

@@ -73,6 +73,7 @@ PAINT = '{"colour": "vermilion", "shades": 3}'
         (C.TOOLS, chat(message=call())),
         (C.FORCED_TOOLS, chat(message=call())),
         (C.JSON_OBJECT, chat('{"a": 1}')),
+        (C.JSON_OBJECT, chat('{"a": -7e999}')),
         (C.JSON_SCHEMA, chat(PAINT)),
         (C.LOGPROBS, chat(logprobs=logprobs())),
         (C.PREFILL, chat(" four, five, six.")),
