@@ -60,7 +60,7 @@ def figures(rate: float, simulations: Sequence[Simulation]) -> Figures:
                 token_times.append((flight.done - flight.first) / (flight.output_tokens - 1))
             if flight.attempt is not None:
                 busy[flight.attempt.replica.id] += min(flight.done, end) - flight.arrived
-        mean = sum(busy.values()) / len(simulation.fleet.replicas)
+        mean = sum(busy.values()) / len(simulation.fleets[0].replicas)
         imbalances.append(max(busy.values()) / mean)
     waits.sort()
     token_times.sort()

@@ -21,17 +21,29 @@ from gateway.wire.peek import peek
 from gateway.wire.prompt import apart, prompt_of
 
 
-class Replica:
-    """What a policy sees of an engine, and the engine."""
+class Host:
+    """A machine with an engine on it, whoever asks it."""
 
-    def __init__(self, number: int, machine: Machine, weight: float = 1.0) -> None:
-        self.id = f"replica-{number}"
+    def __init__(self, number: int, machine: Machine) -> None:
         self.number = number
         self.machine = machine
         self.engine = Engine(machine)
+        self.alive = True
+
+    def die(self) -> None:
+        """With all that it has cached."""
+        self.alive = False
+        self.engine = Engine(self.machine)
+
+
+class Replica:
+    """What one gateway knows of a host: what its policy sees."""
+
+    def __init__(self, host: Host, weight: float = 1.0) -> None:
+        self.id = f"replica-{host.number}"
+        self.host = host
         self.load = ReplicaLoad()
         self.breaker = Breaker()
-        self.alive = True
         self._weight = weight
 
     @property
@@ -56,19 +68,9 @@ class Replica:
 
     def poll(self, now: float) -> None:
         """Ask the engine what is asked of it, as the gateway does from time to time."""
-        if self.alive:
-            engine = self.engine
+        if self.host.alive:
+            engine = self.host.engine
             self.load.heard(now, Demand(engine.running, engine.waiting, engine.cache.usage))
-
-    def die(self) -> None:
-        """With all that it has cached."""
-        self.alive = False
-        self.engine = Engine(self.machine)
-
-    def come_back(self) -> None:
-        """As a new process, which a health probe finds."""
-        self.alive = True
-        self.breaker.reset()
 
 
 class Prompts:
@@ -96,7 +98,7 @@ class Prompts:
 
 
 class Fleet:
-    """Replicas behind one policy."""
+    """One gateway: replicas behind one policy."""
 
     def __init__(
         self, replicas: Sequence[Replica], policy: Policy, prompts: Prompts, rng: Random

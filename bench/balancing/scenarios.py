@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from bench.balancing.engine import Machine
 from bench.balancing.figures import Figures, figures
-from bench.balancing.fleet import Fleet, Prompts, Replica
+from bench.balancing.fleet import Fleet, Host, Prompts, Replica
 from bench.balancing.simulation import Death, Simulation
 from bench.balancing.traces import (
     Conversation,
@@ -32,6 +32,8 @@ class Scenario(NamedTuple):
     requests: int
     machines: tuple[Machine, ...] = (Machine(),) * REPLICAS
     deaths: tuple[Death, ...] = ()
+    gateways: int = 1
+    """That know nothing of each other."""
     guess: float = 8.0
     """A rate in the neighbourhood of what it may sustain."""
 
@@ -46,6 +48,7 @@ class Scenario(NamedTuple):
 
 SCENARIOS = (
     Scenario("shared_prefixes", shared_prefixes, 4000),
+    Scenario("three_gateways", shared_prefixes, 4000, gateways=3),
     Scenario("unshared", unshared, 8000, guess=32.0),
     Scenario("mixed_lengths", mixed_lengths, 8000, guess=24.0),
     Scenario("conversations", conversations, 12_000, guess=5.0),
@@ -94,6 +97,9 @@ class Stage:
     def _simulation(
         self, trace: list[Conversation], policy: Callable[[], Policy], rate: float, seed: int
     ) -> Simulation:
-        replicas = [Replica(n, machine) for n, machine in enumerate(self.scenario.machines)]
-        fleet = Fleet(replicas, policy(), self._prompts, Random(seed))
-        return Simulation(trace, rate, fleet, self.scenario.deaths)
+        hosts = [Host(number, machine) for number, machine in enumerate(self.scenario.machines)]
+        fleets = [
+            Fleet([*map(Replica, hosts)], policy(), self._prompts, Random(seed * 100 + number))
+            for number in range(self.scenario.gateways)
+        ]
+        return Simulation(trace, rate, fleets, self.scenario.deaths)

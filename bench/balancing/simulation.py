@@ -13,7 +13,7 @@ from enum import IntEnum
 from typing import Any, NamedTuple
 
 from bench.balancing.engine import Engine
-from bench.balancing.fleet import Fleet, Replica
+from bench.balancing.fleet import Fleet, Host, Replica
 from bench.balancing.traces import Conversation, Turn
 from gateway.control.demand import INTERVAL
 
@@ -63,13 +63,16 @@ class Flight:
         "conversation",
         "done",
         "first",
+        "fleet",
         "generated",
         "tried",
         "turn",
     )
 
-    def __init__(self, conversation: Conversation, turn: int, arrived: float) -> None:
+    def __init__(self, conversation: Conversation, turn: int, fleet: Fleet, arrived: float) -> None:
         self.conversation = conversation
+        self.fleet = fleet
+        """The gateway that it came to."""
         self.turn = turn
         """Its place in the conversation."""
         self.arrived = arrived
@@ -120,12 +123,15 @@ class Simulation:
         self,
         trace: Sequence[Conversation],
         rate: float,
-        fleet: Fleet,
+        fleets: Sequence[Fleet],
         deaths: Sequence[Death] = (),
     ) -> None:
-        """`rate`: conversations that begin in a second, on average."""
+        """`rate`: conversations that begin in a second, on average.
+
+        `fleets`: gateways before the same hosts; conversations take them in turns.
+        """
         self.flights: list[Flight] = []
-        self.fleet = fleet
+        self.fleets = fleets
         self._events: list[tuple[float, int, _Kind, Any]] = []
         self._order = 0
         self._in_flight: dict[int, Flight] = {}
@@ -133,14 +139,14 @@ class Simulation:
         """When the last conversation begins."""
         self._turns = sum(len(one.turns) for one in trace)
         at = 0.0
-        for one in trace:
+        for number, one in enumerate(trace):
             at += one.gap / rate
-            self._at(at, _Kind.TURN, (one, 0))
+            self._at(at, _Kind.TURN, (one, 0, fleets[number % len(fleets)]))
         self.arrivals_end = at
         for death in deaths:
-            self._at(death.at * at, _Kind.DEATH, fleet.replicas[death.replica])
-            self._at(death.back * at, _Kind.BACK, fleet.replicas[death.replica])
-        if fleet.policy.wants_demand:
+            self._at(death.at * at, _Kind.DEATH, fleets[0].replicas[death.replica].host)
+            self._at(death.back * at, _Kind.BACK, death.replica)
+        if fleets[0].policy.wants_demand:
             self._at(INTERVAL, _Kind.POLL, None)
 
     def run(self) -> None:
@@ -155,20 +161,21 @@ class Simulation:
             elif kind is _Kind.TURN:
                 self._arrive(now, *what)
             elif kind is _Kind.POLL:
-                for replica in self.fleet.replicas:
-                    replica.poll(now)
+                for fleet in self.fleets:
+                    for replica in fleet.replicas:
+                        replica.poll(now)
                 self._at(now + INTERVAL, _Kind.POLL, None)
             elif kind is _Kind.DEATH:
                 self._die(now, what)
             else:
-                what.come_back()
+                self._come_back(what)
 
     def _at(self, time: float, kind: _Kind, what: Any) -> None:
         self._order += 1
         heapq.heappush(self._events, (time, self._order, kind, what))
 
-    def _arrive(self, now: float, conversation: Conversation, turn: int) -> None:
-        flight = Flight(conversation, turn, now)
+    def _arrive(self, now: float, conversation: Conversation, turn: int, fleet: Fleet) -> None:
+        flight = Flight(conversation, turn, fleet, now)
         self.flights.append(flight)
         self._send(flight, now)
 
@@ -177,9 +184,9 @@ class Simulation:
         session = flight.conversation.session
         while flight.attempts < MOST_ATTEMPTS:
             flight.attempts += 1
-            replica, tokens = self.fleet.pick(flight.asked, session, flight.tried, now)
+            replica, tokens = flight.fleet.pick(flight.asked, session, flight.tried, now)
             attempt = Attempt(replica, now, tokens)
-            if replica.alive:
+            if replica.host.alive:
                 self._submit(flight, attempt, now)
                 return
             attempt.failed(now)
@@ -189,19 +196,20 @@ class Simulation:
         flight.attempt = attempt
         self._order += 1
         self._in_flight[self._order] = flight
-        engine = attempt.replica.engine
+        host = attempt.replica.host
+        engine = host.engine
         due = engine.due
         engine.submit(self._order, flight.asked.work.after(flight.generated), now)
         if engine.due != due:
-            self._at(engine.due, _Kind.STEP, (attempt.replica, engine))
+            self._at(engine.due, _Kind.STEP, (host, engine))
 
-    def _step(self, now: float, replica: Replica, engine: Engine) -> int:
-        """End a replica's steps; how many answers are complete with them."""
-        if engine is not replica.engine or now != engine.due:
+    def _step(self, now: float, host: Host, engine: Engine) -> int:
+        """End an engine's steps; how many answers are complete with them."""
+        if engine is not host.engine or now != engine.due:
             return 0  # it has died since, or its steps were cut short
         progress = engine.advance()
         if engine.due < math.inf:
-            self._at(engine.due, _Kind.STEP, (replica, engine))
+            self._at(engine.due, _Kind.STEP, (host, engine))
         for sequence in progress.first_tokens:
             assert sequence.lease is not None
             self._in_flight[sequence.id].first_token(now, sequence.lease.hit_tokens)
@@ -214,16 +222,23 @@ class Simulation:
         following = flight.turn + 1
         turns = flight.conversation.turns
         if following < len(turns):
-            self._at(now + turns[following].pause, _Kind.TURN, (flight.conversation, following))
+            asked = (flight.conversation, following, flight.fleet)
+            self._at(now + turns[following].pause, _Kind.TURN, asked)
 
-    def _die(self, now: float, replica: Replica) -> None:
+    def _die(self, now: float, host: Host) -> None:
         """What it had goes on from where it was, on the others."""
-        lost = replica.engine.lost(now)
-        replica.die()
+        lost = host.engine.lost(now)
+        host.die()
         for sequence, generated in lost:
             flight = self._in_flight.pop(sequence.id)
             assert flight.attempt is not None
             flight.attempt.failed(now)
             flight.generated += generated
-            flight.tried = [replica]
+            flight.tried = [flight.attempt.replica]
             self._send(flight, now)
+
+    def _come_back(self, number: int) -> None:
+        """As a new process, which the gateways' health probes find."""
+        for fleet in self.fleets:
+            fleet.replicas[number].host.alive = True
+            fleet.replicas[number].breaker.reset()

@@ -16,12 +16,12 @@ from bench.balancing.report import aligned
 from bench.balancing.scenarios import SCENARIOS, Scenario, Stage
 from bench.balancing.sustained import highest_sustained
 from gateway.policies import Policy
-from gateway.policies.prefix_affinity import REQUEST, STICKINESS, PrefixAffinity
+from gateway.policies.prefix_affinity import NO_ROOM, REQUEST, STICKINESS, PrefixAffinity
 from gateway.policies.prefix_blocks import BOUNDARIES, FIRST, LIMIT, PER_DOUBLING, boundaries
 from gateway.policies.prefix_memory import BLOCKS
 from gateway.policies.saturation import FULL, LONG_QUEUE, is_saturated
 
-_SCENARIOS = ("shared_prefixes", "conversations", "mixed_lengths", "one_half_as_fast")
+_SCENARIOS = ("shared_prefixes", "conversations", "mixed_lengths", "three_gateways")
 _NEVER = 1_000_000
 
 
@@ -46,6 +46,10 @@ def _stickiness(value: float) -> Setting:
 
 def _request(value: float) -> Setting:
     return Setting(partial(PrefixAffinity, request=value))
+
+
+def _no_room(value: float) -> Setting:
+    return Setting(partial(PrefixAffinity, no_room=value))
 
 
 def _blocks(value: float) -> Setting:
@@ -86,6 +90,7 @@ def _parameter(
 PARAMETERS: Mapping[str, Parameter] = {
     "stickiness": _parameter(STICKINESS, (0, 0.5, 1, 2, 4, 8, 32), _stickiness),
     "request": _parameter(REQUEST, (0, 64, 256, 1024, 4096), _request),
+    "no_room": _parameter(NO_ROOM, (0, 1024, 4096, 8192, 16384, _NEVER), _no_room),
     "blocks": _parameter(BLOCKS, (256, 1024, 4096, 16384, 65536), _blocks),
     "first": _parameter(FIRST, (64, 256, 1024, 4096), _first),
     "per_doubling": _parameter(PER_DOUBLING, (4, 16, 64, 256), _per_doubling),

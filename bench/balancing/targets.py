@@ -17,7 +17,7 @@ SOONER = 3.0
 """How many times lower TTFT is at p95, at the highest load that round robin sustains."""
 WORSE = 1.03
 """Of what least_outstanding reaches, at most, where nothing is shared."""
-LOADS = (0.5, 0.75, 0.95)
+LOADS = (0.5, 0.75, 0.9, 1.0)
 """Shares of least_outstanding's sustained rate at which its TTFT is compared."""
 
 

@@ -7,10 +7,9 @@ that place's cache what others will ask for. So a conversation stays where it is
 replica has so much more to do than the least loaded that going there is worth it, and a prompt
 that nobody knows goes to the least loaded.
 
-A replica whose engine says that it has no room, and most of whose requests this gateway has not
-sent, is left out as long as there is another one. What it has sent itself the price knows, and
-sooner: to leave prompts' places because engines are full makes them compute more, and fuller
-(`python -m bench.balancing sweep full long_queue`).
+A replica whose engine says that it has no room costs `NO_ROOM` more, and is not left out: what it
+says is old, and all would run to the few others. And to leave the places of prompts because
+engines are full makes them compute more, and fuller (`python -m bench.balancing sweep no_room`).
 
 Sources: V. Srivatsa et al., "Preble: Efficient Distributed Prompt Scheduling for LLM Serving"
 (ICLR 2025), for load and recomputation in one price; the KV router of NVIDIA Dynamo, which weighs
@@ -35,6 +34,8 @@ STICKINESS = 4.0
 REQUEST = 512
 """Tokens of a prompt whose computing takes an engine as long as the rest of one request does:
 its answer, in a batch with others."""
+NO_ROOM = 4096
+"""Tokens that a replica costs more whose engine says that it has no room."""
 AWAY = 10.0
 """Seconds for which others were picked and a replica could not be: after that it has probably been
 started anew, with nothing in its cache."""
@@ -50,6 +51,7 @@ class PrefixAffinity:
         *,
         stickiness: float = STICKINESS,
         request: float = REQUEST,
+        no_room: float = NO_ROOM,
         blocks: int = BLOCKS,
         ends: Sequence[int] = BOUNDARIES,
         saturated: Callable[[Candidate, float], bool] = is_saturated,
@@ -57,6 +59,7 @@ class PrefixAffinity:
         """`blocks`: how many to remember of each replica; `ends`: where they end, in bytes."""
         self._stickiness = stickiness
         self._request = request
+        self._no_room = no_room
         self._blocks = blocks
         self._ends = ends
         self._is_saturated = saturated
@@ -66,26 +69,21 @@ class PrefixAffinity:
     def pick(self, candidates: Sequence[C], request: RequestView, rng: Random) -> C:
         now, prefix = request.now, request.prefix()
         self._forget_returned(candidates, now)
-        usable = [one for one in candidates if not self._is_full_of_others(one, now)] or candidates
-        known = [self._known(one, prefix) for one in usable]
+        known = [self._known(one, prefix) for one in candidates]
         prices = [
             self._price(one, max(0, prefix.size - bytes_known), now)
-            for one, bytes_known in zip(usable, known, strict=True)
+            for one, bytes_known in zip(candidates, known, strict=True)
         ]
         lowest = min(prices)
         cheapest = [at for at, price in enumerate(prices) if price == lowest]
         if len(cheapest) == 1:
-            picked = usable[cheapest[0]]
+            picked = candidates[cheapest[0]]
         else:
-            picked = choose_by_weight([usable[at] for at in cheapest], now, rng)
-        request.known = known[usable.index(picked)]
+            picked = choose_by_weight([candidates[at] for at in cheapest], now, rng)
+        request.known = known[candidates.index(picked)]
         if prefix.blocks:
             self._memory(picked, candidates, now).learn(prefix.blocks)
         return picked
-
-    def _is_full_of_others(self, replica: Candidate, now: float) -> bool:
-        """Whether it has no room, for what this gateway has not sent."""
-        return replica.foreign(now) > replica.outstanding and self._is_saturated(replica, now)
 
     def _known(self, replica: Candidate, prefix: Prefix) -> int:
         """Bytes of the prompt's beginning that `replica` has probably computed."""
@@ -97,6 +95,8 @@ class PrefixAffinity:
         requests = replica.outstanding + replica.foreign(now)
         waiting = replica.pending_tokens + self._request * requests
         tokens = waiting + self._stickiness * unknown / BYTES_PER_TOKEN
+        if self._is_saturated(replica, now):
+            tokens += self._no_room
         return tokens / replica.weight(now)
 
     def _forget_returned(self, candidates: Sequence[Candidate], now: float) -> None:

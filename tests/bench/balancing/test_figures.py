@@ -8,7 +8,7 @@ import pytest
 
 from bench.balancing.engine import Machine
 from bench.balancing.figures import COOL_DOWN, WARM_UP, figures, quantile
-from bench.balancing.fleet import Fleet, Prompts, Replica
+from bench.balancing.fleet import Fleet, Host, Prompts, Replica
 from bench.balancing.simulation import Simulation
 from bench.balancing.traces import unshared
 from gateway.policies import POLICIES
@@ -22,9 +22,9 @@ def test_a_quantile_is_one_of_the_values():
 
 def test_an_idle_fleet_shows_the_times_of_its_machines():
     machine = Machine(prefill=1000, step=0.01, per_sequence=0.0)
-    replicas = [Replica(number, machine) for number in range(2)]
+    replicas = [Replica(Host(number, machine)) for number in range(2)]
     fleet = Fleet(replicas, POLICIES["round_robin"](), Prompts(), Random(1))
-    simulation = Simulation(unshared(400, 1, prompt_tokens=90, answer_tokens=11), 0.1, fleet)
+    simulation = Simulation(unshared(400, 1, prompt_tokens=90, answer_tokens=11), 0.1, [fleet])
     simulation.run()
     found = figures(0.1, [simulation])
     assert found.ttft_p50 == pytest.approx(0.1)

@@ -24,7 +24,7 @@ def test_prefix_affinity_keeps_to_its_targets_on_short_traces(capsys):
         for scenario in ("shared_prefixes", "mixed_lengths")
         for policy in policies
     ]
-    assert len(report["targets"]) == 9
+    assert len(report["targets"]) == 11
     assert code == 0, report["targets"]
 
 

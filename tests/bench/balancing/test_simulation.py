@@ -8,7 +8,7 @@ from random import Random
 import pytest
 
 from bench.balancing.engine import Machine
-from bench.balancing.fleet import Fleet, Prompts, Replica
+from bench.balancing.fleet import Fleet, Host, Prompts, Replica
 from bench.balancing.simulation import Death, Simulation
 from bench.balancing.traces import conversations, shared_prefixes, unshared
 from gateway.policies import POLICIES
@@ -17,9 +17,9 @@ FOUR = (Machine(),) * 4
 
 
 def play(trace, rate, policy="round_robin", machines=FOUR, deaths=()):
-    replicas = [Replica(number, machine) for number, machine in enumerate(machines)]
+    replicas = [Replica(Host(number, machine)) for number, machine in enumerate(machines)]
     fleet = Fleet(replicas, POLICIES[policy](), Prompts(), Random(1))
-    simulation = Simulation(trace, rate, fleet, deaths)
+    simulation = Simulation(trace, rate, [fleet], deaths)
     simulation.run()
     return simulation
 
@@ -47,9 +47,9 @@ def test_every_request_is_answered_once_and_in_full(policy):
     for flight in simulation.flights:
         assert flight.arrived < flight.first < flight.done < math.inf
         assert flight.attempts == 1
-    for replica in simulation.fleet.replicas:
+    for replica in simulation.fleets[0].replicas:
         assert (replica.outstanding, replica.pending_tokens) == (0, 0)
-        assert replica.engine.cache.usage == 0
+        assert replica.host.engine.cache.usage == 0
 
 
 def test_turns_follow_the_answers_before_them():
@@ -74,7 +74,7 @@ def test_turns_follow_the_answers_before_them():
 def test_what_a_dying_replica_had_goes_on_elsewhere_and_it_is_left_alone():
     trace = unshared(400, 1, prompt_tokens=500, answer_tokens=100)
     simulation = play(trace, 20.0, "least_outstanding", deaths=[Death(2, at=0.3, back=0.6)])
-    dead = simulation.fleet.replicas[2]
+    dead = simulation.fleets[0].replicas[2]
     died, back = 0.3 * simulation.arrivals_end, 0.6 * simulation.arrivals_end
     moved = [flight for flight in simulation.flights if flight.generated]
     assert moved

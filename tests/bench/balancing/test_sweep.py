@@ -8,7 +8,7 @@ import pytest
 
 from bench.balancing.__main__ import main
 from bench.balancing.engine import Machine
-from bench.balancing.fleet import Fleet, Prompts, Replica
+from bench.balancing.fleet import Fleet, Host, Prompts, Replica
 from bench.balancing.sweep import PARAMETERS
 from bench.balancing.traces import shared_prefixes
 
@@ -20,7 +20,7 @@ def test_every_value_makes_a_policy_that_picks(name):
     turn = shared_prefixes(1, 1)[0].turns[0]
     for value in parameter.values:
         setting = parameter.setting(value)
-        replicas = [Replica(number, Machine()) for number in range(3)]
+        replicas = [Replica(Host(number, Machine())) for number in range(3)]
         fleet = Fleet(replicas, setting.policy(), Prompts(setting.ends), Random(1))
         first, tokens = fleet.pick(turn, b"", [], 0.0)
         again, _ = fleet.pick(turn, b"", [], 0.0)

@@ -76,25 +76,37 @@ def test_it_goes_elsewhere_when_too_much_waits_there_and_comes_back():
 
 
 @pytest.mark.parametrize("said", [Demand(8, 9), Demand(8, 0, 0.99)])
-def test_an_engine_without_room_is_left_alone_while_another_has_some(said):
+def test_an_engine_without_room_is_left_alone_where_little_is_known_there(said):
     policy, some = PrefixAffinity(), replicas("abc")
-    (home,) = picks(policy, some, [DOCUMENT])
+    short = DOCUMENT[:3000]
+    (home,) = picks(policy, some, [short])
     at = some["abc".index(home)]
-    at.others = 1
-    assert picks(policy, some, [DOCUMENT + b"w"]) == [home]
+    assert picks(policy, some, [short + b"w"]) == [home]
     at.said = said
-    assert picks(policy, some, [DOCUMENT + b"x"]) != [home]
+    assert picks(policy, some, [short + b"x"]) != [home]
     for one in some:
         one.said = said
     assert picks(policy, some, [DOCUMENT + b"x"])
 
 
-def test_an_engine_that_is_full_of_what_was_sent_from_here_keeps_its_prompts():
+def test_an_engine_without_room_keeps_the_long_prompts_that_it_knows():
     policy, some = PrefixAffinity(), replicas("abc")
     (home,) = picks(policy, some, [DOCUMENT])
-    at = some["abc".index(home)]
-    at.outstanding, at.others, at.said = 2, 1, Demand(1, 9, 0.99)
+    some["abc".index(home)].said = Demand(1, 9, 0.99)
     assert picks(policy, some, [DOCUMENT + b"x"]) == [home]
+
+
+def test_all_do_not_run_to_the_one_engine_that_has_room():
+    policy, some = PrefixAffinity(), replicas("abcd")
+    for one in some[1:]:
+        one.said = Demand(1, 9, 0.99)
+    picked = []
+    for prompt in prompts(100, own=8000):
+        (name,) = picks(policy, some, [prompt])
+        some["abcd".index(name)].outstanding += 1
+        picked.append(name)
+    assert picked[0] == "a"
+    assert picked.count("a") < 40
 
 
 def test_what_others_have_sent_counts_as_load():
