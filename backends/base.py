@@ -339,6 +339,21 @@ class Backend(ABC):
         """
         return None
 
+    async def look_closely(
+        self,
+        address: str,  # noqa: ARG002
+        model: str,  # noqa: ARG002
+        within: float,  # noqa: ARG002
+        *,
+        busy: bool,  # noqa: ARG002
+    ) -> Readiness | None:
+        """Have the replica make a token of `model`, its own name for it, in `within` seconds, or
+        twice that. `busy`: it has requests, for which this one may have to wait.
+
+        None where that cannot be told, or is watched otherwise. Never raises `BackendError`.
+        """
+        return None
+
     def readying(self, address: str) -> Awaitable[None] | None:  # noqa: ARG002 — most are there
         """What to wait for before `send`, for an engine that sleeps or starts; else None.
 

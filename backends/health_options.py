@@ -7,7 +7,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from backends.units import Timeout
+from backends.units import Duration, Timeout
 
 CONSECUTIVE_FAILURES = 3
 
@@ -50,3 +50,12 @@ class OutlierDetection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     """Replicas with enough streams that it takes for that."""
     latency_request_volume: _Requests = 10
     """Streams of one replica in an interval that are enough for that."""
+
+
+class Health(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How it is found out whether a replica works, beside its answer to `/health`."""
+
+    token_interval: Duration = Duration(0)
+    """After how long without an answer it is asked for one token; 0 for never."""
+    token_timeout: Timeout = Timeout(10)
+    """How long that may take, unless its own count of steps shows that it works on others."""

@@ -31,9 +31,11 @@ from backends.base import (
 from backends.capabilities import EVERYTHING, Capability
 from backends.gauges import ANY, Gauges, demand_in
 from backends.headers import HOP_BY_HOP
+from backends.launch.doubt import look_closely
 from backends.malformed import MALFORMED
 from backends.options import HttpOptions
 from backends.secret import Secret
+from backends.token_probe import TokenProbe
 from backends.transport import Pool, Transport, check_head
 
 Answer = TypeVar("Answer", bound=msgspec.Struct)
@@ -132,6 +134,16 @@ class OpenAIHttpBackend(Backend):
             return Readiness(False, f"no answer within {PROBE_TIMEOUT:g} s")
         except BackendError as error:
             return Readiness(False, error.message)
+
+    async def look_closely(
+        self, address: str, model: str, within: float, *, busy: bool
+    ) -> Readiness | None:
+        """See `Backend.look_closely`. One that is busy is judged only if it tells its steps."""
+        probe = TokenProbe(self, address, model)
+        if busy and await probe.steps(within) is None:
+            return None
+        found = await look_closely(probe, within)
+        return None if found.moves is None else Readiness(found.moves, found.why_not)
 
     async def demand(self, address: str) -> Demand | None:
         """See `Backend.demand`: by its metrics, where it has any."""

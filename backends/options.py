@@ -14,10 +14,10 @@ from msgspec import Meta
 
 from backends.base import Adapter, Backend, Footprint, Options
 from backends.capabilities import Capability
-from backends.health_options import OutlierDetection
+from backends.health_options import Health, OutlierDetection
 from backends.inprocess.pooling import Pooling
 from backends.secret import Secret
-from backends.units import Size, Timeout
+from backends.units import Duration, Size, Timeout
 
 if TYPE_CHECKING:
     from backends.inprocess.backend import InProcessBackend
@@ -114,6 +114,8 @@ class HttpOptions(Options, frozen=True, kw_only=True):
     """What this server cannot do, although its kind can: such requests go elsewhere."""
     slow_start: SlowStart | None = None
     """Have a replica that is new, or back, take on traffic by and by."""
+    health: Health = Health()
+    """How it is found out whether a replica works, beside its answer to `/health`."""
     outlier_detection: OutlierDetection = OutlierDetection()
     """When a replica gets no requests for a while, because it fails them."""
 
@@ -159,7 +161,11 @@ class OpenAIOptions(HttpOptions, frozen=True, kw_only=True, tag="openai"):
     def engine(self) -> Options:
         """See `Options.engine`. How much goes where is no business of the engines."""
         return msgspec.structs.replace(
-            self, replicas=self.urls, slow_start=None, outlier_detection=OutlierDetection()
+            self,
+            replicas=self.urls,
+            slow_start=None,
+            health=Health(),
+            outlier_detection=OutlierDetection(),
         )
 
     def open(self, name: str) -> Backend:
@@ -195,7 +201,11 @@ class LaunchableOptions(HttpOptions, frozen=True, kw_only=True):
         """How much goes where is no business of the engines."""
         replicas = self.replicas if isinstance(self.replicas, int) else self.urls
         return msgspec.structs.replace(
-            self, replicas=replicas, slow_start=None, outlier_detection=OutlierDetection()
+            self,
+            replicas=replicas,
+            slow_start=None,
+            health=Health(),
+            outlier_detection=OutlierDetection(),
         )
 
     @property
@@ -268,6 +278,10 @@ class LlamaServerOptions(LaunchableOptions, frozen=True, kw_only=True, tag="llam
 
 class VllmOptions(LaunchableOptions, frozen=True, kw_only=True, tag="vllm"):
     """vLLM's OpenAI-compatible server."""
+
+    health: Health = Health(token_interval=Duration(60))
+    """How it is found out whether a replica works, beside its answer to `/health`: its server can
+    outlive what generates."""
 
     def connect(self, name: str) -> OpenAIHttpBackend:
         """See `LaunchableOptions.connect`."""

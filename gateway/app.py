@@ -31,6 +31,7 @@ from gateway.control.health import HealthMonitor
 from gateway.control.readiness import ReadinessReport, report
 from gateway.control.reload import Reloader
 from gateway.control.state import State
+from gateway.control.tokens import TokenMonitor
 from gateway.dispatch.attempts import Attempts
 from gateway.dispatch.watchdog import Watchdogs
 from gateway.routing.replica import Replica
@@ -107,6 +108,7 @@ class Gateway:
         async with asyncio.TaskGroup() as watchers:
             watchers.create_task(self._health.run())
             watchers.create_task(DemandMonitor(self._state).run())
+            watchers.create_task(TokenMonitor(self._state).run())
             watchers.create_task(ConditionMonitor(self._state).run())
             watchers.create_task(self._adapters.run())
             watchers.create_task(self._reloader.run())

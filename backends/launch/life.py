@@ -15,12 +15,13 @@ from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
-from backends.base import Adapter, BackendError, Endpoint, Reply, Request, RequestRefused
+from backends.base import Adapter, BackendError
 from backends.launch.argv import command_line, environment
 from backends.launch.doubt import Token
 from backends.launch.run_folder import RunFolder
 from backends.options import Launch, LaunchableOptions
 from backends.process import ChildProcess, Ended, LogSink, ProcessError
+from backends.token_probe import TokenProbe
 
 _FIRST_LOOK = 0.05
 _SLOWEST_LOOK = 1.0
@@ -33,9 +34,6 @@ _ADAPTERS_TIME = 30.0
 _SETTLE_TIME = 0.25
 """Seconds from the end of its requests to SIGTERM: llama-server's handler takes a lock that its
 loop holds while it takes note of a client that has left, and now and then waits there for good."""
-_CANNOT = frozenset({400, 404, 405, 422, 501})
-"""Statuses with which an engine says that its model is not made for this."""
-_NO_ROOM = frozenset({429, 503})
 
 
 class EngineFailedError(Exception):
@@ -68,13 +66,13 @@ class Life:
         self._launch = launch
         self._folder = folder
         self._socket = folder.path / socket
-        self._model = options.model or name
         self._wanted = wanted
         self._env = environment(options, os.environ, withheld)
         self.over = ""
         """Why it has ended, or is about to."""
         self.address = f"unix:{self._socket}"
         self.adapter = msgspec.structs.replace(options, replicas=(self.address,)).connect(name)
+        self._probe = TokenProbe(self.adapter, self.address, options.model or name)
         self.process = ChildProcess(
             command_line(options, str(self._socket)),
             env=self._env,
@@ -110,22 +108,12 @@ class Life:
             await asyncio.gather(ready, ended, return_exceptions=True)
 
     async def make_token(self, within: float) -> Token:
-        """Ask for one token, whatever it is. Never raises `BackendError`."""
-        try:
-            async with asyncio.timeout(within):
-                return await self._make_token()
-        except TimeoutError:
-            return Token(False, f"made no token within {within:g} s")
-        except BackendError as error:
-            return Token(False, f"made no token: {error.message}")
+        """See `TokenProbe`."""
+        return await self._probe.make_token(within)
 
     async def steps(self, within: float) -> float | None:
-        """See `Doubtful.steps`. Never raises `BackendError`."""
-        try:
-            async with asyncio.timeout(within):
-                return await self.adapter.steps(self.address)
-        except (TimeoutError, BackendError):
-            return None
+        """See `TokenProbe`."""
+        return await self._probe.steps(within)
 
     async def take_adapters(self) -> None:
         """Have what is wanted before requests for it are sent.
@@ -168,28 +156,6 @@ class Life:
             await asyncio.sleep(_SLOWEST_LOOK)
         await self.take_adapters()
 
-    async def _make_token(self) -> Token:
-        """A completion, or, of an engine that has none, an embedding.
-
-        One that has neither still answers: then there is no token to ask for.
-        """
-        asked = {"prompt": "Hi", "max_tokens": 1, "stream": False}
-        status = await self._status(Endpoint.COMPLETIONS, asked)
-        if status in _CANNOT:
-            status = await self._status(Endpoint.EMBEDDINGS, {"input": "Hi"})
-        if status < 300 or status in _CANNOT:
-            return Token(True)
-        why_not = f"answers HTTP {status} when asked for a token"
-        return Token(False, why_not, refused=status in _NO_ROOM)
-
-    async def _status(self, endpoint: Endpoint, fields: dict[str, object]) -> int:
-        body = msgspec.json.encode({"model": self._model, **fields})
-        try:
-            reply = await self.adapter.send(self.address, Request(endpoint=endpoint, body=body))
-        except RequestRefused as refused:
-            return refused.status
-        return await _drained(reply)
-
 
 def last_words(lines: Sequence[str]) -> str:
     """What to tell of the end of a log: the last lines that look like errors, else the last ones.
@@ -210,15 +176,6 @@ def missing(command: str, env: Mapping[str, str]) -> str | None:
         return None
     where = "is no executable" if "/" in command else "is not on PATH"
     return f"{command} {where}: install it, or say where it is under `launch.command`"
-
-
-async def _drained(reply: Reply) -> int:
-    try:
-        async for _ in reply.body:
-            pass
-    finally:
-        await reply.body.aclose()
-    return reply.status
 
 
 LifeMaker = Callable[[int], Life]

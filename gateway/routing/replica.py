@@ -47,6 +47,7 @@ class Replica:
         "peers",
         "readiness",
         "slow_start",
+        "stuck",
         "tally",
     )
 
@@ -71,6 +72,8 @@ class Replica:
         """All replicas of its backend."""
         self.leaving = False
         """It is in no table any more; requests that run there go on."""
+        self.stuck = ""
+        """Why it is believed to make no tokens, whatever its health check says."""
         self.answered_at = -inf
         """When it was last seen to make a token, or a whole answer."""
         self._detection = OutlierDetection()
@@ -133,6 +136,7 @@ class Replica:
             and self.breaker.allows(now)
             and now >= self._left_alone_until
             and not self.leaving
+            and not self.stuck
         )
 
     def condition(self, now: float) -> Condition:
@@ -141,6 +145,8 @@ class Replica:
             return Condition.DRAINING
         if not self.readiness.ready:
             return self.readiness.condition
+        if self.stuck:
+            return Condition.UNHEALTHY
         if not self.breaker.closed:
             return self._ejected_as
         return Condition.READY if now >= self._left_alone_until else Condition.RATE_LIMITED
@@ -166,6 +172,8 @@ class Replica:
                 return f"asked to be left alone for {self._left_alone_until - now:.0f} s more"
             case _ if not self.readiness.ready:
                 return self.readiness.reason
+            case Condition.UNHEALTHY:
+                return self.stuck
             case ejected:
                 wait = self.breaker.opens_at - now
                 soon = "being tried" if wait <= 0 else f"tried again in {wait:.0f} s"
@@ -194,6 +202,7 @@ class Replica:
         """The first content of an attempt of `epoch` is there, in a stream after `first_token`
         seconds. So a trial need not last as long as its answer."""
         self.answered_at = now
+        self.stuck = ""
         if epoch != self.breaker.epoch:
             return
         if first_token is not None:
@@ -253,6 +262,7 @@ class Replica:
         if readiness.ready and not self.readiness.ready:
             self.breaker.reset()
             self.tally.clear()
+            self.stuck = ""
             self._slow_since = None
         self.readiness = readiness
 
