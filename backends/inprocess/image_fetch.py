@@ -67,6 +67,9 @@ class ImageFetcher:
             raise _failed(where, place, f"it took more than {self._within:g} s") from None
         except (httpx.TransportError, OSError) as error:
             raise _failed(where, place, str(error) or type(error).__name__) from None
+        except ValueError:  # of IDNA's encoder, or `urljoin`; it may hold all of the URL
+            why = "its name, or the URL that it redirects to, is not a valid one"
+            raise _failed(where, place, why) from None
         raise _failed(where, place, f"it redirects more than {_MOST_REDIRECTS} times")
 
     async def _get(self, place: Place, where: str) -> bytes | str:

@@ -119,6 +119,21 @@ async def test_a_redirect_to_elsewhere_is_refused(server, location):
     await refused(server, code="invalid_image_url")
 
 
+async def test_a_redirect_to_no_url_is_told(server):
+    server.paths["/a.png"] = answer(b"", "location: http://user:key@[::1", status="302 Found")
+    message = await refused(server)
+    assert "not a valid one" in message
+    assert "key" not in message
+
+
+@pytest.mark.parametrize("host", ["a..example.com", "a" * 64 + ".example.com"])
+async def test_a_name_that_cannot_be_one_is_told(host):
+    fetcher = ImageFetcher(ImageHosts(["*.example.com"]))
+    with pytest.raises(RequestRefused, match="not a valid one") as caught:
+        await fetcher.fetch(ImagePart(WHERE, f"http://{host}/a.png"))
+    assert (caught.value.status, caught.value.param) == (400, WHERE)
+
+
 async def test_a_circle_of_redirects_ends(server):
     server.paths["/a.png"] = answer(b"", "location: /a.png", status="307 Temporary Redirect")
     assert "redirects" in await refused(server)
