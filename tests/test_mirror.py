@@ -37,6 +37,7 @@ ELSEWHERE = {
     "backends/tether.py": "tests/backends/test_process.py, whose children it runs",
     "backends/launch/recipes.py": "tests/backends/launch/test_argv.py, by what it comes to",
     "backends/event_loop.py": "tests/backends/isolation, whose child runs on it",
+    "gateway/dispatch/failover.py": "tests/faults/test_failover.py and tests/e2e/test_failover.py",
     "gateway/__main__.py": "tests/gateway/cli, by the commands it runs",
     "gateway/api/client_watch.py": "tests/faults/test_cancel.py, by clients that leave",
     "gateway/api/exchange.py": "tests/gateway/api/test_headers.py and tests/faults",

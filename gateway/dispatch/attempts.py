@@ -24,8 +24,9 @@ from gateway.dispatch.ask import Ask
 from gateway.dispatch.attempt import Attempt, AttemptFailedError
 from gateway.dispatch.choice import Choice, choose
 from gateway.dispatch.continuation import Continuation
-from gateway.dispatch.failover import Place, unbroken
+from gateway.dispatch.failover import unbroken
 from gateway.dispatch.hedge import Hedges, RouteHedging, Tried
+from gateway.dispatch.successors import Place
 from gateway.dispatch.verdict import (
     Failure,
     Why,

@@ -15,9 +15,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from enum import IntEnum
-from typing import NamedTuple, Protocol
+from collections.abc import Iterable, Sequence
+from typing import Protocol
 
 from gateway.dispatch.ability import is_able
 from gateway.dispatch.answer import Answer, EventStream
@@ -26,9 +25,10 @@ from gateway.dispatch.attempt import AttemptFailedError
 from gateway.dispatch.choice import Choice
 from gateway.dispatch.continuation import Continuation, continuation_for
 from gateway.dispatch.failover_rules import CannotGoOnError, Standing, Way, choose_way
+from gateway.dispatch.successors import Failed, Place, Search, says_the_same
 from gateway.dispatch.verdict import DIVERGED, Failure, judge_divergence, judge_protocol
 from gateway.routing.replica import Replica
-from gateway.routing.table import Route, Variant
+from gateway.routing.table import Route
 from gateway.wire.peek import expected_choices
 from gateway.wire.resume import TRANSCRIPTS, DivergedError, Splice, Transcript
 from gateway.wire.resume.continuation import Said
@@ -38,13 +38,6 @@ logger = logging.getLogger(__name__)
 
 _LOOK = 0.05
 """Seconds between two looks for a better replica."""
-
-
-class Place(NamedTuple):
-    """Where an answer may be made."""
-
-    route: Route
-    variant: Variant
 
 
 class Tries(Protocol):
@@ -109,7 +102,7 @@ class UnbrokenStream(Answer):
         self._way: Way | None = None
         self._began = stream.attempt.replica.backend
         self._since = ask.watchdog.now()
-        self._failed: dict[Replica, Failure] = {}
+        self._failed: dict[Replica, Failed] = {}
         self._broke = stream.attempt.replica
         """The latest of them."""
         self._broken: AttemptFailedError | None = None
@@ -160,8 +153,8 @@ class UnbrokenStream(Answer):
             broken = self._broken  # this one has failed at helping only
         self._broken = broken
         took = self._ask.watchdog.now() - self._since
+        await self._over(failure)
         while True:
-            await self._over(failure)
             try:
                 if (ending := self._transcript.ending) is not None:
                     return ending
@@ -180,8 +173,7 @@ class UnbrokenStream(Answer):
     async def _over(self, failure: Failure) -> None:
         """Be done with the attempt that has failed: the engine is let go first."""
         if failure.cause is not DIVERGED:
-            self._broke = self.attempt.replica
-            self._failed[self._broke] = failure
+            self._note(self.attempt.replica, failure)
         self._count_waste()
         await self._stream.close()
 
@@ -208,24 +200,31 @@ class UnbrokenStream(Answer):
         if isinstance(outcome, Answer):
             await outcome.close()
             outcome = judge_protocol("answers without a stream", choice.replica.id)
-        self._failed[choice.replica] = outcome
+        self._note(choice.replica, outcome)
         return outcome
+
+    def _note(self, replica: Replica, failure: Failure) -> None:
+        """`replica` has failed this answer."""
+        before = self._failed.get(replica)
+        times = 1 if before is None else before.times + 1
+        self._failed[replica] = Failed(failure, times, time.monotonic())
+        self._broke = replica
 
     async def _choose(self) -> tuple[Place, Choice]:
         """Whom to ask. The client waits anyway: so do we, for somebody better than the last."""
-        places, patience = self._places(), self._place.route.retry.max_backoff
-        began = time.monotonic()
-        while True:
-            now = time.monotonic()
-            found = successors(places, self._failed, self._broke, now)
-            if found is None:
-                raise CannotGoOnError("there is nobody else to ask")
-            rank, place, candidates = found
-            if now >= began + rank.patience * patience:
-                return place, self._tries.pick(self._ask, place, candidates)
+        search = Search(
+            places=self._places(),
+            failed=self._failed,
+            broke=self._broke,
+            began=time.monotonic(),
+            patience=self._place.route.retry.max_backoff,
+        )
+        while (found := search.at(time.monotonic())) is None:
             if self._ask.watchdog.now() >= self._deadline:
                 raise CannotGoOnError("the request is out of time")
             await asyncio.sleep(_LOOK)
+        place, candidates = found
+        return place, self._tries.pick(self._ask, place, candidates)
 
     def _places(self) -> list[Place]:
         """Where the answer may be gone on with; the same weights elsewhere come last."""
@@ -270,57 +269,3 @@ class UnbrokenStream(Answer):
 
     def _log(self, message: str, *values: object) -> None:
         logger.warning("request %s: " + message, self._ask.record.request_id, *values)
-
-
-def says_the_same(one: Variant, other: Variant) -> bool:
-    """Whether, by what the configuration says, both are made of the same weights."""
-    adapters = [
-        None if variant.adapter is None else variant.adapter.name for variant in (one, other)
-    ]
-    return one.checkpoint == other.checkpoint and adapters[0] == adapters[1]
-
-
-class Rank(IntEnum):
-    """Who is to go on with an answer: the lower, the better."""
-
-    HEALTHY = 0
-    """It may take traffic, and has not failed this answer."""
-    BACK = 1
-    """It has, and may take traffic again."""
-    SAME = 2
-    """It is the one that broke off, and nobody has noticed anything about it yet."""
-    DOWN = 3
-    """It seems to be down; that may be wrong."""
-    FAILED_AND_DOWN = 4
-    """Both: nobody else is left."""
-    NEVER = 5
-    """It was silent on this answer, and nothing says that it is back."""
-
-    @property
-    def patience(self) -> float:
-        """For what part of `retry.max_backoff` a better one is waited for."""
-        return (0.0, 0.0, 0.25, 1.0, 1.0, 0.0)[self]
-
-
-def successors(
-    places: Iterable[Place], failed: Mapping[Replica, Failure], broke: Replica, now: float
-) -> tuple[Rank, Place, Sequence[Replica]] | None:
-    """Whom to ask to go on after `broke`, and where: the first place with the best there are."""
-    best: tuple[Rank, Place, list[Replica]] | None = None
-    for place in places:
-        ranked = [(_rank(one, failed, broke, now), one) for one in place.variant.able()]
-        rank = min((rank for rank, _ in ranked), default=Rank.NEVER)
-        if rank < (Rank.NEVER if best is None else best[0]):
-            best = rank, place, [one for its_rank, one in ranked if its_rank is rank]
-    return best
-
-
-def _rank(replica: Replica, failed: Mapping[Replica, Failure], broke: Replica, now: float) -> Rank:
-    healthy = replica.may_take_traffic(now)
-    if replica not in failed:
-        return Rank.HEALTHY if healthy else Rank.DOWN
-    if healthy and replica is not broke:
-        return Rank.BACK
-    if failed[replica].leave_replica:
-        return Rank.NEVER
-    return Rank.SAME if healthy else Rank.FAILED_AND_DOWN

@@ -245,8 +245,11 @@ NEARLY_GREEDY = 0.01
 
 
 @pytest.mark.parametrize("engine", [LLAMA_SERVER, VLLM, MLX])
-async def test_a_sampled_answer_goes_on_from_its_text(request, start_gateway, llama_server, engine):
-    """On `engine`, where a line to a llama-server has failed."""
+@pytest.mark.parametrize(("temperature", "way"), [(0.0, "replay"), (NEARLY_GREEDY, "continue")])
+async def test_the_same_weights_go_on_at_any_engine(
+    request, start_gateway, llama_server, engine, temperature, way
+):
+    """At `engine`, where a line to a llama-server has failed."""
     backend = {
         LLAMA_SERVER: f"{{use: llama_server, replicas: ['{llama_server.url}'], model: tiny-tale}}",
         MLX: f"{{use: mlx, model: {MODEL_DIR}}}",
@@ -270,8 +273,8 @@ async def test_a_sampled_answer_goes_on_from_its_text(request, start_gateway, ll
         )
         house = House(gateway, SAID[:4] + SAID[6:], told=lambda spoken: spoken.told_by_any)
         await house.learn()
-        house.temperature = NEARLY_GREEDY
+        house.temperature = temperature
         proxy.at_peace = False
         await house.ask_all()
-        ways = gateway.metric("gateway_failovers_total", gateway_way="continue")
+        ways = gateway.metric("gateway_failovers_total", gateway_way=way)
     assert ways == house.heard["failovers"]
