@@ -15,6 +15,7 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Sequence
+from math import ceil
 from pathlib import Path
 from random import Random
 
@@ -89,6 +90,9 @@ async def _play(port: int, load: Load, times: float, rng: Random) -> tuple[float
     """Goodput as a share of capacity, and how often each status came."""
     statuses: Counter[int] = Counter()
     worked = 0.0
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    whole = range(ceil(load.patience), ceil(load.patience + load.seconds))
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=64)
     base = f"http://127.0.0.1:{port}"
 
@@ -97,17 +101,17 @@ async def _play(port: int, load: Load, times: float, rng: Random) -> tuple[float
         body = {"model": "m", "messages": [{"role": "user", "content": "Hello"}]}
         headers = {"x-gateway-timeout": str(load.patience)}
         answer = await client.post("/v1/chat/completions", json=body, headers=headers)
-        statuses[answer.status_code] += 1
-        worked += float(answer.headers.get("x-work", 0.0))
+        if int(loop.time() - began) in whole:  # neither while it fills nor while it empties
+            statuses[answer.status_code] += 1
+            worked += float(answer.headers.get("x-work", 0.0))
 
     async with httpx.AsyncClient(base_url=base, limits=limits, timeout=60) as client:
-        loop = asyncio.get_running_loop()
-        began, due = loop.time(), 0.0
+        due, last = 0.0, load.seconds + 2 * load.patience
         async with asyncio.TaskGroup() as clients:
-            while (due := due + rng.expovariate(times * load.slots / load.service)) < load.seconds:
+            while (due := due + rng.expovariate(times * load.slots / load.service)) < last:
                 await asyncio.sleep(began + due - loop.time())
                 clients.create_task(ask(client))
-    return worked / (load.slots * load.seconds), statuses
+    return worked / (load.slots * len(whole)), statuses
 
 
 async def _bench(load: Load, loads: Sequence[float]) -> None:

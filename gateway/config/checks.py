@@ -18,7 +18,7 @@ from gateway.config.adapters import adapter_models, check_adapters
 from gateway.config.launches import check_launches
 from gateway.config.names import Glob, NameIndex, is_glob
 from gateway.config.problems import ConfigErrors, Path, Report
-from gateway.config.structs import Config, Fallback, Model, Rule
+from gateway.config.structs import Config, Fallback, LatencyBudget, Model, Rule
 
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _CREDENTIALS = re.compile(r"^https?://[^/]*@")
@@ -301,6 +301,8 @@ def _waits(config: Config, report: Report) -> None:
         if retry.max_backoff < retry.backoff:
             path = ("models", name, "retry", "max_backoff")
             report.add(path, "is shorter than `backoff`", f"at least {float(retry.backoff):g}s")
+        if model.budget == LatencyBudget() and not report.within(("models", name, "budget")):
+            report.add(("models", name, "budget"), "is empty", "give `ttft`, `total` or both")
 
 
 _CHECKS: tuple[Callable[[Config, Report], None], ...] = (

@@ -154,6 +154,15 @@ class Hedge(Struct, frozen=True, kw_only=True):
     """Second attempts as a share of the route's requests."""
 
 
+class LatencyBudget(Struct, frozen=True, kw_only=True):
+    """What an answer may take, by what is known of its engines; what would be late is refused."""
+
+    ttft: Timeout | None = None
+    """Until the first token of a stream."""
+    total: Timeout | None = None
+    """Until the last token."""
+
+
 class Fallback(Struct, frozen=True, kw_only=True):
     """Models to try, in order, by why this one cannot answer."""
 
@@ -232,6 +241,8 @@ class Model(Struct, frozen=True, kw_only=True):
     """How often a request may be tried."""
     failover: Failover = Failover()
     """What becomes of a stream whose replica fails after its answer has begun."""
+    budget: LatencyBudget | None = None
+    """How long an answer may take, as predicted; without it nothing is predicted."""
     concurrency: Annotated[int, Meta(ge=1, le=100_000)] | None = None
     """How many of its requests engines may have at a time; without it there is no bound."""
     queue: Queue = Queue()

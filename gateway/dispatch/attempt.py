@@ -29,6 +29,7 @@ from gateway.dispatch.verdict import (
 )
 from gateway.dispatch.watchdog import WaitTooLongError
 from gateway.errors import BadRequest
+from gateway.routing.latency import Lesson
 from gateway.routing.table import Route, Variant
 from gateway.telemetry import names
 from gateway.telemetry.metrics import Metrics
@@ -67,6 +68,8 @@ class Attempt:
         self.route = route
         self.variant = variant
         self.replica = replica
+        self.lesson: Lesson | None = None
+        """What is learnt of it, where its route has a latency budget."""
         self.reply: Reply | None = None
         self._metrics = metrics.attempts(route.name, variant.name, replica.id)
         self._goes_on = goes_on
@@ -137,6 +140,8 @@ class Attempt:
         now = time.monotonic()
         if self.ask.stream:
             self._work.first_token(now)
+            if self.lesson is not None:
+                self.lesson.first_token(now)
         waited = now - self._started if self.ask.stream else None
         self.replica.answers(self._epoch, now, waited)
 
@@ -188,6 +193,9 @@ class Attempt:
             self._cause = names.OVERTAKEN
             if not self._committed:
                 self._work.overtaken(now)
+        if self.lesson is not None and self._cause == names.OK:
+            record = self.ask.record
+            self.lesson.over(now, record.input_tokens, record.output_tokens)
         self._work.end()
         self._tell_replica(now)
         self._metrics.finished(self.ask.endpoint, self._cause, now - self._started)

@@ -26,6 +26,7 @@ from gateway.dispatch.choice import Choice, choose
 from gateway.dispatch.continuation import Continuation
 from gateway.dispatch.failover import unbroken
 from gateway.dispatch.hedge import Hedges, RouteHedging, Tried
+from gateway.dispatch.latency_budget import LatencyBudgets
 from gateway.dispatch.successors import Place
 from gateway.dispatch.verdict import (
     Failure,
@@ -54,6 +55,7 @@ class Attempts:
         self._metrics = metrics
         self._hedges = Hedges(metrics)
         self._admission = Admission(metrics)
+        self._budgets = LatencyBudgets()
         self._rng = rng
 
     def set_budget(self, budget: structs.RetryBudget) -> None:
@@ -111,6 +113,8 @@ class Attempts:
         tried: list[Tried] = []
         while failure is None or (failure.retry and len(tried) < route.retry.attempts):
             choice = self._choose(ask, route, variant, tried)
+            if isinstance(choice, Failure):
+                return choice
             if choice is None or (
                 tried
                 and not await self._may_retry(ask, choice.replica, route.retry, tried, deadline)
@@ -195,6 +199,8 @@ class Attempts:
         attempt = Attempt(
             ask, *place, choice, deadline=deadline, metrics=self._metrics, goes_on=goes_on
         )
+        if place.route.budget is not None and goes_on is None:
+            attempt.lesson = self._budgets.lesson(place.route, choice)
         try:
             return await open_answer(attempt)
         except AttemptFailedError as failed:
@@ -206,11 +212,16 @@ class Attempts:
 
     def _choose(
         self, ask: Ask, route: Route, variant: Variant, tried: Sequence[Tried]
-    ) -> Choice | None:
+    ) -> Choice | Failure | None:
         now = time.monotonic()
         candidates = candidates_for(variant.able(), tried, route.retry.max_backoff, now)
         if not candidates:
             return None
+        if route.budget is not None:
+            narrowed = self._budgets.narrow(ask, route, candidates, first=not tried)
+            if isinstance(narrowed, Failure):
+                return narrowed
+            candidates = narrowed
         return self.pick(ask, Place(route, variant), candidates)
 
     def pick(self, ask: Ask, place: Place, candidates: Sequence[Replica]) -> Choice:

@@ -34,6 +34,7 @@ from backends.engine_error import (
     is_error_object,
     parse_error,
 )
+from gateway.config.structs import LatencyBudget
 from gateway.errors import (
     EngineAnswered,
     GatewayError,
@@ -44,12 +45,15 @@ from gateway.errors import (
     UpstreamTimeout,
 )
 from gateway.routing.admission import Reason
+from gateway.routing.latency import Forecast
 
 FIRST_TOKEN_TIMEOUT = "first_token_timeout"
 IDLE_TIMEOUT = "idle_timeout"
 TOTAL_TIMEOUT = "total_timeout"
 DEADLINE_EXCEEDED = "deadline_exceeded"
 """The time is over that the client itself has given."""
+OVER_BUDGET = "over_budget"
+"""By what is known of the engines it would take longer than the route's budget has."""
 DIVERGED = "diverged"
 """Another replica should have gone on with an answer, and gave another one."""
 
@@ -58,6 +62,8 @@ _RETRY_SOON = 1.0
 _WHILE_STARTING = 10.0
 """The same, where an engine has to be started first, and does not say when that will be."""
 _PLAUSIBLE_WAIT = 3600.0
+_TOLD = 0.005
+"""Seconds in a queue that are worth a word."""
 _OVERLOADED = 529
 """What Anthropic's API says where it has too much to do, and those that imitate it."""
 
@@ -272,6 +278,44 @@ def judge_refusal(
             code=reason,
             retry_after=max(retry_after, _RETRY_SOON),
         ),
+        why=Why.OVERLOADED,
+        retry=False,
+        blame=False,
+        tells=Tells.NOBODY,
+    )
+
+
+def judge_over_budget(
+    model: str,
+    budget: LatencyBudget,
+    forecast: Forecast,
+    waited: float,
+    prompt: int,
+    output: float | None,
+    excess: float,
+) -> Failure:
+    """Nobody would answer within the route's latency budget; `excess` is by how many seconds."""
+    parts = [f"{prompt} tokens of prompt {forecast.prefill or 0.0:.2g} s"]
+    if waited + (forecast.queue or 0.0) >= _TOLD:
+        parts.insert(0, f"queue {waited + (forecast.queue or 0.0):.2g} s")
+    if output is not None and forecast.decode is not None:
+        parts.append(f"about {output:.0f} tokens of answer {forecast.decode:.2g} s")
+    first = waited + (forecast.first_token or 0.0)
+    takes = f"its first token would take about {first:.2g} s"
+    if forecast.total is not None:
+        takes += f" and the whole {waited + forecast.total:.2g} s"
+    allowed = [
+        f"{name} {float(bound):g} s"
+        for name, bound in (("ttft", budget.ttft), ("total", budget.total))
+        if bound is not None
+    ]
+    message = (
+        f"the model {model!r} would be late by {excess:.2g} s: {takes} ({', '.join(parts)}); "
+        f"its budget is {', '.join(allowed)}"
+    )
+    return Failure(
+        cause=OVER_BUDGET,
+        error=RateLimited(message, code=OVER_BUDGET, retry_after=max(excess, _RETRY_SOON)),
         why=Why.OVERLOADED,
         retry=False,
         blame=False,

@@ -12,6 +12,7 @@ from __future__ import annotations
 from math import exp
 
 from backends.base import Demand
+from gateway.routing.latency import Rates
 
 DECAY = 10.0
 """Seconds over which the estimated time to the first token forgets: Finagle's `decayTime`."""
@@ -32,6 +33,7 @@ class ReplicaLoad:
         "outstanding",
         "pending_tokens",
         "prompt_tokens",
+        "rates",
     )
 
     def __init__(self) -> None:
@@ -45,6 +47,8 @@ class ReplicaLoad:
         """Those of them that the engine had probably computed before."""
         self.heard_at: float | None = None
         """When its engine last said what is asked of it."""
+        self.rates = Rates()
+        """How fast it is: learnt on routes that have a latency budget."""
         self._demand: Demand | None = None
         self._foreign = 0
         self._estimate: float | None = None

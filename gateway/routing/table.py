@@ -96,6 +96,7 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     sticky: Sticky
     retry: structs.Retry
     failover: structs.Failover
+    budget: structs.LatencyBudget | None
     concurrency: int | None
     queue: structs.Queue
     hedge: structs.Hedge | None
@@ -220,6 +221,7 @@ def _route(
         sticky=Sticky.parse(model.sticky),
         retry=model.retry,
         failover=model.failover,
+        budget=model.budget,
         concurrency=model.concurrency,
         queue=model.queue,
         hedge=model.hedge,

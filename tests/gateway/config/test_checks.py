@@ -120,6 +120,10 @@ def models(*lines: str) -> str:
             'models.m.fallback.contxt: unknown key; did you mean "context"?',
         ),
         (
+            ["m: {backend: b, budget: {}}"],
+            "3: models.m.budget: is empty; give `ttft`, `total` or both",
+        ),
+        (
             ["m: {backend: b, retry: {backoff: 3s}}"],
             "models.m.retry.max_backoff: is shorter than `backoff`; at least 3s",
         ),

@@ -1,0 +1,126 @@
+"""Latency budgets, through a gateway on sockets whose replicas have been slow, or have not."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from tests.support.inprocess import ask, routing, serving
+from tests.support.upstream import CHAT, ENGINE_MODEL, STORY, scripted, stream
+
+GOOD = stream(*STORY)
+LONG = "x" * 40_000
+"""About ten thousand tokens."""
+
+
+def teach(gateway, replica, *, prefill=1000.0, decode=50.0, ago=0.0):
+    """Have a replica be known for its rates."""
+    found = gateway.gateway._state.snapshot.replicas[replica].load.rates
+    for tokens in range(100, 3000, 100):
+        found.first_token(tokens, tokens / prefill, time.monotonic() - ago)
+        found.decoded(100, 100 / decode)
+
+
+async def post(gateway, text="Hello", *, streamed=True, **headers):
+    body = {**ask(stream=streamed), "messages": [{"role": "user", "content": text}]}
+    named = {f"x-gateway-{name}": said for name, said in headers.items()}
+    return await gateway.client.post("/v1/chat/completions", json=body, headers=named)
+
+
+async def test_what_would_be_late_is_refused_with_the_numbers(tmp_path):
+    model = {"budget": {"ttft": "500ms", "total": "8s"}}
+    async with scripted(GOOD) as engine, serving(tmp_path, routing(engine, model=model)) as it:
+        teach(it, 0)
+        refused, fine = await post(it, LONG), await post(it)
+        assert len(engine.seen) == 1
+    assert (refused.status_code, fine.status_code) == (429, 200)
+    error = refused.json()["error"]
+    assert error["code"] == "over_budget"
+    assert "ttft 0.5 s" in error["message"]
+    assert "10 s" in error["message"]  # of prefill
+    assert int(refused.headers["retry-after"]) == 10
+    assert refused.headers["x-gateway-attempts"] == "0"
+
+
+async def test_who_is_too_slow_is_passed_over(tmp_path):
+    model = {"budget": {"ttft": "500ms"}}
+    async with (
+        scripted(GOOD) as quick,
+        scripted(GOOD) as slow,
+        serving(tmp_path, routing(quick, slow, model=model)) as gateway,
+    ):
+        teach(gateway, 0, prefill=100_000)
+        teach(gateway, 1, prefill=1000)
+        answers = [await post(gateway, LONG) for _ in range(4)]
+        assert (len(quick.seen), len(slow.seen)) == (4, 0)
+    assert {answer.status_code for answer in answers} == {200}
+
+
+async def test_what_is_not_known_keeps_nobody_out(tmp_path):
+    model = {"budget": {"ttft": "1ms", "total": "1ms"}}
+    async with scripted(GOOD) as engine, serving(tmp_path, routing(engine, model=model)) as it:
+        assert (await post(it, LONG)).status_code == 200
+
+
+async def test_one_bad_minute_is_not_believed_for_ever(tmp_path):
+    model = {"budget": {"ttft": "500ms"}}
+    async with scripted(GOOD) as engine, serving(tmp_path, routing(engine, model=model)) as it:
+        teach(it, 0, prefill=1, ago=60.0)
+        answers = [await post(it, LONG) for _ in range(2)]
+    assert [answer.status_code for answer in answers] == [200, 429]
+
+
+async def test_of_an_answer_in_one_piece_only_the_whole_counts(tmp_path):
+    async with scripted(CHAT) as engine:
+        for budget, status in (({"ttft": "1ms"}, 200), ({"total": "1s"}, 200)):
+            async with serving(tmp_path, routing(engine, model={"budget": budget})) as gateway:
+                teach(gateway, 0)
+                assert (await post(gateway, LONG, streamed=False)).status_code == status
+
+
+async def test_it_learns_from_what_it_relays(tmp_path):
+    usage = {"usage": {"prompt_tokens": 9, "completion_tokens": 3}}
+    del usage
+    model = {"budget": {"ttft": "30s"}}
+    async with scripted(GOOD) as engine, serving(tmp_path, routing(engine, model=model)) as it:
+        for _ in range(10):
+            await post(it)
+        (replica,) = it.gateway._state.snapshot.replicas
+        assert replica.load.rates.forecast(0, 10, None).first_token is not None
+
+
+async def test_a_refusal_goes_to_the_model_for_what_is_overloaded(tmp_path):
+    async with scripted(GOOD) as slow, scripted(GOOD) as spare:
+        document = {
+            "backends": {
+                "slow": {"use": "openai", "replicas": [slow.url], "model": ENGINE_MODEL},
+                "spare": {"use": "openai", "replicas": [spare.url], "model": ENGINE_MODEL},
+            },
+            "models": {
+                "tale": {
+                    "backend": "slow",
+                    "budget": {"ttft": "500ms"},
+                    "fallback": {"overloaded": ["other"]},
+                },
+                "other": {"backend": "spare"},
+            },
+            "telemetry": {"access_log": False},
+        }
+        async with serving(tmp_path, document) as gateway:
+            teach(gateway, 0)
+            answer = await post(gateway, LONG)
+        assert answer.headers["x-gateway-model"] == "other"
+        assert slow.seen == []
+
+
+@pytest.mark.parametrize("within", ["500ms", "2s"])
+async def test_a_clients_own_deadline_counts_where_answers_are_foreseen(tmp_path, within):
+    model = {"budget": {"total": "60s"}}
+    async with scripted(GOOD) as engine, serving(tmp_path, routing(engine, model=model)) as it:
+        teach(it, 0, prefill=1_000_000, decode=10)
+        route = it.gateway._state.snapshot.table.routes[0]
+        for _ in range(20):
+            it.gateway._attempts._budgets.expected(route).learn(10, 10, 10)
+        answer = await post(it, timeout=within)
+    assert answer.status_code == (429 if within == "500ms" else 200)

@@ -1,0 +1,138 @@
+from __future__ import annotations
+
+from random import Random
+
+import pytest
+
+from gateway.routing.latency import ENOUGH, Expected, Forecast, Lesson, Line, Mean, Rates
+
+
+def taught(answers=60, *, prefill=2000.0, decode=50.0, overhead=0.05, noise=0.0, seed=1):
+    """The rates of a replica that computes `prefill` and `decode` tokens a second."""
+    rates, rng = Rates(), Random(seed)
+    for _ in range(answers):
+        tokens = rng.randint(10, 4000)
+        wobble = 1 + noise * rng.uniform(-1, 1)
+        rates.first_token(tokens, (overhead + tokens / prefill) * wobble, 0.0)
+        rates.decoded(99, 99 / decode * wobble)
+    return rates
+
+
+class TestRates:
+    @pytest.mark.parametrize("noise", [0.0, 0.2])
+    def test_they_are_learnt(self, noise):
+        rates = taught(400, noise=noise)
+        assert rates.prefill == pytest.approx(2000, rel=0.15)
+        assert rates.decode == pytest.approx(50, rel=0.1)
+
+    def test_a_forecast_is_their_sum(self):
+        forecast = taught().forecast(ahead=4000, prompt=2000, output=100)
+        assert forecast.queue == pytest.approx(2.0, rel=0.01)
+        assert forecast.prefill == pytest.approx(1.05, rel=0.01)
+        assert forecast.decode == pytest.approx(2.0, rel=0.01)
+        assert forecast.total == pytest.approx(5.05, rel=0.01)
+
+    def test_while_too_little_is_known_nothing_is_said(self):
+        rates = taught(ENOUGH - 1)
+        assert rates.forecast(0, 100, 10) == Forecast(None, None, None)
+        assert (rates.prefill, rates.decode) == (None, None)
+
+    def test_small_prompts_say_nothing_of_large_ones(self):
+        """What they take is the way there: no prompt of 30 000 tokens is refused for it."""
+        rates = Rates()
+        for _ in range(50):
+            rates.first_token(10, 0.05, 0.0)
+        assert rates.forecast(0, 30_000, None).first_token == pytest.approx(0.05)
+        assert rates.prefill is None
+
+    def test_they_follow_a_replica_that_has_become_slower(self):
+        rates, rng = taught(500), Random(2)
+        for _ in range(150):
+            tokens = rng.randint(10, 4000)
+            rates.first_token(tokens, tokens / 500, 0.0)
+        assert rates.prefill == pytest.approx(500, rel=0.1)
+
+    def test_an_answer_of_one_token_has_no_rate(self):
+        rates = Rates()
+        for _ in range(20):
+            rates.decoded(0, 0.0)
+        assert rates.decode is None
+
+
+class TestLine:
+    def test_it_never_falls(self):
+        line = Line()
+        for x in range(50):
+            line.add(x, 100 - x)
+        assert line.slope == 0
+        assert line.at(10_000) >= 0
+
+    def test_it_is_never_below_zero(self):
+        line = Line()
+        for x in range(100, 150):
+            line.add(x, x - 100)
+        assert line.at(0) == 0
+
+
+def test_a_mean_needs_enough_and_follows():
+    mean = Mean()
+    for _ in range(ENOUGH):
+        assert mean.value is None
+        mean.add(1.0)
+    assert mean.value == pytest.approx(1.0)
+    for _ in range(200):
+        mean.add(3.0)
+    assert mean.value == pytest.approx(3.0, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("forecast", "first", "total", "excess"),
+    [
+        (Forecast(1.0, 0.5, 2.0), 1.0, None, 0.5),
+        (Forecast(1.0, 0.5, 2.0), 2.0, 3.0, 0.5),
+        (Forecast(1.0, 0.5, 2.0), 1.0, 2.0, 1.5),
+        (Forecast(1.0, 0.5, 2.0), 2.0, 4.0, -0.5),
+        (Forecast(1.0, 0.5, None), None, 0.1, 0.0),
+        (Forecast(None, None, 2.0), 0.1, 0.1, 0.0),
+        (Forecast(1.0, 0.5, 2.0), None, None, 0.0),
+    ],
+)
+def test_what_is_too_long(forecast, first, total, excess):
+    assert forecast.excess(first, total) == pytest.approx(excess)
+
+
+class TestExpected:
+    def test_answers_are_as_long_as_they_were_or_as_they_may_be(self):
+        expected = Expected()
+        assert expected.output(100) is None
+        for _ in range(20):
+            expected.learn(100, 125, 40)
+        assert expected.output(None) == pytest.approx(40)
+        assert expected.output(10) == 10
+        assert expected.output(1000) == pytest.approx(40)
+        assert expected.prompt(200) == 250
+
+    def test_an_engine_that_does_not_count_teaches_nothing(self):
+        expected = Expected()
+        for _ in range(20):
+            expected.learn(100, None, None)
+        assert (expected.output(None), expected.prompt(100)) == (None, 100)
+
+
+def test_a_lesson_is_learnt_step_by_step():
+    rates, expected = Rates(), Expected()
+    for at in range(20):
+        tokens = 100 * (at + 1)
+        lesson = Lesson(rates, expected, tokens, tokens, 0.0)
+        lesson.first_token(tokens / 1000)
+        lesson.over(tokens / 1000 + 2.0, tokens, 101)
+    assert rates.prefill == pytest.approx(1000)
+    assert rates.decode == pytest.approx(50)
+    assert rates.heard_at == 2.0
+
+
+def test_one_that_breaks_off_has_taught_how_it_began():
+    rates, expected = Rates(), Expected()
+    for _ in range(20):
+        Lesson(rates, expected, 100, 100, 0.0).first_token(0.5)
+    assert rates.forecast(0, 100, 10) == Forecast(0.0, pytest.approx(0.5), None)
