@@ -109,9 +109,11 @@ class UnbrokenStream(Answer):
         """How that was: what the client is told if nobody goes on."""
         self._tried = 0
         self._diverged = False
+        self._ended = False
+        """It is whole, although its last attempt is not."""
 
     async def __anext__(self) -> bytes:
-        while True:
+        while not self._ended:
             try:
                 block = await self._stream.__anext__()
                 if self._splice is not None:
@@ -120,12 +122,11 @@ class UnbrokenStream(Answer):
                 ending = await self._go_on(broken)
                 if ending is None:
                     continue
-                if not ending:
-                    raise StopAsyncIteration from None
-                return ending
+                self._ended, block = True, ending
             if block:
                 self._transcript.add(block)
                 return block
+        raise StopAsyncIteration
 
     async def close(self) -> None:
         """See `Answer.close`."""
@@ -196,6 +197,7 @@ class UnbrokenStream(Answer):
         outcome = await self._tries.try_on(self._ask, place, choice, self._deadline, goes_on)
         if isinstance(outcome, EventStream):
             self._way = way
+            self._ask.record.route, self._ask.record.variant = place.route.name, place.variant.name
             return outcome
         if isinstance(outcome, Answer):
             await outcome.close()

@@ -351,6 +351,20 @@ async def test_an_answer_that_lacks_only_its_goodbye_asks_nobody(tmp_path):
     assert not good.seen
 
 
+@pytest.mark.parametrize("after", [b"data: {broken\n\n", data({"error": {"message": "late"}})])
+async def test_an_answer_that_is_whole_but_for_what_came_after_it_asks_nobody(tmp_path, after):
+    async with (
+        scripted(GOOD) as good,
+        scripted(stream(*answer(*WORDS, of="A")[:-1], Pause(0.05), after)) as bad,
+        serving(tmp_path, engines(good, bad)) as gateway,
+    ):
+        reply = await greedy(gateway)
+        await settled(gateway, good, bad)
+    assert is_whole(reply)
+    assert reply.text.count("[DONE]") == 1
+    assert not good.seen
+
+
 async def test_a_completion_goes_on_at_any_server(tmp_path):
     def said_by(*words):
         return [
