@@ -1,4 +1,4 @@
-"""llama-servers that are treated badly: this program's own, and those that the gateway starts."""
+"""Engines that are treated badly: this program's own llama-servers, and what the gateway starts."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import signal
+from collections.abc import Callable
 from pathlib import Path
 
 from bench.chaos.vitals import below
@@ -70,10 +71,12 @@ class OwnEngine:
 
 
 class LaunchedEngine:
-    """The llama-server that the gateway has started, as its operating system sees it."""
+    """An engine that the gateway has started, as its operating system sees it."""
 
-    def __init__(self, gateway: int) -> None:
+    def __init__(self, gateway: int, is_it: Callable[[int], bool]) -> None:
+        """`is_it` knows the engine among the processes below the gateway."""
         self._gateway = gateway
+        self._is_it = is_it
         self._frozen: int | None = None
 
     def kill(self) -> None:
@@ -98,12 +101,24 @@ class LaunchedEngine:
         return None
 
     def _found(self) -> list[int]:
-        """Of the processes below the gateway, those that run llama-server themselves."""
-        return [pid for pid in below(self._gateway) if _executable(pid) == binary().resolve()]
+        return [pid for pid in below(self._gateway) if self._is_it(pid)]
 
 
-def _executable(pid: int) -> Path | None:
+def is_llama_server(pid: int) -> bool:
+    """Whether a process runs llama-server itself, not what holds one."""
     try:
-        return Path(f"/proc/{pid}/exe").resolve(strict=True)
+        return Path(f"/proc/{pid}/exe").resolve(strict=True) == binary().resolve()
     except OSError:
-        return None
+        return False
+
+
+def is_isolated(pid: int) -> bool:
+    """Whether a process runs an engine that the gateway has in a process of its own."""
+    try:
+        argv = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    except OSError:
+        return False
+    return _CHILD in argv and not any(b"tether" in one for one in argv[: argv.index(_CHILD)])
+
+
+_CHILD = b"backends.isolation.child"

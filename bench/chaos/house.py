@@ -1,4 +1,6 @@
-"""A gateway over two llama-servers, one that it starts itself, and MLX: the same weights in all."""
+"""A gateway over llama-servers, two of ours and one that it starts itself, and over MLX, in its
+own process and in another. All have the same weights.
+"""
 
 from __future__ import annotations
 
@@ -13,16 +15,25 @@ from typing import Any
 
 import httpx
 
-from bench.chaos.engines import ARGUMENTS, GGUF, MODEL, LaunchedEngine, OwnEngine, binary
+from bench.chaos.engines import (
+    ARGUMENTS,
+    GGUF,
+    MODEL,
+    LaunchedEngine,
+    OwnEngine,
+    binary,
+    is_isolated,
+    is_llama_server,
+)
 from bench.chaos.schedule import Deed, What
 from bench.processes import free_ports, running
 
 OWN = 2
-ENGINES = OWN + 1
-"""Those that can be disturbed: our own, and the one that the gateway starts."""
-REPLICAS = OWN + 2
-"""As the gateway counts them; MLX is one, in its process."""
-MODELS = ("own", "started", "here")
+ENGINES = OWN + 2
+"""Those that can be disturbed: our own, and the two that the gateway starts."""
+REPLICAS = ENGINES + 1
+"""As the gateway counts them: one is in its process, and cannot be disturbed."""
+MODELS = ("own", "started", "apart", "here")
 """Names under which each backend can be asked alone."""
 DISTURBED = "tale"
 """The model that has them all."""
@@ -40,7 +51,7 @@ class House:
         self._log = log
         self._port = port
         self._own = own
-        self._launched = LaunchedEngine(pid)
+        self._launched = (LaunchedEngine(pid, is_llama_server), LaunchedEngine(pid, is_isolated))
         self._share = 20
 
     async def do(self, deed: Deed) -> None:
@@ -55,7 +66,7 @@ class House:
                 self.save(OWN)
                 os.kill(self.pid, signal.SIGHUP)
             case _ if deed.engine is not None and deed.engine >= OWN:
-                self._to_launched(deed.what)
+                _to_launched(self._launched[deed.engine - OWN], deed.what)
             case _ if deed.engine is not None:
                 await self._to_own(self._own[deed.engine], deed.what)
 
@@ -69,7 +80,8 @@ class House:
         """Everything as it was in the beginning."""
         for engine in self._own:
             await engine.start()
-        self._launched.thaw()
+        for launched in self._launched:
+            launched.thaw()
         self.save(OWN)
 
     def bugs(self) -> list[str]:
@@ -89,21 +101,22 @@ class House:
         else:
             engine.send(signals[what])
 
-    def _to_launched(self, what: What) -> None:
-        match what:
-            case What.KILL:
-                self._launched.kill()
-            case What.FREEZE:
-                self._launched.freeze()
-            case What.THAW:
-                self._launched.thaw()
+
+def _to_launched(engine: LaunchedEngine, what: What) -> None:
+    match what:
+        case What.KILL:
+            engine.kill()
+        case What.FREEZE:
+            engine.freeze()
+        case What.THAW:
+            engine.thaw()
 
 
 def routing(port: int, own: list[OwnEngine], share: int) -> str:
-    """The file: `share` percent of the model's requests go to MLX, half the rest to each other."""
+    """The file: `share` percent of the requests go to MLX in this process, the rest elsewhere."""
     launch = {"model": str(GGUF), "command": str(binary()), "args": list(ARGUMENTS)}
-    rest = (100 - share) / 2
-    arms = {"own": rest, "started": rest, "here": float(share)}
+    rest = (100 - share) / 4
+    arms = {"own": 2 * rest, "started": rest, "apart": rest, "here": float(share)}
     timeouts = {"connect": "2s", "first_token": "5s", "idle": "2s", "total": f"{TOTAL:g}s"}
     document: dict[str, Any] = {
         "server": {"port": port},
@@ -113,10 +126,12 @@ def routing(port: int, own: list[OwnEngine], share: int) -> str:
                 "use": "llama_server",
                 "launch": {**launch, "stall_timeout": "5s", "stop_timeout": "3s"},
             },
+            "apart": {"use": "mlx", "model": str(MODEL), "isolation": "process"},
             "here": {"use": "mlx", "model": str(MODEL)},
         },
         "models": {
             **{name: {"backend": name, "model": "tiny-tale"} for name in ("own", "started")},
+            "apart": {"backend": "apart"},
             "here": {"backend": "here", "checkpoint": "tale"},
             DISTURBED: {
                 "variants": {
