@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+
+import msgspec
 
 from bench.balancing.figures import Figures
 
@@ -21,7 +22,7 @@ LOADS = (0.5, 0.75, 0.9, 1.0)
 """Shares of least_outstanding's sustained rate at which its TTFT is compared."""
 
 
-class Target(NamedTuple):
+class Target(msgspec.Struct, frozen=True):
     """One figure that shall be reached."""
 
     scenario: str
