@@ -69,7 +69,8 @@ def not_overlooked(request: Request) -> Request:
 def _refuse_no_tokens(fields: dict[str, msgspec.Raw]) -> None:
     for name in _LIMITS:
         if bytes(fields.get(name, b"")) == b"0":
-            raise RequestRefused(400, f"{name} must be at least 1, not 0", param=name)
+            message = f"`{name}` must be at least 1, not 0"
+            raise RequestRefused(400, message, param=name, code="integer_below_min_value")
 
 
 def _refuse_no_schema(fields: dict[str, msgspec.Raw]) -> None:
@@ -78,8 +79,8 @@ def _refuse_no_schema(fields: dict[str, msgspec.Raw]) -> None:
     form = _decode_format(fields["response_format"])
     schema = form.json_schema.schema if form.json_schema is not None else None
     if form.type == "json_schema" and not isinstance(schema, dict):
-        message = "response_format of type json_schema needs json_schema.schema, an object"
-        raise RequestRefused(400, message, param="response_format")
+        message = "`response_format` of type json_schema needs `json_schema.schema`, an object"
+        raise RequestRefused(400, message, param="response_format", code="invalid_value")
 
 
 def _with_tool_required(fields: dict[str, msgspec.Raw]) -> bool:
@@ -90,9 +91,8 @@ def _with_tool_required(fields: dict[str, msgspec.Raw]) -> bool:
     tools = _decode_tools(fields.get("tools", b"[]"))
     named = [tool for tool in tools if _decode_tool(tool).function.name == name]
     if not named:
-        raise RequestRefused(
-            400, f"tool_choice names {name!r}, which is not among tools", param="tool_choice"
-        )
+        message = f"`tool_choice` names {name!r}, which is not among `tools`"
+        raise RequestRefused(400, message, param="tool_choice", code="invalid_value")
     fields["tools"] = msgspec.Raw(_encode(named[:1]))
     fields["tool_choice"] = msgspec.Raw(b'"required"')
     return True

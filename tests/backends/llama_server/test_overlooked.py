@@ -68,6 +68,7 @@ def test_no_tokens_are_refused(endpoint, field):
     with pytest.raises(RequestRefused, match="at least 1") as refused:
         not_overlooked(asked(endpoint, **{field: 0}))
     assert (refused.value.status, refused.value.param) == (400, field)
+    assert refused.value.code == "integer_below_min_value"
 
 
 @pytest.mark.parametrize("form", [{}, {"json_schema": {}}, {"json_schema": {"schema": "integer"}}])
