@@ -191,7 +191,7 @@ class InProcessBackend(Backend):
         try:
             if request.stream:
                 return await self._stream(params, prompts, job, answer, writer)
-            return await self._whole(prompts, job, answer, writer)
+            return await self._whole(params, prompts, job, answer, writer)
         except BaseException:
             self._engine.cancel(job)
             raise
@@ -208,7 +208,7 @@ class InProcessBackend(Backend):
             answer,
             writer,
             await answer.next(),
-            choices=len(job.rows),
+            choices=len(prompts) * params.choices,
             prompt_tokens=_tokens(prompts) if params.usage_in_stream else None,
             cached_tokens=job.cached_tokens,
             cancel=partial(self._engine.cancel, job),
@@ -216,11 +216,17 @@ class InProcessBackend(Backend):
         return Reply(200, ((b"content-type", b"text/event-stream; charset=utf-8"),), body)
 
     async def _whole(
-        self, prompts: list[Prompt], job: Job, answer: Answer, writer: Writer
+        self,
+        params: Chat | Completion,
+        prompts: list[Prompt],
+        job: Job,
+        answer: Answer,
+        writer: Writer,
     ) -> Reply:
         deltas = await answer.all()
         usage = Usage(_tokens(prompts), answer.tokens, answer.reasoning_tokens, job.cached_tokens())
-        by_choice = [[d for d in deltas if d.index == index] for index in range(len(job.rows))]
+        choices = range(len(prompts) * params.choices)
+        by_choice = [[d for d in deltas if d.index == index] for index in choices]
         return _in_one_piece(writer.whole(by_choice, usage))
 
     async def _count(self, request: Request) -> Reply:

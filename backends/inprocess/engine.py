@@ -111,13 +111,19 @@ class Engine:
         self._state.shut(reason)
 
     def submit(self, job: Job) -> None:
-        """Queue a job's rows; raises `RequestRefused` when too many wait already."""
+        """Queue a job's rows, and take them from it.
+
+        Raises `RequestRefused` when too many wait already.
+        """
         count = len(job.rows)
         job.unfinished = count
-        with self._state.changed:
-            self._check_room(count)
-            self._state.add(job, self._clock())
-            self._state.changed.notify_all()
+        try:
+            with self._state.changed:
+                self._check_room(count)
+                self._state.add(job, self._clock())
+                self._state.changed.notify_all()
+        finally:
+            job.rows = []
 
     async def run(self, function: Callable[[Runtime], T]) -> T:
         """What `function` returns, called in the engine's thread between two steps.

@@ -142,7 +142,7 @@ class EngineThread:
             state.deliver([(row.job, self._fail_one(row.job, error))])
             return
         self._rows[uid] = row
-        row.cached = runtime.cached_tokens(uid)
+        row.job.note_cached(row.spec.prompt, runtime.cached_tokens(uid))
         with state.changed:
             state.cache = runtime.cache_counts
 

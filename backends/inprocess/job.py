@@ -20,14 +20,12 @@ Sink = Callable[[Piece], None]
 class Row:
     """One sequence: a choice of a job's answer."""
 
-    __slots__ = ("cached", "fault", "job", "kept", "spec", "text")
+    __slots__ = ("fault", "job", "kept", "spec", "text")
 
     def __init__(self, job: Job, spec: SequenceSpec, text: SequenceText) -> None:
         self.job = job
         self.spec = spec
         self.text = text
-        self.cached = 0
-        """Tokens of its prompt that were not computed again."""
         self.kept: list[Delta] = []
         """Deltas to be delivered with the last one, where the job is no stream."""
         self.fault: Exception | None = None
@@ -43,24 +41,28 @@ class Job:
     `priority` is vLLM's: among those that wait, lower goes first.
     """
 
-    __slots__ = ("over", "priority", "rows", "sink", "stream", "unfinished")
+    __slots__ = ("_cached", "over", "priority", "rows", "sink", "stream", "unfinished")
 
     def __init__(self, sink: Sink, *, stream: bool, priority: int = 0) -> None:
         self.sink = sink
         self.stream = stream
         self.priority = priority
         self.rows: list[Row] = []
+        """Until it is submitted. From then on its rows know it, and it knows none of them: so what
+        they hold, pictures too, is gone with the last use of it, and no garbage collector's."""
+        self._cached: dict[int, int] = {}
         self.unfinished = 0
         self.over = False
         """Nothing more is wanted of it, or nothing more comes."""
+
+    def note_cached(self, prompt: Sequence[int], tokens: int) -> None:
+        """So many `tokens` of a row's `prompt` were not computed again."""
+        key = id(prompt)
+        self._cached[key] = min(tokens, self._cached.get(key, tokens))
 
     def cached_tokens(self) -> int:
         """Tokens of its prompts that were not computed again for any of its rows.
 
         A prompt is one object for all its choices, and counts once.
         """
-        least: dict[int, int] = {}
-        for row in self.rows:
-            prompt = id(row.spec.prompt)
-            least[prompt] = min(row.cached, least.get(prompt, row.cached))
-        return sum(least.values())
+        return sum(list(self._cached.values()))

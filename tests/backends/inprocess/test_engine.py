@@ -5,6 +5,7 @@ import os
 import sys
 import threading
 import time
+import weakref
 from functools import partial
 
 import mlx.core as mx
@@ -177,6 +178,38 @@ async def test_cancel_takes_rows_out_of_the_batch_before_the_next_step(started):
     in_progress = gate.steps
     assert (await finish(answer))[-1].tokens == 200
     assert set(gate.sizes[in_progress + 1 :]) == {1}
+
+
+class Tokens(list):
+    """A prompt that can be watched, as what it brings along: others may wait for that memory."""
+
+
+@pytest.mark.parametrize("way", ["finished", "cancelled", "refused"])
+async def test_what_a_request_brought_along_is_gone_when_it_is_over(started, way):
+    engine, gate = started
+    job, answer = make_job(gate, rows=2, max_tokens=4 if way == "finished" else 200)
+    tokens = Tokens(job.rows[0].spec.prompt)
+    for row in job.rows:
+        row.spec = msgspec.structs.replace(row.spec, prompt=tokens)
+    kept = weakref.ref(tokens)
+    del tokens, row
+    gc.collect()
+    gc.disable()
+    try:
+        if way == "refused":
+            await engine.stop()
+            with pytest.raises(BackendError):
+                engine.submit(job)
+        else:
+            engine.submit(job)
+        if way == "cancelled":
+            await until(lambda: busy(engine)[0] == 2)
+            engine.cancel(job)
+        if way == "finished":
+            await finish(answer)
+        await until(lambda: kept() is None)
+    finally:
+        gc.enable()
 
 
 async def test_a_cancel_while_a_row_ends_is_not_undone(started):
