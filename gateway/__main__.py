@@ -7,9 +7,9 @@ import sys
 from collections.abc import Sequence
 
 from gateway import __version__
-from gateway.cli import check, conform, plan, schema, serve
+from gateway.cli import budget, check, conform, plan, schema, serve
 
-COMMANDS = (serve, check, plan, conform, schema)
+COMMANDS = (serve, check, plan, budget, conform, schema)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

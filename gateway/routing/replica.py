@@ -124,6 +124,8 @@ class Replica:
             prompt_tokens=load.prompt_tokens,
             known_tokens=load.known_tokens,
             first_token=load.first_token_time(now),
+            prefill=load.rates.prefill,
+            decode=load.rates.decode,
             saturated=is_saturated(self, now),
             demand=load.demand(now),
             demand_age=None if load.heard_at is None else now - load.heard_at,

@@ -24,6 +24,10 @@ class Belief(msgspec.Struct, frozen=True, kw_only=True):
     """Those of them that it had probably computed before."""
     first_token: float | None
     """Seconds to the first token, as a peak-EWMA; None where none was seen."""
+    prefill: float | None = None
+    """Tokens of prompts that it computes in a second, and in one answer generates; None where no
+    route with a latency budget has learnt that."""
+    decode: float | None = None
     saturated: bool
     """Whether its engine says that it has no room."""
     demand: Demand | None
@@ -41,6 +45,14 @@ _GAUGES = {
     "first_token": (
         names.REPLICA_FIRST_TOKEN,
         "Its time to the first token, as a peak-EWMA that fades.",
+    ),
+    "prefill": (
+        names.REPLICA_PREFILL_RATE,
+        "Tokens of prompts that it computes in a second, as learnt for latency budgets.",
+    ),
+    "decode": (
+        names.REPLICA_DECODE_RATE,
+        "Tokens that it generates in a second of one answer, learnt likewise.",
     ),
     "saturated": (names.REPLICA_SATURATED, "Whether its engine says that it has no room."),
     "demand_age": (names.REPLICA_DEMAND_AGE, "How old its engine's last word on its load is."),
