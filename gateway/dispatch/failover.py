@@ -36,6 +36,10 @@ from gateway.wire.resume.sampling import read_sampling
 
 logger = logging.getLogger(__name__)
 
+QUIET = 10.0
+"""Seconds without a word, while an answer is said again, after which the client gets a comment: who
+is between us may give up a connection on which nothing happens."""
+_STILL_HERE = b": another replica goes on\n\n"
 _LOOK = 0.05
 """Seconds between two looks for a better replica."""
 
@@ -101,7 +105,7 @@ class UnbrokenStream(Answer):
         self._splice: Splice | None = None
         self._way: Way | None = None
         self._began = stream.attempt.replica.backend
-        self._since = ask.watchdog.now()
+        self._since = self._heard = ask.watchdog.now()
         self._failed: dict[Replica, Failed] = {}
         self._broke = stream.attempt.replica
         """The latest of them."""
@@ -126,6 +130,8 @@ class UnbrokenStream(Answer):
             if block:
                 self._transcript.add(block)
                 return block
+            if not self._ended and self._is_quiet():
+                return _STILL_HERE
         raise StopAsyncIteration
 
     async def close(self) -> None:
@@ -136,6 +142,14 @@ class UnbrokenStream(Answer):
         finally:
             if self.on_close is not None:
                 self.on_close()
+
+    def _is_quiet(self) -> bool:
+        """Whether the client has heard nothing for long: a replay may take as long as it took."""
+        now = self._ask.watchdog.now()
+        quiet = now - self._heard >= QUIET
+        if quiet:
+            self._heard = now
+        return quiet
 
     def _lacking(self, splice: Splice, block: bytes) -> bytes:
         try:
@@ -153,7 +167,8 @@ class UnbrokenStream(Answer):
         if failure.cause is DIVERGED and self._broken is not None:
             broken = self._broken  # this one has failed at helping only
         self._broken = broken
-        took = self._ask.watchdog.now() - self._since
+        self._heard = self._ask.watchdog.now()
+        took = self._heard - self._since
         await self._over(failure)
         while True:
             try:

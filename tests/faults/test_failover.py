@@ -7,6 +7,7 @@ import json
 
 import pytest
 
+from gateway.dispatch import failover
 from tests.faults.houses import settled
 from tests.support.answers import error_of, events, is_done, said
 from tests.support.inprocess import ask, routing, serving
@@ -112,6 +113,18 @@ class TestReplay:
         ):
             reply = await greedy(gateway, stream_options={"include_usage": True})
         assert events(reply.text)[-1]["usage"] == {"prompt_tokens": 7, "completion_tokens": 4}
+
+    async def test_that_takes_long_says_that_it_is_there(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(failover, "QUIET", 0.05)
+        slow = [part for word in answer(*WORDS) for part in (word, Pause(0.04))]
+        async with (
+            scripted(stream(*slow)) as good,
+            scripted(DEAD) as bad,
+            serving(tmp_path, engines(good, bad)) as gateway,
+        ):
+            reply = await greedy(gateway)
+        assert is_whole(reply)
+        assert ": another replica goes on\n\n" in reply.text
 
     async def test_may_break_off_too(self, tmp_path):
         async with (
