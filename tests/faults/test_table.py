@@ -14,7 +14,7 @@ from tests.faults.houses import KINDS
 from tests.faults.table import CORE, FAULTS, Fault, NoCells
 
 SLOW = {"429 with Retry-After as a date", "stop reading"}
-"""They take a second or more."""
+"""They take seconds: what a date says has whole ones, and has to be ahead of a busy machine."""
 
 
 def is_quick(name, kind):
