@@ -49,7 +49,7 @@ model: ## Train the model that ships, from its grammar, and examine it (about 25
 
 lock: $(VENV)/.dev ## Bring the lock files up to date with pyproject.toml
 	$(PIP) uv==0.13.8
-	for set in "serve --extra mlx --group build" "dev --extra mlx --extra mlx-vlm --extra llama-cpp --group dev"; do \
+	for set in "serve --extra mlx --group build" "dev --extra mlx --extra mlx-vlm --extra llama-cpp --extra srv --group dev"; do \
 	  set -- $$set; name=$$1; shift; \
 	  $(BIN)/uv pip compile --quiet pyproject.toml --universal --python-version 3.11 \
 	    --no-emit-package llama-cpp-python --generate-hashes --no-annotate --no-header --no-emit-index-url --no-emit-find-links \

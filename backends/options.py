@@ -14,6 +14,7 @@ from msgspec import Meta
 
 from backends.base import Adapter, Backend, Footprint, Options
 from backends.capabilities import Capability
+from backends.discover import Discover
 from backends.health_options import Health, OutlierDetection
 from backends.inprocess.pooling import Pooling
 from backends.secret import Secret
@@ -114,6 +115,8 @@ class HttpOptions(Options, frozen=True, kw_only=True):
     """What this server cannot do, although its kind can: such requests go elsewhere."""
     slow_start: SlowStart | None = None
     """Have a replica that is new, or back, take on traffic by and by."""
+    discover: Discover | None = None
+    """Where the replicas are told, in place of `replicas`: by DNS, or in a file."""
     health: Health = Health()
     """How it is found out whether a replica works, beside its answer to `/health`."""
     outlier_detection: OutlierDetection = OutlierDetection()
@@ -149,7 +152,7 @@ def _gguf_objection(file: Path) -> str | None:
 class OpenAIOptions(HttpOptions, frozen=True, kw_only=True, tag="openai"):
     """Any server that speaks the OpenAI API."""
 
-    replicas: Replicas
+    replicas: Replicas = ()
     """Base URLs, one per replica; a trailing `/v1` is optional. One that can take more than the
     others is written `{url: …, weight: 2}`."""
 
@@ -163,6 +166,7 @@ class OpenAIOptions(HttpOptions, frozen=True, kw_only=True, tag="openai"):
         return msgspec.structs.replace(
             self,
             replicas=self.urls,
+            discover=None,
             slow_start=None,
             health=Health(),
             outlier_detection=OutlierDetection(),
@@ -203,6 +207,7 @@ class LaunchableOptions(HttpOptions, frozen=True, kw_only=True):
         return msgspec.structs.replace(
             self,
             replicas=replicas,
+            discover=None,
             slow_start=None,
             health=Health(),
             outlier_detection=OutlierDetection(),

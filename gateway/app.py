@@ -25,6 +25,7 @@ from gateway.config import Config
 from gateway.control.adapters import Adapters
 from gateway.control.conditions import ConditionMonitor
 from gateway.control.demand import DemandMonitor
+from gateway.control.discovery import Discovery
 from gateway.control.drain import Drain
 from gateway.control.engines import Engines
 from gateway.control.health import HealthMonitor
@@ -74,6 +75,7 @@ class Gateway:
             adapters=self._adapters,
             on_swap=self._take_over,
         )
+        self._discovery = Discovery(self._state, self._reloader.change_replicas)
         self._metrics.watch_replicas(self._replica_states)
         self._metrics.watch_drops("traces", lambda: self._tracing.dropped)
         if self._access_log is not None:
@@ -104,10 +106,12 @@ class Gateway:
     async def _keep(self, announce: Callable[[ReadinessReport], None]) -> None:
         """Load the engines, while `/ready` already says so, then watch over them for good."""
         await self._reloader.start(self._plan)
+        await self._discovery.look()
         await self._health.look(self._state.snapshot.replicas)
         async with asyncio.TaskGroup() as watchers:
             watchers.create_task(self._health.run())
             watchers.create_task(DemandMonitor(self._state).run())
+            watchers.create_task(self._discovery.run())
             watchers.create_task(TokenMonitor(self._state).run())
             watchers.create_task(ConditionMonitor(self._state).run())
             watchers.create_task(self._adapters.run())

@@ -98,6 +98,8 @@ def _replicas(options: BackendOptions) -> str:
     if isinstance(options, LaunchableOptions) and options.launch is not None:
         times = f", {options.count} times" if options.count > 1 else ""
         return f"{options.launch.model}, started by the gateway{times}"
+    if isinstance(options, HttpOptions) and options.discover is not None:
+        return f"found by {options.discover.where}"
     if isinstance(options, HttpOptions):
         return " ".join(url + _weight(options.weight(url)) for url in options.urls)
     return str(options.model)

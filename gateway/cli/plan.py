@@ -170,7 +170,8 @@ def _backend(name: str, options: Options, env: Mapping[str, str], cwd: Path) -> 
     if isinstance(options, LaunchableOptions) and options.launch is not None:
         return _launched(name, use, options, env, cwd)
     if isinstance(options, HttpOptions):
-        return BackendPlan(name=name, use=use, addresses=options.urls)
+        found = () if options.discover is None else (f"what is found by {options.discover.where}",)
+        return BackendPlan(name=name, use=use, addresses=found or options.urls)
     objection, footprint = options.objection(), None
     if objection is None:
         try:

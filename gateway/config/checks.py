@@ -15,6 +15,7 @@ from graphlib import CycleError, TopologicalSorter
 from backends.openai_http import Base, parse_base
 from backends.options import HttpOptions
 from gateway.config.adapters import adapter_models, check_adapters
+from gateway.config.discovery import check_discovery
 from gateway.config.launches import check_launches
 from gateway.config.names import Glob, NameIndex, is_glob
 from gateway.config.problems import ConfigErrors, Path, Report
@@ -307,6 +308,7 @@ def _waits(config: Config, report: Report) -> None:
 
 _CHECKS: tuple[Callable[[Config, Report], None], ...] = (
     check_launches,
+    check_discovery,
     _replicas,
     _shape,
     _backends_exist,

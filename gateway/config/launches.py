@@ -66,8 +66,8 @@ def _replicas(path: problems.Path, options: LaunchableOptions, report: Report) -
     elif launched and options.api_key is not None:
         hint = "leave it out: nobody but the gateway reaches an engine that it has started"
         report.add((*path, "api_key"), "goes with URLs, not with `launch`", hint)
-    elif counted and not launched:
-        hint = "a list of base URLs; or `launch`, to have the gateway start it"
+    elif counted and not launched and options.discover is None:
+        hint = "a list of base URLs, or `discover`; or `launch`, to have the gateway start it"
         found = "expected a list of URLs, found a number"
         report.add(replicas, found if report.written(replicas) else "is missing", hint)
 

@@ -9,6 +9,7 @@ from typing import cast
 from gateway.config.adapters import resolve_adapters
 from gateway.config.build import INVALID, build
 from gateway.config.checks import check
+from gateway.config.discovery import resolve_discovery
 from gateway.config.document import UnreadableError, read
 from gateway.config.launches import resolve_launches
 from gateway.config.model_paths import resolve_models
@@ -33,6 +34,7 @@ def load(path: Path, env: Mapping[str, str]) -> Config:
     if built is not INVALID:
         base = path.parent.resolve()
         config = resolve_models(cast(Config, built), base, env, report)
+        config = resolve_discovery(config, base, env, report)
         config = resolve_launches(config, base, env, report)
         config = resolve_adapters(config, base, env, report)
         check(config, report)

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 from backends.base import Adapter
+from backends.discover import Discover
+from backends.options import WeightedReplica
 from gateway.config import Config, ConfigErrors, load
 from gateway.config.adapters import locate, takes_adapters
 from gateway.config.checks import is_open_to_others
@@ -119,6 +121,20 @@ class Reloader:
             except StartError as error:
                 raise Conflict(f"nothing has changed: {error}") from None
             return where, results
+
+    async def change_replicas(
+        self, backend: str, discover: Discover, replicas: Sequence[str | WeightedReplica]
+    ) -> None:
+        """Give `backend` the replicas that were found where `discover` says.
+
+        Raises `GatewayError`; then nothing has changed.
+        """
+        async with self._turn():
+            overlay = self._overlay.found(backend, discover, replicas)
+            try:
+                await self._put_in_force(self._written, overlay)
+            except StartError as error:
+                raise Conflict(str(error)) from None
 
     async def start(self, plan: Plan) -> None:
         """Start what the first configuration needs; changes wait for it. Raises `StartError`."""

@@ -103,13 +103,13 @@ MISTAKES = {
     ),
     "a number without launch": (
         "{use: vllm, replicas: 2}",
-        "2: backends.b.replicas: expected a list of URLs, found a number; a list of base URLs; or "
-        "`launch`, to have the gateway start it",
+        "2: backends.b.replicas: expected a list of URLs, found a number; a list of base URLs, "
+        "or `discover`; or `launch`, to have the gateway start it",
     ),
     "no replicas": (
         "{use: vllm}",
-        "2: backends.b.replicas: is missing; a list of base URLs; or `launch`, to have the "
-        "gateway start it",
+        "2: backends.b.replicas: is missing; a list of base URLs, or `discover`; or `launch`, to "
+        "have the gateway start it",
     ),
     "none": (
         "{use: vllm, replicas: 0, launch: {model: org/name}}",

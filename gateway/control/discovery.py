@@ -1,0 +1,147 @@
+"""Keep the replicas of backends that are told elsewhere: look, again and again, and take over news.
+
+Rules of this file:
+
+- What cannot be found out changes nothing: the replicas known last stay, and probes judge them.
+- News is a change of the configuration like any other: taken over whole, or not at all. So who
+  stays keeps its counters, who is gone drains, and who is new is probed first.
+- One look at a backend at a time, with a deadline; what goes on failing is told once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Mapping
+
+from backends.discover import Discover
+from backends.options import HttpOptions
+from gateway.config.structs import Config
+from gateway.control.lookup import MOST, Entry, Found, LookupFailedError, look_up
+from gateway.control.state import State
+from gateway.errors import GatewayError
+
+logger = logging.getLogger(__name__)
+
+TICK = 0.25
+"""Seconds between two looks at which backends are due."""
+TIMEOUT = 5.0
+"""Seconds that a look may take."""
+LEAST = 1.0
+"""Seconds between two looks at one backend, whatever its time to live."""
+
+TakeOver = Callable[[str, Discover, tuple[Entry, ...]], Awaitable[None]]
+
+
+class Discovery:
+    """Looks for the replicas of the configuration in force."""
+
+    def __init__(
+        self,
+        state: State,
+        take_over: TakeOver,
+        *,
+        find: Callable[[Discover], Awaitable[Found]] = look_up,
+        tick: float = TICK,
+        timeout: float = TIMEOUT,
+    ) -> None:
+        """`take_over` puts a backend's replicas in force; it may raise `GatewayError`."""
+        self._state = state
+        self._take_over = take_over
+        self._find = find
+        self._tick = tick
+        self._timeout = timeout
+        self._places: dict[str, _Place] = {}
+        """By backend."""
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        async with asyncio.TaskGroup() as looks:
+            while True:
+                for name, place in self._due():
+                    place.looking = True
+                    looks.create_task(self._look(name, place))
+                await asyncio.sleep(self._tick)
+
+    async def look(self) -> None:
+        """Once, at all of them that are due."""
+        async with asyncio.TaskGroup() as looks:
+            for name, place in self._due():
+                place.looking = True
+                looks.create_task(self._look(name, place))
+
+    def _due(self) -> list[tuple[str, _Place]]:
+        wanted = discovered(self._state.snapshot.config)
+        known = self._places
+        self._places = {
+            name: known[name]
+            if name in known and known[name].discover == discover
+            else _Place(discover)
+            for name, discover in wanted.items()
+        }
+        now = time.monotonic()
+        return [(n, one) for n, one in self._places.items() if one.due <= now and not one.looking]
+
+    async def _look(self, name: str, place: _Place) -> None:
+        wait = float(place.discover.every)
+        try:
+            async with asyncio.timeout(self._timeout):
+                found = await self._find(place.discover)
+            place.tell_success(name, found)
+            if found.ttl is not None:
+                wait = min(wait, max(LEAST, found.ttl))
+            await self._put_in_force(name, place, found)
+        except TimeoutError:
+            place.tell_failure(name, f"no answer within {self._timeout:g} s")
+        except (LookupFailedError, GatewayError) as error:
+            place.tell_failure(name, str(error))
+        except Exception:
+            logger.exception("%s: looking for its replicas hit a bug", name)
+        finally:
+            place.looking = False
+            place.due = time.monotonic() + wait
+
+    async def _put_in_force(self, name: str, place: _Place, found: Found) -> None:
+        options = self._state.snapshot.config.backends.get(name)
+        if self._places.get(name) is not place or not isinstance(options, HttpOptions):
+            return  # a reload has changed what is looked for
+        if options.listed != found.replicas:
+            logger.info("%s: %d replicas by %s", name, len(found.replicas), place.discover.where)
+            await self._take_over(name, place.discover, found.replicas)
+
+
+class _Place:
+    """Where one backend's replicas are told, and how looking there goes."""
+
+    def __init__(self, discover: Discover) -> None:
+        self.discover = discover
+        self.due = 0.0
+        """Monotonic seconds."""
+        self.looking = False
+        self._fails = False
+        self._left_out = 0
+
+    def tell_success(self, name: str, found: Found) -> None:
+        if self._fails:
+            logger.info("%s: its replicas are found again", name)
+        if found.left_out and found.left_out != self._left_out:
+            logger.warning(
+                "%s: %s tells of more than %d replicas: %d are left out",
+                name, self.discover.where, MOST, found.left_out,
+            )  # fmt: skip
+        self._fails, self._left_out = False, found.left_out
+
+    def tell_failure(self, name: str, why: str) -> None:
+        if not self._fails:
+            logger.warning("%s: its replicas are not found, those known stay: %s", name, why)
+        self._fails = True
+
+
+def discovered(config: Config) -> Mapping[str, Discover]:
+    """The backends whose replicas are told elsewhere. Pure."""
+    return {
+        name: options.discover
+        for name, options in config.backends.items()
+        if isinstance(options, HttpOptions) and options.discover is not None
+    }
