@@ -7,6 +7,8 @@ worse off than one that is told.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from types import MappingProxyType
 
 from backends.units import Timeout
 from gateway.api.headers import Headers
@@ -18,20 +20,21 @@ TIMEOUT = "x-gateway-timeout"
 PRIORITY = "x-gateway-priority"
 
 _PREFIX = b"x-gateway-"
+_PREFIX_LENGTH = len(_PREFIX)
+_NONE: Mapping[str, str] = MappingProxyType({})
 _SECONDS = re.compile(r"[0-9]{1,7}(\.[0-9]{1,9})?")
 _SHOWN = 40
 
 
-def of_gateway(headers: Headers) -> dict[str, str]:
+def of_gateway(headers: Headers) -> Mapping[str, str]:
     """The headers that speak to the gateway, mostly none; of one given twice, the last."""
-    return {
-        name.decode("latin-1"): value.decode("latin-1").strip()
-        for name, value in headers
-        if name.startswith(_PREFIX)
-    }
+    found = [header for header in headers if header[0][:_PREFIX_LENGTH] == _PREFIX]
+    if not found:
+        return _NONE
+    return {name.decode("latin-1"): value.decode("latin-1").strip() for name, value in found}
 
 
-def timeout(wishes: dict[str, str]) -> float | None:
+def timeout(wishes: Mapping[str, str]) -> float | None:
     """Seconds within which the whole answer is wanted; None where none is said.
 
     Raises `BadRequest` for what is no time above zero.
@@ -50,9 +53,11 @@ def timeout(wishes: dict[str, str]) -> float | None:
         ) from None
 
 
-def priority(wishes: dict[str, str], principal: Principal | None) -> Priority:
+def priority(wishes: Mapping[str, str], principal: Principal | None) -> Priority:
     """How urgent the request is, as far as its key may say so. Raises `BadRequest`."""
-    text = wishes.get(PRIORITY, "normal")
+    text = wishes.get(PRIORITY)
+    if text is None:
+        return Priority.NORMAL if principal is None else principal.usual_priority
     wanted = Priority.__members__.get(text.upper())
     if wanted is None:
         raise BadRequest(

@@ -79,7 +79,8 @@ class Attempts:
         asked: set[str] = set()
         while route is not None:
             asked.add(route.name)
-            outcome = await self._on_route(ask, route, deadline)
+            on_route = self._on_route if route.concurrency is None else self._admitted
+            outcome = await on_route(ask, route, deadline)
             if isinstance(outcome, Answer):
                 return outcome
             failure = outcome if failure is None else more_telling(failure, outcome)
@@ -88,15 +89,14 @@ class Attempts:
         ask.record.cause = failure.cause
         raise failure.error
 
-    async def _on_route(self, ask: Ask, route: Route, deadline: float) -> Answer | Failure:
-        if route.concurrency is None:
-            return await self._on_variant(ask, route, deadline)
+    async def _admitted(self, ask: Ask, route: Route, deadline: float) -> Answer | Failure:
+        """The same, for a route with a gate, once there is a place."""
         entered = await self._admission.enter(ask, route, deadline)
         if isinstance(entered, Failure):
             ask.record.route = route.name
             return entered
         try:
-            outcome = await self._on_variant(ask, route, deadline)
+            outcome = await self._on_route(ask, route, deadline)
         except BaseException:
             entered.give_back()
             raise
@@ -106,7 +106,7 @@ class Attempts:
             entered.give_back()
         return outcome
 
-    async def _on_variant(self, ask: Ask, route: Route, deadline: float) -> Answer | Failure:
+    async def _on_route(self, ask: Ask, route: Route, deadline: float) -> Answer | Failure:
         variant = self._variant(ask, route)
         ask.record.route, ask.record.variant = route.name, variant.name
         failure = cannot_serve(variant, ask)
@@ -121,25 +121,24 @@ class Attempts:
             ):
                 break
             place = Place(route, variant)
-            answer = await self._try(ask, place, choice, tried, deadline)
-            if answer is not None:
-                return unbroken(answer, ask, place, deadline, self)
-            failure = tried[-1].failure
+            if route.hedge is None or not ask.stream or len(variant.replicas) == 1:
+                outcome = await self.try_on(ask, place, choice, deadline)
+                if isinstance(outcome, Failure):
+                    tried.append(Tried(choice.replica, outcome))
+            else:
+                outcome = await self._hedged(ask, place, choice, tried, deadline)
+            if isinstance(outcome, Answer):
+                return unbroken(outcome, ask, place, deadline, self)
+            failure = outcome
         assert failure is not None, "a variant without replicas cannot serve"
         return failure
 
-    async def _try(
+    async def _hedged(
         self, ask: Ask, place: Place, choice: Choice, tried: list[Tried], deadline: float
-    ) -> Answer | None:
-        """The answer of one attempt, or of two; else how they failed is added to `tried`."""
-        hedge = place.route.hedge
-        if hedge is None or not ask.stream or len(place.variant.replicas) == 1:
-            outcome = await self.try_on(ask, place, choice, deadline)
-            if isinstance(outcome, Answer):
-                return outcome
-            tried.append(Tried(choice.replica, outcome))
-            return None
-        hedging = self._hedges.of(place.route.name, hedge)
+    ) -> Answer | Failure:
+        """One attempt, and a second where it is late; how they failed is added to `tried`."""
+        assert place.route.hedge is not None, "a route without it is not hedged"
+        hedging = self._hedges.of(place.route.name, place.route.hedge)
         if not tried:
             hedging.budget.request(ask.watchdog.now())
         answer, failed = await self._hedges.run(
@@ -150,7 +149,7 @@ class Attempts:
             partial(self._another, ask, place, hedging, [choice.replica, *_replicas(tried)]),
         )
         tried += failed
-        return answer
+        return tried[-1].failure if answer is None else answer
 
     async def _lane(
         self, place: Place, deadline: float, ask: Ask, choice: Choice

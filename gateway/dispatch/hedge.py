@@ -60,9 +60,10 @@ class Outcome(NamedTuple):
 class RouteHedging:
     """What one route has learnt, and what it may spend."""
 
-    __slots__ = ("_delay", "_share", "budget", "configured", "times")
+    __slots__ = ("_delay", "_share", "budget", "configured", "name", "times")
 
-    def __init__(self, configured: structs.Hedge) -> None:
+    def __init__(self, name: str, configured: structs.Hedge) -> None:
+        self.name = name
         self.configured = configured
         self.times = FirstTokenTimes()
         self.budget = RetryBudget(configured.max_percent, 0.0, WINDOW)
@@ -89,7 +90,7 @@ class Hedges:
         if known is None or known.configured != configured:
             if len(self._routes) >= _MOST_ROUTES:
                 self._routes.clear()
-            known = self._routes[name] = RouteHedging(configured)
+            known = self._routes[name] = RouteHedging(name, configured)
         return known
 
     async def run(
@@ -130,7 +131,7 @@ class Hedges:
             # and what is late would come to be sooner and sooner.
             route.times.add(took)
         if len(lanes) > 1:
-            self._metrics.hedged(ask.route.name, _result(lanes, winner))
+            self._metrics.hedged(route.name, _result(lanes, winner))
         failed = [
             Tried(lane.choice.replica, lane.task.result())  # type: ignore[arg-type]
             for lane in sorted(lanes, key=lambda one: one.ended_at)

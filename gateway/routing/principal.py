@@ -11,7 +11,7 @@ from gateway.routing.table import Route
 class Principal:
     """The holder of an API key. Immutable."""
 
-    __slots__ = ("_globs", "admin", "max_priority", "name")
+    __slots__ = ("_globs", "admin", "max_priority", "name", "usual_priority")
 
     def __init__(
         self,
@@ -24,6 +24,8 @@ class Principal:
         self.name = name
         self.max_priority = max_priority
         """No request of this key is more urgent than that."""
+        self.usual_priority = max(Priority.NORMAL, max_priority)
+        """What one is that says nothing."""
         self.admin = admin
         self._globs = tuple(Glob(model) for model in models)
 

@@ -127,7 +127,7 @@ async def test_when_there_is_none(tmp_path, hedge, fields, budget):
 
 
 def test_a_percentile_is_learnt_and_a_duration_is_known():
-    learnt, known = RouteHedging(Hedge(after="p90")), RouteHedging(Hedge(after="250ms"))
+    learnt, known = (RouteHedging("a", Hedge(after=after)) for after in ("p90", "250ms"))
     assert learnt.delay() is None
     assert known.delay() == 0.25
     for number in range(ENOUGH * 2):
