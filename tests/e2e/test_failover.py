@@ -162,14 +162,19 @@ async def disturbed(
     servers: Sequence[EngineServer],
     happen: Callable[[EngineServer], None],
     mend: Callable[[EngineServer], None],
+    *,
+    each: int = 600,
 ) -> None:
-    """All answers are right, although something `happens`, again and again, to a server."""
+    """All answers are right, although something `happens` to a server, again and again.
+
+    `each` is the number of events after which it does at the latest.
+    """
     await house.learn()
     rng, heard = Random(7), house.heard
 
     async def trouble() -> None:
         while True:
-            moment = heard["events"] + rng.randint(20, 600)
+            moment = heard["events"] + rng.randint(20, each)
             while heard["events"] < moment:
                 await asyncio.sleep(0.001)
             victim = rng.choice(servers)
@@ -231,13 +236,13 @@ async def test_two_kinds_of_engine_with_the_same_weights(start_gateway, start_ll
         f"  here: {{use: mlx, model: {MODEL_DIR}}}\n"
         f"models:\n  {MODEL}:\n    sticky: none\n    variants:\n"
         "      server: {backend: server, checkpoint: tiny-tale-f32}\n"
-        "      here: {backend: here, checkpoint: tiny-tale-f32}\n"
+        "      here: {backend: here, weight: 0, checkpoint: tiny-tale-f32}\n"
         "    retry: {attempts: 6, backoff: 200ms}\n    failover: {attempts: 6}\n"
         "retry_budget: {min_per_second: 1000}\n"
     )
     wait_until(lambda: gateway.metric("gateway_replica_ready") == 2, 30, "both are ready")
     house = House(gateway, SAID, told=lambda spoken: spoken.told_by_any)
-    await disturbed(house, [server], lambda one: one.kill(), lambda one: one.restart())
+    await disturbed(house, [server], lambda one: one.kill(), lambda one: one.restart(), each=200)
 
 
 NEARLY_GREEDY = 0.01
