@@ -87,7 +87,7 @@ def routing(
     tale = {
         "backend": "engine",
         "balance": "round_robin",
-        "retry": {"attempts": 3, "backoff": f"{BACKOFF}s", "max_backoff": "5s"},
+        "retry": {"attempts": 3, "backoff": f"{BACKOFF}s", "max_backoff": "8s"},
         "timeouts": timeouts,
     }
     aside = {"backend": "engine", "balance": "round_robin", "retry": {"attempts": 2}}

@@ -237,8 +237,8 @@ STATUSES = {
         Cells(one=Own(asked=2, gap=0.2), two=Saved(), fallback=Own(asked=2, gap=0.2)),
     ),
     "429 with Retry-After as a date": either(
-        lambda speech: [failing(429, "later", in_a_date(4)), speech.good],
-        lambda speech: [failing(429, "later", in_a_date(4)), speech.answer],
+        lambda speech: [failing(429, "later", in_a_date(6)), speech.good],
+        lambda speech: [failing(429, "later", in_a_date(6)), speech.answer],
         Cells(one=Own(asked=2, gap=0.9), two=Saved(), fallback=Own(asked=2, gap=0.9)),
     ),
     "429 with a long Retry-After": both(
