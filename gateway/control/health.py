@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable, Iterable
 
 from backends.base import Readiness
@@ -31,11 +32,13 @@ class HealthMonitor:
         interval: float = INTERVAL,
         timeout: float = TIMEOUT,
         on_return: Callable[[Replica], Awaitable[None]] | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """`on_return` is awaited, for as long as `timeout`, before a replica that was not ready is
         ready; what it knows of that one may be true no more."""
         self._state = state
         self._on_return = on_return
+        self._clock = clock
         self._interval = interval
         self._timeout = timeout
 
@@ -58,12 +61,26 @@ class HealthMonitor:
 
     async def _look_at(self, replica: Replica) -> None:
         backend, known = replica.backend, replica.readiness
-        readiness = await self._probed(replica)
+        readiness = self._believed(replica, await self._probed(replica))
         if readiness.ready and not known.ready:
             await self._tell_of_return(replica)
         if replica.backend is not backend or replica.readiness is not known:
             return  # a reload has replaced the adapter, or there is newer word
         replica.observe(readiness)
+
+    def _believed(self, replica: Replica, said: Readiness) -> Readiness:
+        """`said`, unless the replica is back from one of many times that it was away."""
+        now, flapping = self._clock(), replica.flapping
+        if said.ready and not replica.readiness.ready:
+            if not flapping.back(now):
+                why = f"it is back, and was away {flapping.needed(now)} times lately: being watched"
+                return Readiness(False, why)
+        elif not said.ready:
+            if replica.readiness.ready:
+                flapping.left(now)
+            else:
+                flapping.missing()
+        return said
 
     async def _probed(self, replica: Replica) -> Readiness:
         try:

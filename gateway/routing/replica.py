@@ -14,6 +14,7 @@ from backends.health_options import OutlierDetection
 from backends.options import SlowStart
 from gateway.policies.saturation import is_saturated
 from gateway.routing.breaker import Breaker, always
+from gateway.routing.flapping import Flapping
 from gateway.routing.load import ReplicaLoad
 from gateway.routing.outlier import Tally, may_eject
 from gateway.routing.slow_start import share
@@ -41,6 +42,7 @@ class Replica:
         "backend_name",
         "base_weight",
         "breaker",
+        "flapping",
         "id",
         "leaving",
         "load",
@@ -66,6 +68,7 @@ class Replica:
         self.load = ReplicaLoad()
         self.breaker = Breaker()
         self.readiness = NOT_PROBED
+        self.flapping = Flapping()
         self.tally = Tally()
         """How its requests went in this interval, to be compared with its peers'."""
         self.peers: Sequence[Replica] = (self,)

@@ -112,3 +112,31 @@ async def test_a_newer_word_stays():
 
     await monitor(one, on_return=dies).look((one,))
     assert one.readiness == Readiness(False, "died")
+
+
+async def test_one_that_flaps_is_watched_before_it_is_believed():
+    said, now = [], 0.0
+
+    async def probe():
+        return said.pop(0)
+
+    one = replica("a", probe)
+    state = SimpleNamespace(snapshot=SimpleNamespace(replicas=(one,)))
+    watching = HealthMonitor(state, clock=lambda: now)
+
+    async def look(*ready):
+        said[:] = [Readiness(is_ready, "" if is_ready else "gone") for is_ready in ready]
+        seen = []
+        for _ in ready:
+            await watching.look((one,))
+            seen.append(one.readiness.ready)
+        return seen
+
+    up, down = True, False
+    assert await look(up, down, up) == [True, False, True], "once is nothing"
+    assert await look(down, up) == [False, False]
+    assert "away 2 times lately" in one.readiness.reason
+    assert await look(up) == [True]
+    assert await look(down, up, down, up, up, up) == [False, False, False, False, False, True]
+    now = 1000.0
+    assert await look(down, up) == [False, True], "it is forgiven"
