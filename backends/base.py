@@ -296,6 +296,8 @@ class Backend(ABC):
     """Why it cannot do what its kind can, where that has turned out."""
     counts_chats: bool = False
     """Whether it tells the tokens of a chat's body at `COUNT_TOKENS`, as `{"input_tokens": n}`."""
+    takes_priority: bool = False
+    """Whether it serves what waits there by the body's `priority`: vLLM's, lower first."""
     loads_here: bool = False
     """Its start takes memory of this process, so no two such start at a time."""
     addresses: tuple[str, ...]

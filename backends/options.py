@@ -284,6 +284,9 @@ class LlamaServerOptions(LaunchableOptions, frozen=True, kw_only=True, tag="llam
 class VllmOptions(LaunchableOptions, frozen=True, kw_only=True, tag="vllm"):
     """vLLM's OpenAI-compatible server."""
 
+    priority_scheduling: bool = False
+    """Whether it runs with `--scheduling-policy priority`: then it is told how urgent a request
+    is. Without that it refuses requests that say so."""
     health: Health = Health(token_interval=Duration(60))
     """How it is found out whether a replica works, beside its answer to `/health`: its server can
     outlive what generates."""

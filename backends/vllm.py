@@ -71,6 +71,7 @@ class VllmBackend(OpenAIHttpBackend):
         super().__init__(name, options)
         self._adapters: dict[str, dict[Adapter, str]] = {one: {} for one in self.addresses}
         """What each replica calls the adapters that it has."""
+        self.takes_priority = isinstance(options, VllmOptions) and options.priority_scheduling
         launch = options.launch if isinstance(options, VllmOptions) else None
         self._places = None if launch is None else place_count(options.loras, launch.args)
         """For how many adapters, and the base, they have been started, where that is known."""

@@ -62,6 +62,7 @@ class InProcessBackend(Backend):
 
     capabilities: frozenset[Capability] = GENERATION | {Capability.PREFILL}
     counts_chats = True
+    takes_priority = True
     loads_here = True
     addresses = (ADDRESS,)
 

@@ -46,6 +46,7 @@ class IsolatedAdapter(OpenAIHttpBackend):
         self.provider = kind.provider
         self.capabilities, self.conditional = kind.capabilities, kind.conditional
         self.counts_chats = kind.counts_chats
+        self.takes_priority = kind.takes_priority
         self._load: Load | None = None
         self._adapters: frozenset[Adapter] = frozenset()
 

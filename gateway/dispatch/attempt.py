@@ -14,7 +14,7 @@ import time
 from collections.abc import Awaitable
 from typing import NoReturn, TypeVar
 
-from backends.base import BackendError, Reply, Request
+from backends.base import BackendError, Endpoint, Reply, Request
 from gateway.dispatch.ask import Ask
 from gateway.dispatch.choice import Choice
 from gateway.dispatch.continuation import Continuation, completed
@@ -29,13 +29,19 @@ from gateway.dispatch.verdict import (
 )
 from gateway.dispatch.watchdog import WaitTooLongError
 from gateway.errors import BadRequest
+from gateway.routing.admission import Priority
 from gateway.routing.latency import Lesson
 from gateway.routing.table import Route, Variant
 from gateway.telemetry import names
 from gateway.telemetry.metrics import Metrics
-from gateway.wire.rename import with_model
+from gateway.wire.rename import with_model, with_priority
 
 T = TypeVar("T")
+
+_URGENCY = {Priority.HIGH: -1, Priority.LOW: 1}
+"""What engines are told, whose usual priority is 0."""
+_PRIORITIZED = (Endpoint.CHAT, Endpoint.COMPLETIONS)
+"""Where they know the field."""
 
 
 class AttemptFailedError(Exception):
@@ -114,7 +120,7 @@ class Attempt:
             translation, endpoint, body = goes_on.translation, goes_on.endpoint, goes_on.body
         request = Request(
             endpoint=endpoint,
-            body=self._body(body),
+            body=self._body(body, endpoint),
             headers=self._span.propagate(ask.engine_headers),
             stream=ask.stream,
             connect_timeout=self.route.timeouts.connect,
@@ -174,12 +180,15 @@ class Attempt:
         if self.reply is not None:
             await self.reply.body.aclose()
 
-    def _body(self, body: bytes) -> bytes:
-        """`body` with the engine's own name for the model."""
+    def _body(self, body: bytes, endpoint: Endpoint) -> bytes:
+        """`body` with the engine's own name for the model, and how urgent it is."""
         ask = self.ask
-        if self._upstream == ask.model:
+        urgency = _URGENCY.get(ask.priority) if self.replica.backend.takes_priority else None
+        if self._upstream == ask.model and urgency is None:
             return body
         try:
+            if urgency is not None and endpoint in _PRIORITIZED:
+                body = with_priority(body, urgency)
             return with_model(body, ask.model, self._upstream)
         except UnicodeDecodeError as error:
             raise BadRequest(

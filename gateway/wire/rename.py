@@ -33,6 +33,16 @@ def with_model(body: bytes, old: str, new: str) -> bytes:
     return _rebuilt(body, new)
 
 
+def with_priority(body: bytes, priority: int) -> bytes:
+    """`body`, a JSON object, with this `priority`; all other fields byte for byte.
+
+    Raises `UnicodeDecodeError` as `with_model` does.
+    """
+    fields = _decode_fields(body)
+    fields["priority"] = msgspec.Raw(_encode(priority))
+    return _encode(fields)
+
+
 def _value_after(body: bytes, at: int) -> int:
     """Where the value of the key that ends at `at` begins; 0 where no colon makes it a key."""
     at = _skip_spaces(body, at)

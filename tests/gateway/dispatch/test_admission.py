@@ -159,3 +159,25 @@ async def test_overflow_goes_to_the_model_for_that(tmp_path):
     assert answer.status_code == 200
     assert answer.headers["x-gateway-model"] == "other"
     assert len(busy.seen) == 1
+
+
+@pytest.mark.parametrize(
+    ("wished", "options", "told"),
+    [
+        ("high", {"use": "vllm", "priority_scheduling": True}, -1),
+        ("low", {"use": "vllm", "priority_scheduling": True}, 1),
+        ("normal", {"use": "vllm", "priority_scheduling": True}, 7),
+        ("high", {"use": "vllm"}, 7),
+        ("high", {"use": "openai"}, 7),
+    ],
+)
+async def test_an_engine_that_asks_is_told_how_urgent_it_is(tmp_path, wished, options, told):
+    async with scripted(CHAT) as engine:
+        document = routing(engine)
+        document["backends"]["engine"] |= options
+        async with serving(tmp_path, document) as gateway:
+            headers = {"x-gateway-priority": wished}
+            body = {**ask(), "priority": 7, "odd": 1.50}
+            await gateway.client.post("/v1/chat/completions", json=body, headers=headers)
+    seen = engine.seen[0].json
+    assert (seen["priority"], seen["model"], seen["odd"]) == (told, ENGINE_MODEL, 1.5)

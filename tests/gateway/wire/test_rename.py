@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from gateway.wire.rename import StreamRename, with_model
+from gateway.wire.rename import StreamRename, with_model, with_priority
 
 
 @pytest.mark.parametrize(
@@ -62,3 +62,9 @@ class TestStream:
         rename.learn("theirs")
         event = json.dumps({"content": '"model":"theirs"'}).encode()
         assert rename.apply(event) == event
+
+
+def test_a_priority_takes_the_place_of_one_that_is_there():
+    body = b'{"model":"a","x":1e400,"priority":9,"y":[1 , 2]}'
+    assert with_priority(body, -1) == b'{"model":"a","x":1e400,"priority":-1,"y":[1 , 2]}'
+    assert with_priority(b"{}", 1) == b'{"priority":1}'
