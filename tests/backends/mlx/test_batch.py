@@ -50,6 +50,7 @@ def generated(runtime, specs, *, every=0):
     return [[token.token for token in tokens[uid]] for uid in uids]
 
 
+@pytest.mark.slow
 def test_any_company_gives_the_same_tokens(runtime):
     specs = [spec(runtime, at) for at in range(8)]
     alone = [generated(runtime, [one])[0] for one in specs]

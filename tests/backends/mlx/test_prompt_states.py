@@ -56,6 +56,7 @@ async def chats(client, count, turns):
     )
 
 
+@pytest.mark.slow
 async def test_a_chat_pays_only_for_its_new_turns(client):
     answers = await chat(client, "Tell me a story about Mia.", 10)
     before = 0

@@ -258,6 +258,7 @@ class TestTools:
         assert error.param == "tools[0].function.parameters"
 
 
+@pytest.mark.slow
 async def test_a_bad_schema_and_a_bad_grammar_leave_seven_good_requests_alone(client):
     questions = ["Tell me a story about Mia.", "What is 3 + 4?", "Count from 1 to 30.", "Hello!"]
     wanted = [{"temperature": 0}, {"temperature": 1, "seed": 3}]

@@ -143,6 +143,7 @@ def mutations(text: str, rng: random.Random) -> Iterator[str]:
         )
 
 
+@pytest.mark.slow
 def test_any_file_gives_a_configuration_or_problems_and_nothing_else(tmp_path: Path) -> None:
     text = re.sub(r"(?m)#.*\n", "\n", uncommented(SHIPPED.read_text("utf-8")))
     text = re.sub(r"\n\s*\n+", "\n", text)
