@@ -30,6 +30,7 @@ from gateway.conform.examine import READY, examine, until_ready
 from gateway.conform.finding import Finding, Outcome
 from gateway.conform.report import Report, table
 from gateway.control.adapters import Adapters
+from gateway.control.discovery import find_all
 from gateway.control.engines import Engines, Plan, StartError
 from gateway.control.state import Snapshot, State
 from gateway.dispatch.ability import lacks
@@ -123,7 +124,9 @@ def _only(checked: Config, routes: Iterable[Route]) -> Config:
 async def _conform(checked: Config, args: argparse.Namespace) -> Report:
     engines = Engines()
     try:
+        checked, lost = await find_all(checked)
         plan, unopened = _openable(engines, checked)
+        unopened += [Finding(name, READY, Outcome.BROKEN, why) for name, why in lost.items()]
         snapshot = engines.commit(plan)
         failures = await _start_each(engines, plan)
         adapters = Adapters(State(snapshot))

@@ -15,6 +15,8 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
 
+import msgspec
+
 from backends.discover import Discover
 from backends.options import HttpOptions
 from gateway.config.structs import Config
@@ -145,3 +147,23 @@ def discovered(config: Config) -> Mapping[str, Discover]:
         for name, options in config.backends.items()
         if isinstance(options, HttpOptions) and options.discover is not None
     }
+
+
+async def find_all(config: Config, timeout: float = TIMEOUT) -> tuple[Config, dict[str, str]]:
+    """Look once, for whoever runs no gateway: `config` with the replicas that were found, and, by
+    backend, why there are none."""
+    backends, lost = dict(config.backends), {}
+    for name, discover in discovered(config).items():
+        why = f"no replicas by {discover.where}"
+        replicas: tuple[Entry, ...] = ()
+        try:
+            async with asyncio.timeout(timeout):
+                replicas = (await look_up(discover)).replicas
+        except TimeoutError:
+            why = f"{why}: no answer within {timeout:g} s"
+        except LookupFailedError as error:
+            why = f"{why}: {error}"
+        if not replicas:
+            lost[name] = why
+        backends[name] = msgspec.structs.replace(backends[name], replicas=replicas)
+    return msgspec.structs.replace(config, backends=backends), lost

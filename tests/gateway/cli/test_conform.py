@@ -158,3 +158,19 @@ models:
     assert code == 1, err
     assert "ready: broken: it lacks the adapter 'a': " in err
     assert "llama-server loads them at its start only" in err
+
+
+def test_replicas_that_are_told_elsewhere_are_tried_and_none_is_no_success(conform, tmp_path):
+    text = """\
+backends:
+  found: {use: openai, model: m, discover: {file: here.json}}
+  lost: {use: openai, model: m, discover: {file: nowhere.json}}
+models:
+  both: {variants: {a: {backend: found}, b: {backend: lost}}}
+"""
+    (tmp_path / "here.json").write_text('["http://127.0.0.1:1"]')
+    code, out, _ = conform(text, "both", "--json", "--wait", "0")
+    assert code == 1
+    said = {one["target"]: one for one in json.loads(out)["findings"]}
+    assert "refused" in said["found@127.0.0.1:1"]["detail"]
+    assert "nowhere.json cannot be read: No such file" in said["lost"]["detail"]

@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import msgspec
 
+from backends.discover import Discover
 from backends.options import OpenAIOptions, VllmOptions
+from backends.units import Timeout
 from gateway.config.key_hash import KeyHash
 from gateway.config.structs import Config, Key, Model, Variant
 from gateway.control.overlay import Change, Overlay, apply
@@ -103,3 +105,24 @@ def test_backends_that_are_gone_or_have_no_adapters_are_passed_over():
 
 def test_nothing_changed_is_the_file():
     assert apply(config(v1="/1"), Overlay()).config == config(v1="/1")
+
+
+FOUND = Discover(dns="http://h.internal", every=Timeout(5))
+
+
+def test_replicas_are_those_that_were_found_where_the_file_says():
+    options = VllmOptions(discover=FOUND, adapters={"v1": "/1"})
+    file = msgspec.structs.replace(config(v1="/1"), backends={**config().backends, "gpu": options})
+    assert apply(file, Overlay()).config.backends["gpu"].urls == ()
+    made = overlay(("v2", "/2")).found("gpu", FOUND, ("http://a", "http://b"))
+    made = made.changed(Change("gpu", "v3"), "/3")
+    gpu = apply(file, made).config.backends["gpu"]
+    assert gpu.urls == ("http://a", "http://b")
+    assert set(gpu.adapters) == {"v1", "v2", "v3"}
+
+    sooner = msgspec.structs.replace(options, discover=Discover(dns="http://h.internal"))
+    elsewhere = msgspec.structs.replace(options, discover=Discover(dns="http://other.internal"))
+    for changed, kept in ((sooner, 2), (elsewhere, 0)):
+        other = msgspec.structs.replace(file, backends={**file.backends, "gpu": changed})
+        assert len(apply(other, made).config.backends["gpu"].urls) == kept
+    assert len(made.found("gpu", elsewhere.discover, ()).replicas) == 1
