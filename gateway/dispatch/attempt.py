@@ -18,7 +18,12 @@ from backends.base import BackendError, Endpoint, Reply, Request
 from gateway.dispatch.ask import Ask
 from gateway.dispatch.choice import Choice
 from gateway.dispatch.continuation import Continuation, completed
-from gateway.dispatch.translate import asked_endpoint, translated, translation_for
+from gateway.dispatch.translate import (
+    asked_endpoint,
+    in_clients_words,
+    translated,
+    translation_for,
+)
 from gateway.dispatch.verdict import (
     DEADLINE_EXCEEDED,
     FIRST_TOKEN_TIMEOUT,
@@ -35,6 +40,7 @@ from gateway.routing.table import Route, Variant
 from gateway.telemetry import names
 from gateway.telemetry.metrics import Metrics
 from gateway.wire.rename import with_model, with_priority
+from gateway.wire.translate import Translation
 
 T = TypeVar("T")
 
@@ -86,6 +92,7 @@ class Attempt:
         self._silent_since = 0.0
         self._cause = names.CANCELLED
         self._failure: Failure | None = None
+        self._translation: Translation | None = None
         self._settled = False
         self._started = time.monotonic()
         self._epoch = replica.breaker.sent(self._started)
@@ -118,6 +125,7 @@ class Attempt:
             body = ask.body if translation is None else translation.body
         else:
             translation, endpoint, body = goes_on.translation, goes_on.endpoint, goes_on.body
+        self._translation = translation
         request = Request(
             endpoint=endpoint,
             body=self._body(body, endpoint),
@@ -167,6 +175,7 @@ class Attempt:
 
     def fail(self, failure: Failure) -> NoReturn:
         """Note why this try has come to nothing, and leave it."""
+        failure = in_clients_words(failure, self._translation)
         self._failure = failure
         self._cause = failure.cause
         raise AttemptFailedError(failure)

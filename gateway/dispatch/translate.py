@@ -14,6 +14,8 @@ import time
 import uuid
 from collections.abc import AsyncIterator
 
+import msgspec
+
 from backends.base import (
     Backend,
     BackendError,
@@ -27,6 +29,8 @@ from backends.base import (
 from backends.sse import is_event_stream
 from gateway.dispatch.ability import speaks
 from gateway.dispatch.ask import Ask
+from gateway.dispatch.verdict import Failure
+from gateway.errors import EngineAnswered
 from gateway.wire.json_answer import MalformedAnswerError
 from gateway.wire.translate import Identity, StreamTranslator, Translation
 from gateway.wire.translate.writer import MAX_ANSWER
@@ -53,6 +57,24 @@ def translated(reply: Reply, translation: Translation, endpoint: Endpoint) -> Re
     else:
         body = TranslatedAnswer(reply.body, translation, identity)
     return Reply(reply.status, _without_length(reply), body)
+
+
+def in_clients_words(failure: Failure, translation: Translation | None) -> Failure:
+    """`failure`, which may name a field of the chat, naming the client's own in its place."""
+    error = failure.error
+    if translation is None or not isinstance(error, EngineAnswered) or error.param is None:
+        return failure
+    place = translation.place_of(error.param)
+    if place == error.param:
+        return failure
+    told = EngineAnswered(
+        error.status,
+        error.message.replace(f"`{error.param}`", f"`{place}`"),
+        param=place,
+        code=error.code,
+        retry_after=error.retry_after,
+    )
+    return msgspec.structs.replace(failure, error=told)
 
 
 class TranslatedStream:

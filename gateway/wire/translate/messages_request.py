@@ -13,6 +13,7 @@ import msgspec
 from gateway.wire.translate.chat_request import finish_request, text_or_parts
 from gateway.wire.translate.cursor import Cursor
 from gateway.wire.translate.messages_answer import MessagesWriter
+from gateway.wire.translate.places import Names, Said
 from gateway.wire.translate.translation import Translation
 from gateway.wire.translate.writer import AnswerWriter, Identity
 
@@ -41,7 +42,19 @@ _TRANSLATED = frozenset(
         "output_format",
     )
 )
+_NAMES: Names = {
+    "stop": ("stop_sequences",),
+    "user": ("metadata.user_id",),
+    "max_completion_tokens": ("max_tokens",),
+    "parallel_tool_calls": ("tool_choice.disable_parallel_tool_use",),
+    "chat_template_kwargs": ("chat_template_kwargs", "thinking"),
+    "reasoning_effort": ("output_config.effort",),
+    "response_format": ("output_config.format", "output_format"),
+    "continue_final_message": ("continue_final_message", "messages"),
+}
 _IMPOSSIBLE = ("container", "mcp_servers", "context_management")
+
+_THOUGHTS: Names = {"reasoning_content": ("content",)}
 
 _ATTRIBUTION = "x-anthropic-billing-header"
 """What Claude Code begins its system prompt with: a line with a hash of the request, by which no
@@ -55,11 +68,18 @@ _EFFORTS = {"xhigh": "high", "max": "high"}
 class MessagesTranslation(Translation):
     """A request to `/v1/messages`; or to `/v1/messages/count_tokens`, where the chat is counted."""
 
+    names = _NAMES
+
     def __init__(self, body: bytes) -> None:
         """Raises `BadRequest`; `Unsupported` where another engine may do what this one cannot."""
         asked = Cursor.over(body)
-        super().__init__(msgspec.json.encode(_chat(asked)))
+        super().__init__(body, asked)
         self._model = asked.need("model").text()
+
+    @staticmethod
+    def chat(asked: Cursor) -> dict[str, Any]:
+        """See `Translation.chat`."""
+        return _chat(asked)
 
     def writer(self, identity: Identity) -> AnswerWriter:
         """See `Translation.writer`."""
@@ -88,16 +108,17 @@ def _messages(asked: Cursor) -> list[dict[str, Any]]:
     messages: list[dict[str, Any]] = []
     system = asked.get("system")
     if system is not None and (text := _system(system)):
-        messages.append({"role": "system", "content": text})
+        messages.append(Said(system.path, {"role": "system", "content": text}))
     for turn in asked.need("messages").items():
         role, content = turn.need("role"), turn.need("content")
         match role.text():
             case "user":
-                messages += _user(content)
+                messages += _user(turn.path, content)
             case "assistant":
-                messages.append(_assistant(content))
+                messages.append(_assistant(turn.path, content))
             case "system":
-                messages.append({"role": "system", "content": _system(content)})
+                fields = {"role": "system", "content": _system(content)}
+                messages.append(Said(turn.path, fields))
             case _:
                 role.wrong("must be `user`, `assistant` or `system`")
     return messages
@@ -121,7 +142,7 @@ def _system(content: Cursor) -> str:
     return "\n\n".join(texts)
 
 
-def _user(content: Cursor) -> list[dict[str, Any]]:
+def _user(path: str, content: Cursor) -> list[dict[str, Any]]:
     """A message of the user's; results of tools are messages of their own, before it."""
     results, parts = [], []
     for block in _blocks(content):
@@ -129,28 +150,33 @@ def _user(content: Cursor) -> list[dict[str, Any]]:
             results.append(_tool_result(block))
         else:
             parts.append(_part(block))
-    said = [{"role": "user", "content": text_or_parts(parts)}] if parts or not results else []
-    return [*results, *said]
+    if parts or not results:
+        return [*results, Said(path, {"role": "user", "content": text_or_parts(parts)})]
+    return results
 
 
 def _tool_result(block: Cursor) -> dict[str, Any]:
     content = block.get("content")
     parts = [_part(one) for one in _blocks(content)] if content is not None else []
-    return {
+    fields = {
         "role": "tool",
         "tool_call_id": block.need("tool_use_id").text(),
         "content": text_or_parts(parts),
     }
+    return Said(block.path, fields, {"tool_call_id": ("tool_use_id",)})
 
 
 def _part(block: Cursor) -> dict[str, Any]:
     match block.kind():
         case "text":
-            return {"type": "text", "text": block.need("text").text()}
+            return Said(block.path, {"type": "text", "text": block.need("text").text()})
         case "image":
-            return {"type": "image_url", "image_url": {"url": _image_url(block.need("source"))}}
+            image = {"url": _image_url(block.need("source"))}
+            fields = {"type": "image_url", "image_url": image}
+            return Said(block.path, fields, {"image_url": ("source",)})
         case "document":
-            return {"type": "text", "text": _document(block)}
+            fields = {"type": "text", "text": _document(block)}
+            return Said(block.path, fields, {"text": ("source",)})
         case kind:
             return block.unsupported(f"a chat has no {kind!r} blocks")
 
@@ -186,7 +212,7 @@ def _text_of(block: Cursor) -> str:
     return block.need("text").text()
 
 
-def _assistant(content: Cursor) -> dict[str, Any]:
+def _assistant(path: str, content: Cursor) -> dict[str, Any]:
     parts: list[dict[str, Any]] = []
     thoughts: list[str] = []
     calls: list[dict[str, Any]] = []
@@ -202,7 +228,7 @@ def _assistant(content: Cursor) -> dict[str, Any]:
                 calls.append(_call(block))
             case kind:
                 block.unsupported(f"a chat has no {kind!r} blocks in what the assistant says")
-    message: dict[str, Any] = {"role": "assistant", "content": text_or_parts(parts)}
+    message = Said(path, {"role": "assistant", "content": text_or_parts(parts)}, _THOUGHTS)
     if thoughts:
         message["reasoning_content"] = "".join(thoughts)
     if calls:
@@ -215,7 +241,8 @@ def _call(block: Cursor) -> dict[str, Any]:
     given = block.get("input")
     arguments = msgspec.json.encode({} if given is None else given.fields()).decode()
     function = {"name": block.need("name").text(), "arguments": arguments}
-    return {"id": block.need("id").text(), "type": "function", "function": function}
+    fields = {"id": block.need("id").text(), "type": "function", "function": function}
+    return Said(block.path, fields, {"arguments": ("input",)})
 
 
 def _add_tools(asked: Cursor, chat: dict[str, Any]) -> None:
@@ -250,7 +277,8 @@ def _tool(tool: Cursor) -> dict[str, Any]:
     for name in ("description", "strict"):
         if (found := tool.get(name)) is not None:
             function[name] = found.value
-    return {"type": "function", "function": function}
+    fields = {"type": "function", "function": function}
+    return Said(tool.path, fields, {"parameters": ("input_schema",)})
 
 
 def _add_thinking(asked: Cursor, chat: dict[str, Any]) -> None:

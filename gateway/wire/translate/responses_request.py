@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import msgspec
-
 from gateway.wire.translate.chat_request import finish_request, text_or_parts
 from gateway.wire.translate.cursor import Cursor
+from gateway.wire.translate.places import Names, Said
 from gateway.wire.translate.responses_answer import ResponsesWriter
 from gateway.wire.translate.translation import Translation
 from gateway.wire.translate.writer import AnswerWriter, Identity
@@ -40,6 +39,8 @@ _TRANSLATED = frozenset(
 _STATE = ("previous_response_id", "conversation", "prompt")
 _IMPOSSIBLE = ("context_management", "moderation", "access_programs", "image")
 
+_OUTPUT: Names = {"content": ("output",), "tool_call_id": ("call_id",)}
+
 _LOGPROBS = "message.output_text.logprobs"
 _REPEATED: dict[str, Any] = {
     "instructions": None,
@@ -57,6 +58,16 @@ _REPEATED: dict[str, Any] = {
     "user": None,
 }
 """Fields of a request that its response repeats, as they are where the request lacks them."""
+_NAMES: Names = {
+    "messages": ("input",),
+    "max_tokens": ("max_output_tokens",),
+    "max_completion_tokens": ("max_output_tokens",),
+    "response_format": ("text.format",),
+    "reasoning_effort": ("reasoning.effort",),
+    "verbosity": ("text.verbosity",),
+    "logprobs": ("include", "top_logprobs"),
+    "continue_final_message": ("continue_final_message", "input"),
+}
 _FIXED: dict[str, Any] = {
     "background": False,
     "previous_response_id": None,
@@ -68,13 +79,20 @@ _FIXED: dict[str, Any] = {
 class ResponsesTranslation(Translation):
     """A request to `/v1/responses`."""
 
+    names = _NAMES
+
     def __init__(self, body: bytes) -> None:
         """Raises `BadRequest`; `Unsupported` where another engine may do what this one cannot."""
         asked = Cursor.over(body)
-        super().__init__(msgspec.json.encode(_chat(asked)))
+        super().__init__(body, asked)
         given = {name: found.value for name in _REPEATED if (found := asked.get(name))}
         model = asked.need("model").text()
         self._asked = {**_REPEATED, **given, **_FIXED, "model": model}
+
+    @staticmethod
+    def chat(asked: Cursor) -> dict[str, Any]:
+        """See `Translation.chat`."""
+        return _chat(asked)
 
     def writer(self, identity: Identity) -> AnswerWriter:
         """See `Translation.writer`."""
@@ -111,13 +129,14 @@ def _refuse_what_a_chat_lacks(asked: Cursor) -> None:
         truncation.unsupported("nothing is left out of a conversation here: say `disabled`")
 
 
-def _messages(asked: Cursor) -> list[dict[str, Any]]:
-    messages: list[dict[str, Any]] = []
+def _messages(asked: Cursor) -> list[Said]:
+    messages: list[Said] = []
     if (instructions := asked.get("instructions")) is not None:
-        messages.append({"role": "system", "content": instructions.text()})
+        fields = {"role": "system", "content": instructions.text()}
+        messages.append(Said(instructions.path, fields))
     given = asked.need("input")
     if isinstance(given.value, str):
-        return [*messages, {"role": "user", "content": given.value}]
+        return [*messages, Said(given.path, {"role": "user", "content": given.value})]
     items = given.items()
     if not items:
         given.wrong("is empty: it needs at least one item")
@@ -130,47 +149,48 @@ def _messages(asked: Cursor) -> list[dict[str, Any]]:
     return messages
 
 
-def _add_item(item: Cursor, messages: list[dict[str, Any]]) -> None:
+def _add_item(item: Cursor, messages: list[Said]) -> None:
     match item.kind("message"):
         case "message":
             _add_message(item, messages)
         case "function_call":
-            _turn(messages).setdefault("tool_calls", []).append(_call(item))
+            _turn(item, messages).setdefault("tool_calls", []).append(_call(item))
         case "function_call_output":
             call_id = item.need("call_id").text()
             content = _content(item.need("output"))
-            messages.append({"role": "tool", "tool_call_id": call_id, "content": content})
+            fields = {"role": "tool", "tool_call_id": call_id, "content": content}
+            messages.append(Said(item.path, fields, _OUTPUT))
         case "reasoning":
             if thought := _thought(item):
-                turn = _new_turn(messages)
+                turn = _new_turn(item, messages)
                 turn["reasoning_content"] = thought
         case kind:
             item.unsupported(f"a chat has no {kind!r} items")
 
 
-def _add_message(item: Cursor, messages: list[dict[str, Any]]) -> None:
+def _add_message(item: Cursor, messages: list[Said]) -> None:
     role, content = item.need("role"), _content(item.need("content"))
     match role.text():
         case "user":
-            messages.append({"role": "user", "content": content})
+            messages.append(Said(item.path, {"role": "user", "content": content}))
         case "assistant":
-            turn = _turn(messages)
+            turn = _turn(item, messages)
             if turn["content"] is not None or "tool_calls" in turn:
-                turn = _new_turn(messages)
-            turn["content"] = content
+                turn = _new_turn(item, messages)
+            turn["content"], turn.path = content, item.path
         case "system" | "developer":
-            _add_system(content, messages)
+            _add_system(item, content, messages)
         case _:
             role.wrong("must be `user`, `assistant`, `system` or `developer`")
 
 
-def _add_system(content: str | list[dict[str, Any]], messages: list[dict[str, Any]]) -> None:
+def _add_system(item: Cursor, content: str | list[dict[str, Any]], messages: list[Said]) -> None:
     """`developer` is `system` to most templates, and many have room for one, at the beginning."""
     first = messages[0] if len(messages) == 1 else None
     if first and first["role"] == "system" and isinstance(content, str):
         first["content"] = f"{first['content']}\n\n{content}"
     else:
-        messages.append({"role": "system", "content": content})
+        messages.append(Said(item.path, {"role": "system", "content": content}))
 
 
 def _goes_on(asked: Cursor) -> bool:
@@ -182,21 +202,22 @@ def _goes_on(asked: Cursor) -> bool:
     return status is not None and status.value in ("in_progress", "incomplete")
 
 
-def _turn(messages: list[dict[str, Any]]) -> dict[str, Any]:
+def _turn(item: Cursor, messages: list[Said]) -> Said:
     """The assistant's turn that is going on: what it thinks, says and calls is one message."""
     if messages and messages[-1]["role"] == "assistant":
         return messages[-1]
-    return _new_turn(messages)
+    return _new_turn(item, messages)
 
 
-def _new_turn(messages: list[dict[str, Any]]) -> dict[str, Any]:
-    messages.append({"role": "assistant", "content": None})
+def _new_turn(item: Cursor, messages: list[Said]) -> Said:
+    messages.append(Said(item.path, {"role": "assistant", "content": None}))
     return messages[-1]
 
 
 def _call(item: Cursor) -> dict[str, Any]:
     function = {"name": item.need("name").text(), "arguments": item.need("arguments").text()}
-    return {"id": item.need("call_id").text(), "type": "function", "function": function}
+    fields = {"id": item.need("call_id").text(), "type": "function", "function": function}
+    return Said(item.path, fields, {"id": ("call_id",)})
 
 
 def _thought(item: Cursor) -> str:
@@ -216,13 +237,15 @@ def _content(content: Cursor) -> str | list[dict[str, Any]]:
 def _part(part: Cursor) -> dict[str, Any]:
     match part.kind():
         case "input_text" | "output_text" | "text":
-            return {"type": "text", "text": part.need("text").text()}
+            return Said(part.path, {"type": "text", "text": part.need("text").text()})
         case "refusal":
-            return {"type": "text", "text": part.need("refusal").text()}
+            text = part.need("refusal").text()
+            return Said(part.path, {"type": "text", "text": text}, {"text": ("refusal",)})
         case "input_image":
-            return {"type": "image_url", "image_url": _image(part)}
+            return Said(part.path, {"type": "image_url", "image_url": _image(part)})
         case "input_audio":
-            return {"type": "input_audio", "input_audio": part.need("input_audio").fields()}
+            audio = part.need("input_audio").fields()
+            return Said(part.path, {"type": "input_audio", "input_audio": audio})
         case kind:
             return part.unsupported(f"this engine takes text and images, no {kind!r}")
 
@@ -287,7 +310,7 @@ def _tool(tool: Cursor) -> dict[str, Any]:
     for name in ("description", "parameters", "strict"):
         if (found := tool.get(name)) is not None:
             function[name] = found.value
-    return {"type": "function", "function": function}
+    return Said(tool.path, {"type": "function", "function": function})
 
 
 def _add_logprobs(asked: Cursor, chat: dict[str, Any]) -> None:

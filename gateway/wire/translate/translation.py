@@ -7,6 +7,7 @@ handed to it.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import Any, ClassVar
 
 import msgspec
 
@@ -15,14 +16,34 @@ from backends.malformed import MALFORMED
 from backends.sse import EventCutter, EventTooLargeError, events
 from gateway.wire.json_answer import MalformedAnswerError
 from gateway.wire.translate.chat import read_chat
+from gateway.wire.translate.cursor import Cursor
+from gateway.wire.translate.places import Names, Said, place_of
 from gateway.wire.translate.writer import AnswerWriter, Identity, UntranslatableAnswerError
 
 
 class Translation(ABC):
     """A request as a chat. `body` is what an engine is asked at `/v1/chat/completions`."""
 
-    def __init__(self, body: bytes) -> None:
-        self.body = body
+    names: ClassVar[Names]
+    """What a chat's fields are made of."""
+
+    def __init__(self, request: bytes, asked: Cursor) -> None:
+        """`asked` is over `request`. Raises `BadRequest`, as `chat` does."""
+        self._request = request
+        self.body = msgspec.json.encode(self.chat(asked))
+
+    @staticmethod
+    @abstractmethod
+    def chat(asked: Cursor) -> dict[str, Any]:
+        """What is asked, as a chat.
+
+        Raises `BadRequest`; `Unsupported` where another engine may do what this one cannot.
+        """
+
+    def place_of(self, param: str) -> str:
+        """What the client calls `param`, a field of the chat; see `places`."""
+        asked = Cursor.over(self._request)
+        return place_of(param, Said("", self.chat(asked), self.names), asked.fields())
 
     @abstractmethod
     def writer(self, identity: Identity) -> AnswerWriter:

@@ -249,3 +249,32 @@ async def test_usage_and_end_may_come_at_once(tmp_path, dialect):
     async with scripted(script) as engine, house(tmp_path, engine) as gateway:
         answer = await ask(gateway, dialect)
     assert kinds(answer)[-1] == LAST[dialect]
+
+
+@pytest.mark.parametrize("streamed", [True, False])
+async def test_what_an_engine_refuses_is_named_as_the_client_has(tmp_path, streamed):
+    param = "messages[1].content[0].image_url"
+    error = {"message": f"`{param}` is no URL", "param": param, "code": "invalid_image_url"}
+    part = {"type": "input_image", "image_url": "x"}
+    asked = {"instructions": "Be kind.", "input": [{"role": "user", "content": [part]}]}
+    place = "input[0].content[0].image_url"
+    script = reply({"error": {**error, "type": "invalid_request_error"}}, 400)
+    async with (
+        scripted(script) as engine,
+        house(
+            tmp_path,
+            engine,
+        ) as gateway,
+    ):
+        answer = await ask(gateway, "responses", stream=streamed, **asked)
+    assert answer.status_code == 400
+    said = answer.json()["error"]
+    assert (said["message"], said["param"]) == (f"`{place}` is no URL", place)
+    assert said["code"] == "invalid_image_url"
+
+
+async def test_a_refusal_of_the_whole_request_stays_as_it_is(tmp_path, dialect):
+    script = failing(400, "`max_tokens`, and the rest")
+    async with scripted(script) as engine, house(tmp_path, engine) as gateway:
+        answer = await ask(gateway, dialect, stream=False)
+    assert answer.json()["error"]["message"] == "`max_tokens`, and the rest"
