@@ -114,7 +114,7 @@ class Hedges:
             winner = await _first_with_an_answer(lanes)
         except BaseException:
             for lane in lanes:
-                self._end(lane)
+                self._end(lane, overtaken=False)
             raise
         return self._settle(ask, route, lanes, winner, now() - began)
 
@@ -141,15 +141,16 @@ class Hedges:
             return Outcome(None, failed)
         for lane in lanes:
             if lane is not winner and not lane.has_failed():
-                self._end(lane)
+                self._end(lane, overtaken=True)
         answer = winner.task.result()
         assert isinstance(answer, Answer)
         answer.attempt.ask = ask  # from here on it is read in this task
         ask.record.replica = winner.choice.replica.id
         return Outcome(answer, failed)
 
-    def _end(self, lane: _Lane) -> None:
+    def _end(self, lane: _Lane, *, overtaken: bool) -> None:
         """Cancel what is not needed any more; it closes its attempt in its own time."""
+        lane.ask.overtaken = overtaken
         ending = asyncio.create_task(lane.end())
         self._ending.add(ending)
         ending.add_done_callback(self._ending.discard)
@@ -176,7 +177,6 @@ class _Lane:
 
     async def end(self) -> None:
         """Be done with it, whatever it has come to."""
-        self.ask.overtaken = True
         self.task.cancel()
         (outcome,) = await asyncio.gather(self.task, return_exceptions=True)
         if isinstance(outcome, Answer):  # it came in the same moment
@@ -184,7 +184,12 @@ class _Lane:
 
     def has_failed(self) -> bool:
         """Whether it has come to nothing by itself."""
-        return self.task.done() and isinstance(self.task.result(), Failure)
+        return (
+            self.task.done()
+            and not self.task.cancelled()
+            and self.task.exception() is None
+            and isinstance(self.task.result(), Failure)
+        )
 
 
 async def _first_with_an_answer(lanes: Sequence[_Lane]) -> _Lane | None:

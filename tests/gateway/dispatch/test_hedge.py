@@ -94,6 +94,11 @@ async def test_a_client_that_leaves_ends_both(tmp_path):
         asking.cancel()
         await beside.seen[0].gone()
         await late.seen[0].gone()
+        while await metric(gateway, "gateway_attempts_active"):
+            await asyncio.sleep(0.01)
+        text = (await gateway.client.get("/metrics")).text
+    assert 'gateway_attempt_cause="cancelled"' in text
+    assert "overtaken" not in text
 
 
 @pytest.mark.parametrize(
