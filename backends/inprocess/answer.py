@@ -20,6 +20,7 @@ class Answer:
     """
 
     def __init__(self, choices: int) -> None:
+        self.choices = choices
         self._deltas: deque[Delta] = deque()
         self._unfinished = choices
         self._tokens = [0] * choices

@@ -187,12 +187,14 @@ class InProcessBackend(Backend):
         job = self._job(
             params, prompts, answer, texts, grammar, stream=request.stream, adapter=request.adapter
         )
+        length = sum(len(prompt.tokens) for prompt in prompts)
+        del prompts  # which hold pictures: from here on they are the engine's
         writer = _writer(params, params.model or self._model, self._loaded().prompts.piece)
         self._engine.submit(job)
         try:
             if request.stream:
-                return await self._stream(params, prompts, job, answer, writer)
-            return await self._whole(params, prompts, job, answer, writer)
+                return await self._stream(params, length, job, answer, writer)
+            return await self._whole(length, job, answer, writer)
         except BaseException:
             self._engine.cancel(job)
             raise
@@ -200,7 +202,7 @@ class InProcessBackend(Backend):
     async def _stream(
         self,
         params: Chat | Completion,
-        prompts: list[Prompt],
+        prompt_tokens: int,
         job: Job,
         answer: Answer,
         writer: Writer,
@@ -209,24 +211,17 @@ class InProcessBackend(Backend):
             answer,
             writer,
             await answer.next(),
-            choices=len(prompts) * params.choices,
-            prompt_tokens=_tokens(prompts) if params.usage_in_stream else None,
+            choices=answer.choices,
+            prompt_tokens=prompt_tokens if params.usage_in_stream else None,
             cached_tokens=job.cached_tokens,
             cancel=partial(self._engine.cancel, job),
         )
         return Reply(200, ((b"content-type", b"text/event-stream; charset=utf-8"),), body)
 
-    async def _whole(
-        self,
-        params: Chat | Completion,
-        prompts: list[Prompt],
-        job: Job,
-        answer: Answer,
-        writer: Writer,
-    ) -> Reply:
+    async def _whole(self, prompt_tokens: int, job: Job, answer: Answer, writer: Writer) -> Reply:
         deltas = await answer.all()
-        usage = Usage(_tokens(prompts), answer.tokens, answer.reasoning_tokens, job.cached_tokens())
-        choices = range(len(prompts) * params.choices)
+        usage = Usage(prompt_tokens, answer.tokens, answer.reasoning_tokens, job.cached_tokens())
+        choices = range(answer.choices)
         by_choice = [[d for d in deltas if d.index == index] for index in choices]
         return _in_one_piece(writer.whole(by_choice, usage))
 
@@ -363,10 +358,6 @@ def _in_one_piece(body: bytes) -> Reply:
         (b"content-length", str(len(body)).encode()),
     )
     return Reply(200, headers, Whole(body))
-
-
-def _tokens(prompts: list[Prompt]) -> int:
-    return sum(len(prompt.tokens) for prompt in prompts)
 
 
 def _check_prompt(prompt: list[int], param: str, *, context: int, vocabulary: int) -> None:

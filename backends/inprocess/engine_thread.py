@@ -141,6 +141,7 @@ class EngineThread:
                 state.free([row])
             state.deliver([(row.job, self._fail_one(row.job, error))])
             return
+        row.let_go_of_pictures()
         self._rows[uid] = row
         row.job.note_cached(row.spec.prompt, runtime.cached_tokens(uid))
         with state.changed:
@@ -191,9 +192,10 @@ class EngineThread:
         with self._state.changed:
             if job.over:
                 return True
+        if row.fault is not None:  # not raised: it would hold the row, and the row it
+            out.append((job, self._fail_one(job, row.fault)))
+            return True
         try:
-            if row.fault is not None:
-                raise row.fault
             delta = row.text.add(
                 token.token, ended=token.ended, cut=token.cut, logprobs=token.logprobs
             )

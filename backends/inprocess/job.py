@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+import msgspec
+
 from backends.base import BackendError
 from backends.inprocess.runtime import SequenceSpec
 from backends.inprocess.text import Delta, SequenceText
@@ -29,6 +31,11 @@ class Row:
         self.kept: list[Delta] = []
         """Deltas to be delivered with the last one, where the job is no stream."""
         self.fault: Exception | None = None
+
+    def let_go_of_pictures(self) -> None:
+        """The runtime has them, and lets go of them once it has looked at them."""
+        if self.spec.vision is not None:
+            self.spec = msgspec.structs.replace(self.spec, vision=None)
 
     def failed(self, error: Exception) -> None:
         """Remember why this row cannot go on."""

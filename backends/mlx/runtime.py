@@ -60,7 +60,7 @@ class _Sequence(NamedTuple):
     """Tokens of its prompt that were found."""
     adapter: Adapter | None
     sight: Sight | None
-    """What is to be seen in its prompt."""
+    """What is to be seen in its prompt, without the images' arrays."""
 
 
 class _FetchedAdapter(NamedTuple):
@@ -187,7 +187,8 @@ class MlxRuntime(Runtime):
             samplers=[row],
             stop_sequences=[self._never_stop if goes_on else self._stop],
         )
-        self._sequences[uid] = _Sequence(scope, start, spec.adapter, sight)
+        outline = look.sight if look is not None else None
+        self._sequences[uid] = _Sequence(scope, start, spec.adapter, outline)
         if look is not None and self._looking is not None:
             self._looking.add(uid, look, on_fault)
         self.cache_counts = self._states.counts

@@ -38,14 +38,19 @@ class Part(NamedTuple):
 
 
 class Look:
-    """One row's images, as far as they have to be read yet."""
+    """One row's images, as far as they have to be read yet.
 
-    __slots__ = ("_features", "_places", "sight")
+    What has been looked at is let go of: an image's arrays are far larger than what is seen in it.
+    """
+
+    __slots__ = ("_features", "_images", "_places", "sight")
 
     def __init__(self, sight: Sight, start: int) -> None:
         """Before `start`, the prompt is read already: images that end there are not needed."""
-        self.sight = sight
+        self.sight = sight.outline()
         self._places = [places for places in sight.places if places[-1] >= start]
+        read = len(sight.places) - len(self._places)
+        self._images: list[Image | None] = list(sight.images[read:])
         self._features: list[Features | None] = [None] * len(self._places)
 
     @property
@@ -56,15 +61,18 @@ class Look:
     def next(self) -> tuple[int, Image]:
         """The first image that has not been looked at, and its number here."""
         number = self._features.index(None)
-        return number, self.sight.images[number - len(self._features)]
+        image = self._images[number]
+        assert image is not None, "it is kept until it has been looked at"
+        return number, image
 
     def put(self, number: int, features: Features) -> None:
         """An image has been looked at."""
         self._features[number] = features
+        self._images[number] = None
 
     def forget(self) -> None:
         """The prompt is read: only where its end stands is needed from here on."""
-        self._features, self._places = [], []
+        self._features, self._images, self._places = [], [], []
 
     def within(self, start: int, end: int) -> list[Part]:
         """What is seen in the tokens of the prompt from `start` to `end`."""

@@ -6,12 +6,15 @@ that fails concerns its own row alone.
 
 from __future__ import annotations
 
+import logging
 from collections import OrderedDict
 from collections.abc import Callable
 
 from backends.mlx.vision.look import Features, Look
 from backends.mlx.vision.model import SeeingModel
 from backends.mlx.vision.sight import Image
+
+logger = logging.getLogger(__name__)
 
 
 class Looking:
@@ -48,15 +51,25 @@ class Looking:
             return None
         uid = next(iter(self._waiting))
         look, on_fault = self._waiting[uid]
+        why = self._look(look)
+        if why is not None or look.ready:
+            del self._waiting[uid]
+        if why is None:
+            return None
+        on_fault(RuntimeError(f"an image could not be looked at: {why}"))
+        return uid
+
+    def _look(self, look: Look) -> str | None:
+        """Look at its next image; gives why that failed.
+
+        Not the exception: whoever keeps that keeps the image, too, with the calls it went through.
+        """
         number, image = look.next()
         try:
             look.put(number, self._see(image))
         except Exception as error:  # from mlx-vlm's model of that kind, or the memory
-            del self._waiting[uid]
-            on_fault(RuntimeError(f"an image could not be looked at: {error}"))
-            return uid
-        if look.ready:
-            del self._waiting[uid]
+            logger.warning("an image could not be looked at", exc_info=error)
+            return str(error) or type(error).__name__
         return None
 
     def _see(self, image: Image) -> Features:

@@ -98,7 +98,7 @@ class PicturePrompts(TemplatePrompts):
         if int(places[-1][-1]) == len(tokens) - 1:
             refuse("messages", "comes to a prompt that ends with an image; a text has to follow it")
         sight = self._sight(images, places, len(tokens))
-        self._take_room(sight)
+        self._take_room(images)
         return Prompt(tokens, sight)
 
     def _see(self, picture: Picture) -> Seen:
@@ -137,10 +137,10 @@ class PicturePrompts(TemplatePrompts):
         positions, ahead = grid_positions(length, grids)
         return Sight(images, places, length, positions, ahead)
 
-    def _take_room(self, sight: Sight) -> None:
+    def _take_room(self, images: Sequence[Image]) -> None:
         """Raises `RequestRefused` where the pictures are too much."""
-        needed, room = sum(image.nbytes for image in sight.images), self._room
-        if room.take(sight, needed):
+        needed, room = sum(image.nbytes for image in images), self._room
+        if room.take(*[(image, image.nbytes) for image in images]):
             return
         if needed > room.nbytes:
             refuse(

@@ -1,7 +1,7 @@
 """How much of the memory the arrays of pictures take that have not been looked at yet. Pure.
 
 Requests wait with what their pictures came to, in any number and from any thread; the sum of it has
-a bound here. What is taken is given back when the one who holds it is gone.
+a bound here. What is taken is given back when the one who holds it is gone, each for itself.
 """
 
 from __future__ import annotations
@@ -25,13 +25,15 @@ class Room:
         """What is left now."""
         return self._free
 
-    def take(self, holder: object, nbytes: int) -> bool:
-        """Take `nbytes` for as long as `holder` lives; False where so much is not there."""
+    def take(self, *holders: tuple[object, int]) -> bool:
+        """Take so many bytes for each for as long as it lives; none where all are not there."""
+        needed = sum(nbytes for _, nbytes in holders)
         with self._lock:
-            if nbytes > self._free:
+            if needed > self._free:
                 return False
-            self._free -= nbytes
-        weakref.finalize(holder, self._give, nbytes).atexit = False
+            self._free -= needed
+        for holder, nbytes in holders:
+            weakref.finalize(holder, self._give, nbytes).atexit = False
         return True
 
     def _give(self, nbytes: int) -> None:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from backends.mlx.vision.positions import Positions
 
 
-class Image(msgspec.Struct, frozen=True, eq=False):
+class Image(msgspec.Struct, frozen=True, eq=False, weakref=True):
     """One image of a prompt."""
 
     digest: bytes
@@ -26,7 +26,8 @@ class Image(msgspec.Struct, frozen=True, eq=False):
     token: int
     """Which of them are filled in with what is seen."""
     inputs: Mapping[str, NDArray[Any]]
-    """What the model's processor makes of the picture, by the names that the model gives them."""
+    """What the model's processor makes of the picture, by the names that the model gives them. By
+    far the most of it, and needed until it has been looked at."""
 
     @property
     def size(self) -> int:
@@ -39,7 +40,7 @@ class Image(msgspec.Struct, frozen=True, eq=False):
         return sum(array.nbytes for array in self.inputs.values())
 
 
-class Sight(msgspec.Struct, frozen=True, eq=False, weakref=True):
+class Sight(msgspec.Struct, frozen=True, eq=False):
     """What there is to be seen in a prompt."""
 
     images: Sequence[Image]
@@ -52,6 +53,11 @@ class Sight(msgspec.Struct, frozen=True, eq=False, weakref=True):
     """Of its tokens, where they do not just count on."""
     ahead: int = 0
     """How far each token behind the prompt stands ahead of its place, then."""
+
+    def outline(self) -> Sight:
+        """The same without the images' arrays: where they stand, and which they are."""
+        bare = [msgspec.structs.replace(image, inputs={}) for image in self.images]
+        return msgspec.structs.replace(self, images=bare)
 
     def key(self, tokens: Sequence[int]) -> list[int]:
         """The same `tokens`, with each image's own in place of those that all images share.
