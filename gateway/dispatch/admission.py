@@ -39,11 +39,17 @@ class Admission:
         name = route.parent or route.name  # an adapter shares the engines of its model
         began = ask.watchdog.now()
         gate = self._gate(name, route, began)
+        until = began + route.queue.timeout
+        if route.budget is not None:  # whoever has waited for all of it would only be refused later
+            if ask.stream and route.budget.ttft is not None:
+                until = min(until, began + route.budget.ttft)
+            if route.budget.total is not None:
+                deadline = min(deadline, began + route.budget.total)
         visitor = Visitor(
             key=ask.key_name or "",
             priority=ask.priority,
             cost=1 + len(ask.body) / _BYTES,
-            until=began + route.queue.timeout,
+            until=until,
             deadline=deadline,
         )
         self._tell(gate.arrive(visitor, began))

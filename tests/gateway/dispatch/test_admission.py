@@ -37,9 +37,11 @@ async def until(gateway, name, wanted):
 
 
 @contextlib.asynccontextmanager
-async def narrow(tmp_path, *scripts, size=1, timeout="5s", **sections):
+async def narrow(tmp_path, *scripts, size=1, timeout="5s", budget=None, **sections):
     """A model with a single place, on an engine that plays `scripts`."""
     model = {"concurrency": 1, "queue": {"size": size, "timeout": timeout}}
+    if budget is not None:
+        model["budget"] = budget
     async with (
         scripted(*scripts) as engine,
         serving(tmp_path, routing(engine, model=model, **sections)) as gateway,
@@ -105,6 +107,16 @@ async def test_who_waits_too_long_or_has_less_time_is_told(tmp_path):
         inside.cancel()
     assert [answer.status_code for answer in answers] == [429, 429]
     assert answers[0].json()["error"]["code"] == "queue_timeout"
+
+
+@pytest.mark.parametrize("budget", [{"ttft": "50ms"}, {"total": "50ms"}])
+async def test_nobody_waits_longer_than_the_latency_budget_has(tmp_path, budget):
+    async with narrow(tmp_path, (Silence(),), budget=budget) as (gateway, _):
+        inside = asyncio.create_task(post(gateway, streamed=True))
+        await until(gateway, "gateway_admission_inside", 1)
+        answer = await post(gateway, streamed=True)
+        inside.cancel()
+    assert (answer.status_code, answer.json()["error"]["code"]) == (429, "queue_timeout")
 
 
 async def test_the_urgent_go_first_as_far_as_their_key_lets_them(tmp_path):
