@@ -9,6 +9,7 @@ import msgspec
 
 from backends.openai_http import OpenAIHttpBackend
 from backends.options import BackendOptions, InProcessOptions, Launch, LaunchableOptions
+from backends.units import Size
 
 if TYPE_CHECKING:
     from backends.launch.recipes import Recipe
@@ -25,6 +26,7 @@ class IsolatedOptions(LaunchableOptions, frozen=True, kw_only=True, tag="isolate
         """The child for `engine`, watched as `engine` wants it."""
         launch = Launch(
             model=engine.model,
+            memory=_planned(engine),
             start_timeout=engine.start_timeout,
             stall_timeout=engine.stall_timeout,
         )
@@ -52,6 +54,15 @@ class IsolatedOptions(LaunchableOptions, frozen=True, kw_only=True, tag="isolate
             ),
             environment=lambda _options: {},
         )
+
+
+def _planned(engine: InProcessOptions) -> Size | None:
+    """What it is planned to take of `memory_limit`; measured where its files do not tell."""
+    try:
+        footprint = engine.footprint()
+    except (ValueError, OSError):
+        return None  # the child says what is wrong with them
+    return None if footprint is None else Size(footprint.total)
 
 
 def write_options(options: InProcessOptions) -> str:

@@ -180,6 +180,17 @@ def test_what_runs_in_a_process_of_its_own(tmp_path, capsys, monkeypatch):
     assert re.search(r"^b +[\d.]+ MiB .* sequences of ", out, re.MULTILINE), "in the table too"
 
 
+def test_what_is_isolated_counts_against_the_limit_as_planned(tmp_path, capsys):
+    out, _ = plan_of(
+        tmp_path,
+        capsys,
+        f"  b: {{use: mlx, model: {MODEL_DIR}, isolation: process}}",
+        "memory_limit: 1MiB",
+    )
+    *_, total = re.findall(r"[\d.]+ [KMG]iB", out.splitlines()[-2].partition("KV cache for")[0])
+    assert f"memory_limit 1.0 MiB: b {total}; they take turns" in out
+
+
 def test_what_does_not_fit_is_refused_with_the_reason(tmp_path, capsys):
     out, err = plan_of(
         tmp_path, capsys, f"  b: {{use: mlx, model: {MODEL_DIR}, kv_cache: 900GiB}}", code=1
