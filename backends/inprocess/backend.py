@@ -126,8 +126,16 @@ class InProcessBackend(Backend):
         return self._engine.health()
 
     def load(self, address: str) -> Load:  # noqa: ARG002 — as above
-        """How many sequences are in the batch, and how many wait for a place in it."""
-        return self._engine.load()
+        """How many sequences are in the batch, and how many wait for a place in it.
+
+        Who waits for a turn to have images read has one step more to go, and waits, too.
+        """
+        load, intake = self._engine.load(), self._intake
+        if not intake.waiting and not intake.waited:
+            return load
+        return msgspec.structs.replace(
+            load, waiting=load.waiting + intake.waiting, waited=load.waited + intake.waited
+        )
 
     def has_adapter(self, address: str, adapter: Adapter) -> bool:  # noqa: ARG002 — as above
         """See `Backend.has_adapter`."""

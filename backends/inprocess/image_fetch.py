@@ -13,7 +13,8 @@ import asyncio
 import contextlib
 import socket
 import ssl
-from functools import cached_property
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property, partial
 from urllib.parse import urljoin
 
 import httpx
@@ -30,6 +31,9 @@ from backends.transport.transport import check_head
 _REDIRECTS = (301, 302, 303, 307, 308)
 _MOST_REDIRECTS = 3
 _MOST_ADDRESSES = 4
+_NAMES_AT_ONCE = 4
+"""Names that are looked up at the same time. A resolver that is dead holds its thread long after
+nobody waits for it: so these are threads of their own, and what is decoded has others."""
 _HEADERS = (
     ("accept", "image/*"),
     ("accept-encoding", "identity"),
@@ -74,7 +78,7 @@ class ImageFetcher:
 
     async def _get(self, place: Place, where: str) -> bytes | str:
         """The file there; or where else it is, as the server says."""
-        connection = await self._connect(place, await _addresses(place, where))
+        connection = await self._connect(place, await self._addresses(place, where))
         try:
             exchange = await connection.exchange(_head(place), b"")
             headers = httpx.Headers(exchange.headers)
@@ -87,6 +91,20 @@ class ImageFetcher:
             return await _read(exchange, where)
         finally:
             connection.abort()
+
+    async def _addresses(self, place: Place, where: str) -> list[str]:
+        """Its addresses that may be reached, at least one. Raises `RequestRefused` or `OSError`."""
+        ask = partial(socket.getaddrinfo, place.host, place.port, type=socket.SOCK_STREAM)
+        infos = await asyncio.get_running_loop().run_in_executor(self._names, ask)
+        found = dict.fromkeys(str(info[4][0]) for info in infos)
+        allowed = [address for address in found if may_reach(address, trusted=place.trusted)]
+        if not allowed:
+            what = (
+                f"is at {place.host}, whose address is not a public one: "
+                "`images.fetch_from` of the backend must list that very host"
+            )
+            refuse(where, what, code=Code.IMAGE_URL)
+        return allowed
 
     async def _connect(self, place: Place, addresses: list[str]) -> Connection:
         """To the first of `addresses` that answers. Raises `httpx.ConnectError`."""
@@ -101,6 +119,11 @@ class ImageFetcher:
         )
 
     @cached_property
+    def _names(self) -> ThreadPoolExecutor:
+        """Its threads end when nobody has it any more."""
+        return ThreadPoolExecutor(_NAMES_AT_ONCE, "image-names")
+
+    @cached_property
     def _context(self) -> ssl.SSLContext:
         return self._tls or ssl.create_default_context()
 
@@ -113,21 +136,6 @@ class _ForOne:
 
     def lost(self, connection: Connection) -> None:
         """Whoever uses it is told by the exchange."""
-
-
-async def _addresses(place: Place, where: str) -> list[str]:
-    """Its addresses that may be reached, at least one. Raises `RequestRefused` or `OSError`."""
-    loop = asyncio.get_running_loop()
-    infos = await loop.getaddrinfo(place.host, place.port, type=socket.SOCK_STREAM)
-    found = dict.fromkeys(str(info[4][0]) for info in infos)
-    allowed = [address for address in found if may_reach(address, trusted=place.trusted)]
-    if not allowed:
-        what = (
-            f"is at {place.host}, whose address is not a public one: "
-            "`images.fetch_from` of the backend must list that very host"
-        )
-        refuse(where, what, code=Code.IMAGE_URL)
-    return allowed
 
 
 async def _read(exchange: Exchange, where: str) -> bytes:

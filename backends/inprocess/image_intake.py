@@ -2,9 +2,10 @@
 
 Rules of this file:
 
-- A picture is hundreds of times as large as the words about it. So few requests at a time have
-  theirs decoded, and nothing is left of them but what `make` made when the next one begins. Few at
-  a time have files fetched, too, which they hold until then.
+- A picture is hundreds of times as large as the words about it. So what is decoded at a time is
+  bounded in pixels, told from the files' heads: one that is as large as may be has it to itself,
+  several small ones go together. Nothing is left of them but what `make` made when their pixels
+  are given to others. Few requests at a time have files fetched, too, which they hold until then.
 - Nothing is decoded in the event loop, and what decodes is counted until its thread is done with
   it, whoever has stopped waiting.
 """
@@ -19,15 +20,16 @@ from typing import TypeVar
 from backends.inprocess.image_fetch import ImageFetcher
 from backends.inprocess.image_hosts import ImageHosts
 from backends.inprocess.image_parts import ImagePart, data_in, is_data
-from backends.inprocess.images import MAX_PIXELS, Picture, read_picture
+from backends.inprocess.images import MAX_PIXELS, Picture, pixels_of, read_picture
 from backends.inprocess.refusals import Code, refusal, refuse
 from backends.inprocess.turns import Turns
 from backends.options import Images
 
 T = TypeVar("T")
 
-_DECODED_AT_ONCE = 2
-"""Requests whose pictures are decoded at the same time: each may take hundreds of megabytes."""
+_AT_ONCE = 4
+"""Requests whose pictures are decoded at the same time, where these are small enough. Those of
+`MAX_PIXELS` take most of a gigabyte, so that is what all of them may have together."""
 _FETCHED_AT_ONCE = 4
 """Requests that fetch theirs, or hold what they have fetched: each may have `_MAX_FETCHED`."""
 _FETCH_WITHIN = 30.0
@@ -44,8 +46,18 @@ class ImageIntake:
         self._most = options.max_per_request
         self._fetcher = ImageFetcher(ImageHosts(options.fetch_from))
         turns = partial(Turns, max_waiting=max_waiting, within=queue_timeout)
-        self._decoding = turns(_DECODED_AT_ONCE, "to have images read")
+        self._decoding = turns(MAX_PIXELS, "to have images read")
         self._fetching = turns(_FETCHED_AT_ONCE, "to have images fetched")
+
+    @property
+    def waiting(self) -> int:
+        """Requests that wait for a turn."""
+        return self._fetching.waiting + self._decoding.waiting
+
+    @property
+    def waited(self) -> float:
+        """Seconds that all have waited so far, together."""
+        return self._fetching.waited + self._decoding.waited
 
     async def look(self, images: Sequence[ImagePart], make: Callable[[list[Picture]], T]) -> T:
         """What `make`, which is called in a worker thread, makes of the pictures of `images`.
@@ -69,14 +81,15 @@ class ImageIntake:
         fetched: Mapping[str, bytes],
         make: Callable[[list[Picture]], T],
     ) -> T:
-        await self._decoding.take()
+        pixels = await asyncio.to_thread(_pixels, images, fetched)
+        taken = await self._decoding.take(max(pixels, MAX_PIXELS // _AT_ONCE))
         loop = asyncio.get_running_loop()
         work = loop.run_in_executor(None, lambda: make(_pictures(images, fetched)))
-        work.add_done_callback(self._done)
+        work.add_done_callback(partial(self._done, taken))
         return await asyncio.shield(work)
 
-    def _done(self, work: asyncio.Future[T]) -> None:
-        self._decoding.give()
+    def _done(self, taken: int, work: asyncio.Future[T]) -> None:
+        self._decoding.give(taken)
         if not work.cancelled():
             work.exception()  # it has been told, where there is still somebody to tell
 
@@ -100,12 +113,23 @@ class ImageIntake:
         return files
 
 
+def _pixels(images: Sequence[ImagePart], fetched: Mapping[str, bytes]) -> int:
+    """Of all of them. Files are not kept for this: many requests may wait for their pixels."""
+    found = 0
+    for image in images:
+        found += pixels_of(_file(image, fetched), image.where, room=MAX_PIXELS - found)
+    return found
+
+
 def _pictures(images: Sequence[ImagePart], fetched: Mapping[str, bytes]) -> list[Picture]:
     found = []
     room = MAX_PIXELS
     for image in images:
-        data = fetched[image.where] if image.where in fetched else data_in(image)
-        picture = read_picture(data, image.where, room=room)
+        picture = read_picture(_file(image, fetched), image.where, room=room)
         room -= picture.pixels.width * picture.pixels.height
         found.append(picture)
     return found
+
+
+def _file(image: ImagePart, fetched: Mapping[str, bytes]) -> bytes:
+    return fetched[image.where] if image.where in fetched else data_in(image)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 from backends.base import RequestRefused
@@ -47,12 +48,26 @@ def read_picture(data: bytes, where: str, *, room: int = MAX_PIXELS) -> Picture:
 
     Raises `RequestRefused`, which names `where`.
     """
-    if not data:
-        refuse(where, "holds an empty image", code=Code.EMPTY_IMAGE)
-    try:
+    with _refusing(where, room):
         image = _opened(data, where, room)
+        image.load()
         _turn_upright(image)
         pixels = _as_rgb(image)
+    return Picture(pixels, hashlib.sha256(data).digest(), where)
+
+
+def pixels_of(data: bytes, where: str, *, room: int = MAX_PIXELS) -> int:
+    """How many pixels the picture has that `data` is, from its head; raises as `read_picture`."""
+    with _refusing(where, room):
+        width, height = _opened(data, where, room).size
+    return width * height
+
+
+@contextlib.contextmanager
+def _refusing(where: str, room: int) -> Iterator[None]:
+    """Whatever goes wrong with a stranger's picture is refused."""
+    try:
+        yield
     except RequestRefused:
         raise
     except _bombs():
@@ -60,12 +75,14 @@ def read_picture(data: bytes, where: str, *, room: int = MAX_PIXELS) -> Picture:
     except Exception as error:  # a decoder of strangers' bytes may fail in any way
         said = str(error) or type(error).__name__
         raise refusal(where, f"holds a broken image: {said}", code=Code.IMAGE_BROKEN) from None
-    return Picture(pixels, hashlib.sha256(data).digest(), where)
 
 
 def _opened(data: bytes, where: str, room: int) -> Image:
+    """It, with nothing of it decoded."""
     from PIL import Image, UnidentifiedImageError  # noqa: PLC0415
 
+    if not data:
+        refuse(where, "holds an empty image", code=Code.EMPTY_IMAGE)
     try:
         image: Image.Image = Image.open(io.BytesIO(data), formats=FORMATS)
     except UnidentifiedImageError:
@@ -76,7 +93,6 @@ def _opened(data: bytes, where: str, room: int) -> Image:
     if max(width, height) > MAX_ASPECT * min(width, height):
         what = f"of {width} x {height} pixels: one side may be {MAX_ASPECT} times the other at most"
         refuse(where, f"holds an image {what}")
-    image.load()
     return image
 
 

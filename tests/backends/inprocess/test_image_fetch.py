@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 import ssl
+import threading
 
 import pytest
 import trustme
@@ -207,3 +209,26 @@ async def test_over_tls_the_name_is_what_the_certificate_must_say():
         assert await fetch(server, host="localhost", scheme="https", tls=here) == b"safe"
         message = await refused(server, host="127.0.0.1", scheme="https", tls=here)
         assert "not trusted" in message
+
+
+async def test_a_resolver_that_is_dead_holds_no_thread_of_others(monkeypatch):
+    answers, asked_by = threading.Event(), []
+
+    def never(*args, **options):
+        asked_by.append(threading.current_thread().name)
+        answers.wait(20)
+        raise socket.gaierror("no answer")
+
+    monkeypatch.setattr(socket, "getaddrinfo", never)
+    one = fetcher("example.com", within=0.05)
+    part = ImagePart(WHERE, "https://example.com/a.png")
+    try:
+        for _ in range(2):
+            failures = await asyncio.gather(
+                *[one.fetch(part) for _ in range(6)], return_exceptions=True
+            )
+            assert all("it took more than" in str(failure) for failure in failures)
+        assert len(asked_by) == 4, "those who came later have given up before their turn"
+        assert all(name.startswith("image-names") for name in asked_by)
+    finally:
+        answers.set()

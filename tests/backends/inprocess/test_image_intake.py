@@ -90,23 +90,26 @@ def slow():
 async def test_decoding_counts_until_its_thread_is_done(slow):
     """A request that is cancelled does not stop the thread that decodes for it."""
     one = intake(max_waiting=9)
-    left = [asyncio.create_task(one.look(images(plain()), slow.make)) for _ in range(4)]
-    await slow.until_running(2)
+    left = [asyncio.create_task(one.look(images(plain()), slow.make)) for _ in range(6)]
+    await slow.until_running(4)
     for task in left:
         task.cancel()
     await asyncio.gather(*left, return_exceptions=True)
     late = asyncio.create_task(one.look(images(plain()), slow.make))
     await asyncio.sleep(0.02)
-    assert slow.running == 2
+    assert slow.running == 4
     slow.go_on.set()
     assert (await refused(late)).status == 400
-    assert slow.most == 2
+    assert slow.most == 4
 
 
 async def test_those_who_wait_are_bounded(slow):
     one = intake(max_waiting=1)
-    here = [asyncio.create_task(one.look(images(plain()), slow.make)) for _ in range(3)]
-    await slow.until_running(2)
+    here = [asyncio.create_task(one.look(images(plain()), slow.make)) for _ in range(5)]
+    await slow.until_running(4)
+    async with asyncio.timeout(5):
+        while not one.waiting:
+            await asyncio.sleep(0.005)
     full = await refused(read(one, images(plain())))
     assert (full.status, full.code) == (429, "engine_overloaded")
     assert full.retry_after
@@ -117,12 +120,38 @@ async def test_those_who_wait_are_bounded(slow):
 
 async def test_who_waits_too_long_is_sent_away(slow):
     one = intake(max_waiting=9, queue_timeout=0.01)
-    here = [asyncio.create_task(one.look(images(plain()), slow.make)) for _ in range(2)]
-    await slow.until_running(2)
+    here = [asyncio.create_task(one.look(images(plain()), slow.make)) for _ in range(4)]
+    await slow.until_running(4)
     assert (await refused(read(one, images(plain())))).status == 429
     slow.go_on.set()
     await asyncio.gather(*here, return_exceptions=True)
     assert len(await read(one, images(plain()))) == 1
+
+
+async def test_a_large_picture_has_the_pixels_to_itself(slow, monkeypatch):
+    monkeypatch.setattr(image_intake, "MAX_PIXELS", 2048)
+    one = intake(max_waiting=9)
+    small, large = images(plain(size=(32, 32))), images(plain(size=(32, 64)))
+    here = [asyncio.create_task(one.look(small, slow.make)) for _ in range(2)]
+    await slow.until_running(2)
+    here.append(asyncio.create_task(one.look(large, slow.make)))
+    async with asyncio.timeout(5):
+        while not one.waiting:
+            await asyncio.sleep(0.005)
+    slow.go_on.set()
+    await asyncio.gather(*here, return_exceptions=True)
+    slow.go_on.clear()
+    slow.most = 0
+    here = [asyncio.create_task(one.look(each, slow.make)) for each in (large, large, small)]
+    await slow.until_running(1)
+    async with asyncio.timeout(5):
+        while one.waiting < 2:
+            await asyncio.sleep(0.005)
+    assert slow.running == 1
+    slow.go_on.set()
+    await asyncio.gather(*here, return_exceptions=True)
+    assert one.waiting == 0
+    assert one.waited > 0
 
 
 async def test_few_fetch_at_a_time_and_hold_up_nobody_who_brings_images():

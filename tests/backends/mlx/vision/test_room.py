@@ -164,3 +164,19 @@ async def test_a_look_that_fails_leaves_nothing_behind(vision_dir, monkeypatch):
                 await backend.send(ADDRESS, asked("red", "blue", n=2))
             await until(lambda: held(backend) == 0)
             assert backend.load(ADDRESS).running == 0
+
+
+@pytest.mark.slow
+async def test_who_waits_for_a_turn_to_have_pictures_read_is_seen_to_wait(vision_dir):
+    async with opened(vision_dir("idefics3")) as backend:
+        turns = backend._intake._decoding
+        taken = await turns.take(1 << 40)
+        waiting = asyncio.create_task(backend.send(ADDRESS, asked("red")))
+        await until(lambda: backend.load(ADDRESS).waiting == 1)
+        assert held(backend) == 0
+        turns.give(taken)
+        reply = await waiting
+        load = backend.load(ADDRESS)
+        assert (load.waiting, load.running) == (0, 1)
+        assert load.waited > 0
+        await reply.body.aclose()
