@@ -7,6 +7,7 @@ exception by status, and `type`, `code` and `param` tell a program what to do ne
 
 from __future__ import annotations
 
+import re
 from enum import StrEnum
 
 import msgspec
@@ -141,7 +142,33 @@ class NotSupported(GatewayError):
     code = "endpoint_not_supported"
 
 
-class UpstreamFailed(GatewayError):
+_FOLDERS = re.compile(r"(?<![\w/.])/(?!v1/)(?:[^\s/:;,|'\"`()<>]+/)+")
+"""The folders of a path; not the path of a URL, nor that of an endpoint."""
+
+
+def without_folders(reason: str) -> str:
+    """`reason` for a client, whom it does not concern where files are: `…/model`.
+
+    The operator's log and `/ready` have it whole.
+    """
+    return _FOLDERS.sub("…/", reason)
+
+
+class _OfEngine(GatewayError):
+    """Its message has an engine's own words, or those of whoever owns it."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        param: str | None = None,
+        code: str | None = None,
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(without_folders(message), param=param, code=code, retry_after=retry_after)
+
+
+class UpstreamFailed(_OfEngine):
     """An engine failed, and no other could answer."""
 
     status = 502
@@ -149,7 +176,7 @@ class UpstreamFailed(GatewayError):
     code = "upstream_failed"
 
 
-class Unavailable(GatewayError):
+class Unavailable(_OfEngine):
     """Nobody can take the request now."""
 
     status = 503

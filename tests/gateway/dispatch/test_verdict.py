@@ -257,3 +257,24 @@ def test_a_refusal_of_content_is_the_clients_to_see(status, told):
 def test_a_refusal_of_content_within_a_stream_too():
     failure = judge_stream(EngineError("not of that", code="content_filter"), "e@r")
     assert (failure.error.status, failure.retry, failure.fall_back) == (400, False, False)
+
+
+@pytest.mark.parametrize(
+    ("known", "told"),
+    [
+        ("is still starting: loading /srv/models/qwen", "is still starting: loading …/qwen"),
+        ("/opt/my/python3 is no executable: install", "…/python3 is no executable: install"),
+        ("ended: error: '/a/b.c/d' (os error 2)", "ended: error: '…/d' (os error 2)"),
+        ("unix:/run/u/llm/0.sock: reset", "unix:…/0.sock: reset"),
+        ("/a/b/x.gguf|/a/b/y.gguf", "…/x.gguf|…/y.gguf"),
+        ("in /a/b/", "in …/"),
+        ("http://host:80/v1/models answers HTTP 500", "http://host:80/v1/models answers HTTP 500"),
+        ("/health answers 500, as does /v1/models", "/health answers 500, as does /v1/models"),
+        ("3/4 of 5 and/or 6", "3/4 of 5 and/or 6"),
+    ],
+)
+def test_no_client_learns_where_files_are(known, told):
+    for judge in (judge_not_ready, judge_exception):
+        for stage in (Stage.CONNECT, Stage.SENT):
+            failure = judge(BackendError(stage, Cause.ENGINE, known), "e@0")
+            assert failure.error.message == f"replica e@0: {told}"
