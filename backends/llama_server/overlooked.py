@@ -4,21 +4,35 @@
   `auto`. One tool and `required` is the same.
 - A limit of 0 tokens: it makes one.
 - A `json_schema` whose schema is no object: it holds the answer to nothing.
+- `tool_choice: required` without tools: it answers with text.
+- A `temperature` below 0, a `top_p` or `min_p` that is no share: it takes the border in its place.
+- A `stop` that is neither a text nor a list of texts, a `logit_bias` that is neither a list nor
+  an object of numbers: it drops them. Its own list, texts for token ids and `false` are its affair.
 
 Pure: bytes in, bytes out.
 """
 
 from __future__ import annotations
 
-from typing import Any
+import math
+from collections.abc import Mapping
+from typing import Any, NoReturn
 
 import msgspec
 
 from backends.base import Endpoint, Request, RequestRefused
 from backends.malformed import MALFORMED
 
-_MARKS = (b'"tool_choice"', b"_tokens", b'"json_schema"')
+_MARKS = (
+    *(b'"tool_choice"', b"_tokens", b'"json_schema"', b'"logit_bias"', b'"stop"'),
+    *(b'"temperature"', b'"top_p"', b'"min_p"'),
+)
 """One of them is in every body that is to be looked at."""
+_RANGES: Mapping[str, tuple[float, float]] = {
+    "temperature": (0.0, math.inf),
+    "top_p": (0.0, 1.0),
+    "min_p": (0.0, 1.0),
+}
 _LIMITS = ("max_tokens", "max_completion_tokens")
 
 
@@ -43,7 +57,9 @@ _decode_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _decode_tool = msgspec.json.Decoder(_Tool).decode
 _decode_tools = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _decode_format = msgspec.json.Decoder(_Format).decode
+_decode = msgspec.json.decode
 _encode = msgspec.json.encode
+_NULL = msgspec.Raw(b"null")
 
 
 def not_overlooked(request: Request) -> Request:
@@ -60,6 +76,10 @@ def not_overlooked(request: Request) -> Request:
         fields = _decode_fields(body)
         _refuse_no_tokens(fields)
         _refuse_no_schema(fields)
+        _refuse_out_of_range(fields)
+        _refuse_no_stop(fields)
+        _refuse_no_bias(fields)
+        _refuse_no_tools(fields)
         mended = _with_tool_required(fields)
     except MALFORMED:
         return request
@@ -81,6 +101,48 @@ def _refuse_no_schema(fields: dict[str, msgspec.Raw]) -> None:
     if form.type == "json_schema" and not isinstance(schema, dict):
         message = "`response_format` of type json_schema needs `json_schema.schema`, an object"
         raise RequestRefused(400, message, param="response_format", code="invalid_value")
+
+
+def _refuse_out_of_range(fields: dict[str, msgspec.Raw]) -> None:
+    for name, (least, most) in _RANGES.items():
+        value = _decode(fields.get(name, _NULL))
+        if not _is_number(value):
+            continue  # the engine says so
+        if value < least:
+            _refuse(name, f"must be at least {least:g}", "decimal_below_min_value")
+        if value > most:
+            _refuse(name, f"must be at most {most:g}", "decimal_above_max_value")
+
+
+def _refuse_no_stop(fields: dict[str, msgspec.Raw]) -> None:
+    stop = _decode(fields.get("stop", _NULL))
+    stops = stop if isinstance(stop, list) else [] if stop is None else [stop]
+    if not all(isinstance(one, str) for one in stops):
+        _refuse("stop", "must be a text, or a list of texts", "invalid_type")
+
+
+def _refuse_no_bias(fields: dict[str, msgspec.Raw]) -> None:
+    bias = _decode(fields.get("logit_bias", _NULL))
+    if bias is None or isinstance(bias, list):
+        return
+    if not isinstance(bias, dict):
+        _refuse("logit_bias", "must be an object of token ids and numbers", "invalid_type")
+    if not all(value is False or _is_number(value) for value in bias.values()):
+        _refuse("logit_bias", "must hold numbers only", "invalid_type")
+
+
+def _refuse_no_tools(fields: dict[str, msgspec.Raw]) -> None:
+    required = bytes(fields.get("tool_choice", b"")) == b'"required"'
+    if required and not _decode(fields.get("tools", _NULL)):
+        _refuse("tool_choice", "is `required`, and there are no `tools`", "invalid_value")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _refuse(param: str, what: str, code: str) -> NoReturn:
+    raise RequestRefused(400, f"`{param}` {what}", param=param, code=code)
 
 
 def _with_tool_required(fields: dict[str, msgspec.Raw]) -> bool:

@@ -76,3 +76,46 @@ def test_a_schema_that_is_none_is_refused(form):
     with pytest.raises(RequestRefused, match="an object") as refused:
         not_overlooked(asked(response_format={"type": "json_schema", **form}))
     assert (refused.value.status, refused.value.param) == (400, "response_format")
+
+
+@pytest.mark.parametrize("endpoint", [Endpoint.CHAT, Endpoint.COMPLETIONS])
+@pytest.mark.parametrize(
+    ("field", "value", "code"),
+    [
+        ("temperature", -1, "decimal_below_min_value"),
+        ("temperature", -(10**400), "decimal_below_min_value"),
+        ("top_p", 2, "decimal_above_max_value"),
+        ("top_p", -0.1, "decimal_below_min_value"),
+        ("min_p", 1.1, "decimal_above_max_value"),
+        ("stop", 5, "invalid_type"),
+        ("stop", ["x", 5], "invalid_type"),
+        ("stop", {"x": 1}, "invalid_type"),
+        ("logit_bias", 5, "invalid_type"),
+        ("logit_bias", {"7": "much"}, "invalid_type"),
+        ("logit_bias", {"7": None}, "invalid_type"),
+        ("tool_choice", "required", "invalid_value"),
+    ],
+)
+def test_what_it_would_drop_is_refused(endpoint, field, value, code):
+    with pytest.raises(RequestRefused, match=f"^`{field}` ") as refused:
+        not_overlooked(asked(endpoint, **{field: value}))
+    assert (refused.value.status, refused.value.param, refused.value.code) == (400, field, code)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"temperature": 0, "top_p": 1, "min_p": 0.5},
+        {"temperature": None, "top_p": None, "stop": None, "logit_bias": None},
+        {"temperature": "warm", "top_p": True},
+        {"stop": "x"},
+        {"stop": ["x", "y"]},
+        {"stop": []},
+        {"logit_bias": {"7": -100, "word": 1.5, "9": False}},
+        {"logit_bias": [[7, -1], ["word", False]]},
+        {"tools": TOOLS, "tool_choice": "required"},
+    ],
+)
+def test_what_it_takes_is_left_to_it(fields):
+    request = asked(**fields)
+    assert not_overlooked(request) is request
