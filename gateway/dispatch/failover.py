@@ -182,7 +182,7 @@ class UnbrokenStream(Answer):
                 failure = outcome
                 continue
             self._stream, self.attempt = outcome, outcome.attempt
-            self._splice = self._transcript.splice()
+            self._splice = self._transcript.splice(continued=self._way is Way.CONTINUE)
             self._ask.record.failovers += 1
             return None
 
@@ -264,6 +264,7 @@ class UnbrokenStream(Answer):
             needs=ask.needs,
             sampling=read_sampling(ask.body),
             overfull=transcript.overfull,
+            incomparable=transcript.incomparable,
             only_text=bool(said),
             took=took,
             left=self._deadline - ask.watchdog.now(),

@@ -8,7 +8,8 @@ what would have followed.
 | the answer                                                | goes on by                  |
 |-----------------------------------------------------------|-----------------------------|
 | is whole but for its end                                  | its end, made here          |
-| is longer than what is kept                               | nothing                     |
+| is longer than what is kept, or has more in it than is    |                             |
+|   understood here, as sound has                           | nothing                     |
 | greedy, or seeded and the engine of the same kind         | replay                      |
 | … whose replay said something else, or would take longer  |                             |
 |   than there is time                                      | continue, if that may be    |
@@ -54,6 +55,8 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     sampling: Sampling
     overfull: bool
     """More has been said than is kept."""
+    incomparable: bool = False
+    """Something has been said of which nobody could tell if it is said once more."""
     only_text: bool
     """What has been said is text, and there is some."""
     took: float
@@ -68,6 +71,8 @@ def choose_way(standing: Standing, began: Backend, next_one: Backend) -> Way:
     """How `next_one` goes on with what `began` has begun. Raises `CannotGoOnError`."""
     if standing.overfull:
         raise CannotGoOnError("more has been said than is kept")
+    if standing.incomparable:
+        raise CannotGoOnError("something has been said that cannot be compared")
     why_no_replay = _why_no_replay(standing, began, next_one)
     if not why_no_replay:
         return Way.REPLAY

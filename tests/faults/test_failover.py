@@ -397,3 +397,21 @@ async def test_a_completion_goes_on_at_any_server(tmp_path):
     told = events(reply.text)
     assert "".join(one["choices"][0]["text"] for one in told) == "Once upon a time"
     assert is_done(reply.text)
+
+
+async def test_what_cannot_be_compared_is_broken_off_and_not_said_twice(tmp_path):
+    def called(arguments):
+        return chunk({"function_call": {"name": "weather", "arguments": arguments}})
+
+    begun = (ROLE, called('{"city":'))
+    async with (
+        scripted(stream(*begun, called('"Rome"}'), chunk({}, finish="stop"), DONE)) as good,
+        scripted(stream(*begun)) as bad,
+        serving(tmp_path, engines(good, bad)) as gateway,
+    ):
+        reply = await greedy(gateway)
+        await settled(gateway, good, bad)
+    assert reply.text.count("weather") == 1
+    assert not good.seen
+    assert error_of(reply.text)
+    assert not is_done(reply.text)

@@ -20,6 +20,7 @@ from gateway.wire.resume.transcript import (
     as_objects,
     decode,
     encode,
+    last_of,
 )
 
 _DATA = b"data: "
@@ -42,6 +43,7 @@ class _Says(msgspec.Struct):
     delta: _Text
     index: Literal[0] = 0
     finish_reason: None = None
+    token_ids: None = None
 
 
 class _Plain(msgspec.Struct):
@@ -61,8 +63,6 @@ class ChoicesTranscript(Transcript):
         self._head: dict[str, Any] = {}
         self._called: dict[Any, str] = {}
         """The tools that have been called, by the number of the call."""
-        self._strange = False
-        """Something has come that nobody here could say once more."""
 
     @property
     def ending(self) -> bytes | None:
@@ -76,13 +76,13 @@ class ChoicesTranscript(Transcript):
     def plain_text(self) -> str | None:
         """See `Transcript.plain_text`."""
         had = self.had
-        if self._strange or self._called or not had.channels <= _PLAIN:
+        if self.incomparable or self._called or not had.channels <= _PLAIN:
             return None
         return "".join(had.text(channel) for channel in _PLAIN)
 
-    def splice(self) -> Splice:
+    def splice(self, *, continued: bool = False) -> Splice:
         """See `Transcript.splice`."""
-        return _ChoicesSplice(self.had, self._head, dict(self._called))
+        return _ChoicesSplice(self.had, self._head, dict(self._called), continued=continued)
 
     def _note_plain(self, block: bytes) -> bool:
         if not self._head or not block.startswith(_DATA) or block.find(b"\n") != len(block) - 2:
@@ -123,7 +123,7 @@ class ChoicesTranscript(Transcript):
             number, function = call.get("index", 0), as_object(call.get("function"))
             if function.get("name"):
                 self._called[number] = function["name"]
-            had.add(("arguments", number), function.get("arguments") or "")
+            had.add(("arguments", number), _arguments(function))
             said = True
         had.pieces += said
         had.token_ids += len(_token_ids(choice))
@@ -131,15 +131,19 @@ class ChoicesTranscript(Transcript):
             had.marks.add(_ROLE)
         if choice.get("finish_reason"):
             had.marks.add(_FINISH)
-        self._strange = self._strange or bool(choice.get("index")) or _has_more(part)
+        if choice.get("index") or _has_more(part):
+            self._incomparable = True
 
 
 class _ChoicesSplice(Splice):
-    def __init__(self, had: Had, head: Mapping[str, Any], called: dict[Any, str]) -> None:
+    def __init__(
+        self, had: Had, head: Mapping[str, Any], called: dict[Any, str], *, continued: bool
+    ) -> None:
         super().__init__(had)
         self._head = head
         self._called = called
-        self._ids_left = had.token_ids
+        self._continued = continued
+        self._ids_left = 0 if continued else had.token_ids
 
     def _event(self, name: bytes, data: bytes) -> bytes:
         del name
@@ -161,11 +165,15 @@ class _ChoicesSplice(Splice):
     def _trim(self, choice: dict[str, Any]) -> bool:
         """Take from `choice` what the client has had; whether it lacks any of the rest."""
         part, behind = _part(choice), not self.caught_up
+        if behind and _has_more(part):
+            raise DivergedError("something that cannot be compared")
         lacks = repeats = False
         for field in _TEXTS:
             text = part.get(field)
             if isinstance(text, str) and text:
                 new = self._left.take(field, text)
+                if new and self._continued and field not in _PLAIN:
+                    raise DivergedError(f"{field} behind the text that it was to go on from")
                 part[field] = new
                 lacks, repeats = lacks or bool(new), repeats or new != text
         if calls := _calls(part):
@@ -187,17 +195,16 @@ class _ChoicesSplice(Splice):
 
     def _trim_call(self, call: dict[str, Any]) -> bool:
         number, function = call.get("index", 0), as_object(call.get("function"))
-        name, arguments = function.get("name"), function.get("arguments") or ""
-        new = self._left.take(("arguments", number), arguments)
-        known = self._called.get(number)
-        if known is None or not name:
+        name, known = function.get("name"), self._called.get(number)
+        new = self._left.take(("arguments", number), _arguments(function))
+        if known is None:
             function["arguments"] = new
             return bool(new or name)
-        if name != known:
+        if name and name != known:
             raise DivergedError("a call of another tool")
         if not new:
             return False
-        call.pop("id", None)
+        call.pop("id", None)  # the client has one, and the type
         call.pop("type", None)
         call["function"] = {"arguments": new}
         return True
@@ -219,6 +226,14 @@ def _calls(part: dict[str, Any]) -> list[dict[str, Any]]:
     return as_objects(part.get("tool_calls"))
 
 
+def _arguments(function: dict[str, Any]) -> str:
+    """Those that an event tells of a call. Raises `TypeError` where they are no text."""
+    arguments = function.get("arguments") or ""
+    if not isinstance(arguments, str):
+        raise TypeError("the arguments of a call are no text")
+    return arguments
+
+
 def _has_more(part: dict[str, Any]) -> bool:
     """Whether there is something in a delta that is neither text nor a call of a tool."""
     if part.get("function_call") or any(
@@ -229,16 +244,14 @@ def _has_more(part: dict[str, Any]) -> bool:
 
 
 def _of_the_rest(logprobs: Any, part: dict[str, Any]) -> Any:
-    """The log-probabilities of the tokens at the end of an event of which a part was had."""
-    entries = as_object(logprobs).get("content")
-    rest = part.get("content") or ""
-    if not isinstance(entries, list):
+    """The log-probabilities of the tokens at the end of an event of which a part was had: a list of
+    objects, or the lists of `/v1/completions`, side by side.
+    """
+    told, rest = as_object(logprobs), part.get("content") or part.get("text") or ""
+    if isinstance(entries := told.get("content"), list):
+        return {**told, "content": last_of(entries, rest)}
+    tokens = told.get("tokens")
+    if not isinstance(tokens, list):
         return None
-    kept: list[Any] = []
-    for entry in reversed(entries):
-        token = as_object(entry).get("token")
-        if not isinstance(token, str) or not token or not rest.endswith(token):
-            break
-        kept.insert(0, entry)
-        rest = rest[: len(rest) - len(token)]
-    return {**logprobs, "content": kept}
+    had = len(tokens) - len(last_of([{"token": token} for token in tokens], rest))
+    return {name: value[had:] if isinstance(value, list) else value for name, value in told.items()}

@@ -17,6 +17,7 @@ from gateway.wire.resume.transcript import (
     as_object,
     decode,
     encode,
+    last_of,
 )
 
 _ADDED = "response.output_item.added"
@@ -83,7 +84,7 @@ class ResponsesTranscript(Transcript):
         alone = len(self._ids.items) <= 1 and had.channels <= {first}
         return had.text(first) if alone else None
 
-    def splice(self) -> Splice:
+    def splice(self, *, continued: bool = False) -> Splice:  # noqa: ARG002 (no event counts tokens)
         """See `Transcript.splice`."""
         return _ResponsesSplice(self.had, self._ids, self._number)
 
@@ -99,6 +100,7 @@ class ResponsesTranscript(Transcript):
         text = _text(event)
         if text is None:
             self._had.marks.add(mark)
+            self._incomparable = self._incomparable or bool(event.get("delta"))
         else:
             self._had.add(mark, text)
             self._had.pieces += 1
@@ -124,8 +126,12 @@ class _ResponsesSplice(Splice):
                 return b""
         else:
             new = self._left.take(mark, text)
-            if not new and text:
+            if not new:
                 return b""
+            if self._left.had((str(mark[0]).removesuffix("delta") + "done", *mark[1:])):
+                raise DivergedError("more of a text that was at its end")
+            if new != text and isinstance(event.get("logprobs"), list):
+                event["logprobs"] = last_of(event["logprobs"], new)
             event["delta"] = new
         return self._written(name, event)
 
@@ -139,7 +145,7 @@ class _ResponsesSplice(Splice):
 
     def _written(self, name: bytes, event: dict[str, Any]) -> bytes:
         names = self._ids.renamed_to(self._known)
-        event = {field: _renamed(value, names) for field, value in event.items()}
+        event = _renamed(event, names)
         response = event.get("response")
         if isinstance(response, dict) and self._known.created is not None:
             response["created_at"] = self._known.created
@@ -149,7 +155,7 @@ class _ResponsesSplice(Splice):
         return b"%sdata: %s\n\n" % (b"event: %s\n" % name if name else b"", encode(event))
 
 
-def _mark(event: dict[str, Any], ids: _Ids) -> Hashable:
+def _mark(event: dict[str, Any], ids: _Ids) -> tuple[Hashable, ...]:
     """What an event is, and what it is about: the same in each try."""
     indexes = [event[field] for field in _INDEXES if isinstance(event.get(field), int)]
     place = ids.where(event)
@@ -163,12 +169,12 @@ def _text(event: dict[str, Any]) -> str | None:
     return delta if is_delta and isinstance(delta, str) else None
 
 
-def _renamed(value: Any, names: dict[str, str]) -> Any:
-    """`value` with the ids in it that have another name."""
+def _renamed(value: Any, names: dict[str, str], field: str = "") -> Any:
+    """`value` with the ids in it that have another name; a text may well read like an id."""
     if isinstance(value, str):
-        return names.get(value, value)
+        return names.get(value, value) if field == "id" or field.endswith("_id") else value
     if isinstance(value, list):
         return [_renamed(one, names) for one in value]
     if isinstance(value, dict):
-        return {field: _renamed(one, names) for field, one in value.items()}
+        return {name: _renamed(one, names, name) for name, one in value.items()}
     return value

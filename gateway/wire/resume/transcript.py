@@ -21,12 +21,17 @@ from typing import Any
 
 import msgspec
 
+from backends.malformed import MALFORMED
 from backends.sse import events
 
 MAX_TEXT = 1 << 20
 """Characters of an answer that are kept: a longer one can no longer be gone on with."""
 _UNREAD = 64 << 10
 """Bytes of events that are kept as they came: about 300 tokens. Read, they are a tenth of it."""
+
+_UNREADABLE = (*MALFORMED, TypeError)
+"""What reading an event raises that is no JSON throughout, or has a list where a number should be.
+Clients may well not mind, so that alone is no reason to end a stream."""
 
 decode = msgspec.json.Decoder().decode
 encode = msgspec.json.Encoder().encode
@@ -106,6 +111,7 @@ class Transcript(ABC):
     def __init__(self) -> None:
         self.overfull = False
         """Whether the answer is longer than `MAX_TEXT`: then nothing more is kept."""
+        self._incomparable = False
         self._had = Had()
         self._unread: list[bytes] = []
         self._unread_size = 0
@@ -124,6 +130,12 @@ class Transcript(ABC):
         return self._had
 
     @property
+    def incomparable(self) -> bool:
+        """Whether something has come of which nobody here could tell if it comes once more."""
+        self._read()
+        return self._incomparable
+
+    @property
     @abstractmethod
     def ending(self) -> bytes | None:
         """What the stream of an answer lacks that has come to its end: its last event, or nothing.
@@ -137,8 +149,12 @@ class Transcript(ABC):
         """The answer so far, where it is text and nothing else; None where there is more to it."""
 
     @abstractmethod
-    def splice(self) -> Splice:
-        """What makes the rest of the answer out of another try at it."""
+    def splice(self, *, continued: bool = False) -> Splice:
+        """What makes the rest of the answer out of another try at it.
+
+        `continued`: that try goes on from the text, which it gives in one piece, and the tokens of
+        which it does not tell.
+        """
 
     @abstractmethod
     def _note(self, name: bytes, data: bytes) -> None:
@@ -159,7 +175,10 @@ class Transcript(ABC):
             if self._note_plain(block):
                 continue
             for name, data, _ in events(block):
-                self._note(name, data)
+                try:
+                    self._note(name, data)
+                except _UNREADABLE:
+                    self._incomparable = True
         if self._had.size > MAX_TEXT:
             self.overfull, self._had = True, Had()
 
@@ -184,7 +203,10 @@ class Splice(ABC):
 
     def _lacking(self, name: bytes, data: bytes) -> bytes:
         before = self._left.characters
-        out = self._event(name, data)
+        try:
+            out = self._event(name, data)
+        except _UNREADABLE as error:
+            raise DivergedError(f"an event that cannot be compared: {error}") from None
         left = self._left.characters
         if out and left:
             raise DivergedError(f"something new, {left} characters before the end of what was had")
@@ -204,3 +226,15 @@ def as_object(value: Any) -> dict[str, Any]:
 def as_objects(value: Any) -> list[dict[str, Any]]:
     """The objects in `value`, where it is a list."""
     return [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []
+
+
+def last_of(entries: list[Any], text: str) -> list[Any]:
+    """Those at the end of `entries`, log-probabilities of tokens, whose tokens end `text`."""
+    at = len(entries)
+    while at and text:
+        token = as_object(entries[at - 1]).get("token")
+        if not isinstance(token, str) or not token or not text.endswith(token):
+            break
+        text = text[: len(text) - len(token)]
+        at -= 1
+    return entries[at:]

@@ -40,6 +40,13 @@ def way(now, began=VLLM, next_one=VLLM):
     return choose_way(now, began, next_one)
 
 
+@pytest.mark.parametrize("more", ["overfull", "incomparable"])
+def test_what_is_not_known_is_not_gone_on_with(more):
+    for now in (standing(GREEDY, **{more: True}), standing(**{more: True})):
+        with pytest.raises(CannotGoOnError, match="has been said"):
+            way(now)
+
+
 class TestReplay:
     def test_of_a_greedy_answer_on_any_engine(self):
         for engine in (VLLM, LLAMA, UNKNOWN):

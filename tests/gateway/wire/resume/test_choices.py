@@ -245,3 +245,81 @@ class TestEnding:
 
     def test_is_nothing_after_that(self):
         assert after(chunk({"content": "x"}), chunk({}, "stop"), DONE).ending == b""
+
+
+def test_the_ids_of_tokens_are_counted_where_there_is_nothing_else_than_text():
+    def tokens(said, *ids):
+        choice = {"index": 0, "delta": {"content": said}, "finish_reason": None, "token_ids": ids}
+        return event({"id": "chatcmpl-A", "choices": [choice]})
+
+    had = [tokens("a", 1), tokens(" b", 2), tokens(" c", 3)]
+    out = replayed(after(*had), [tokens("a b c d", 1, 2, 3, 4)])
+    assert [one["choices"][0]["token_ids"] for one in values(out)] == [[4]]
+
+
+def test_who_goes_on_from_the_text_tells_only_new_tokens():
+    def tokens(said, *ids):
+        return event({"choices": [{"index": 0, "delta": {"content": said}, "token_ids": ids}]})
+
+    splice = after(tokens("a", 1), tokens(" b", 2)).splice(continued=True)
+    assert splice.feed(chunk({"content": "a b"})) == b""
+    (new,) = values([splice.feed(tokens(" c", 7))])
+    assert new["choices"][0]["token_ids"] == [7]
+
+
+def test_who_goes_on_from_the_text_does_not_think_behind_it():
+    splice = after(chunk({"content": "A fox"})).splice(continued=True)
+    assert splice.feed(chunk({"content": "A fox"})) == b""
+    with pytest.raises(DivergedError, match="reasoning_content"):
+        splice.feed(chunk({"reasoning_content": " was there."}))
+
+
+def test_log_probabilities_of_a_completion_stay_with_their_tokens():
+    def tokens(*words):
+        told = {
+            "tokens": list(words),
+            "token_logprobs": [-0.5] * len(words),
+            "text_offset": list(range(len(words))),
+            "top_logprobs": None,
+        }
+        return event({"choices": [{"index": 0, "text": "".join(words), "logprobs": told}]})
+
+    out = replayed(after(tokens("a", " b")), [tokens("a", " b", " c", " d"), tokens(" e")])
+    told = [one["choices"][0]["logprobs"] for one in values(out)]
+    assert [one["tokens"] for one in told] == [[" c", " d"], [" e"]]
+    assert told[0]["text_offset"] == [2, 3]
+    assert told[0]["token_logprobs"] == [-0.5, -0.5]
+
+
+def test_a_call_that_is_named_in_each_event_keeps_its_id():
+    start = {"type": "function", "function": {"name": "weather"}}
+    had = chunk({"tool_calls": [call('{"ci', id="call_1", **start)]})
+    again = [
+        chunk({"tool_calls": [call('{"city":', id="call_2", **start)]}),
+        chunk({"tool_calls": [call(' "Rome"}', id="call_2", type="function")]}),
+    ]
+    calls = [
+        one["choices"][0]["delta"]["tool_calls"][0] for one in values(replayed(after(had), again))
+    ]
+    assert [one["function"]["arguments"] for one in calls] == ['ty":', ' "Rome"}']
+    assert not any("id" in one or "type" in one for one in calls)
+
+
+STRANGE = {
+    "a function, as they were called once": {"function_call": {"name": "f", "arguments": "{"}},
+    "a sound": {"audio": {"data": "aGk="}},
+    "content in parts": {"content": [{"type": "text", "text": "a"}]},
+    "arguments that are an object": {
+        "tool_calls": [{"index": 0, "function": {"name": "f", "arguments": {"a": 1}}}]
+    },
+    "a number that is a list": {"tool_calls": [{"index": [], "function": {"name": "f"}}]},
+}
+
+
+@pytest.mark.parametrize("delta", STRANGE.values(), ids=STRANGE)
+def test_what_cannot_be_compared_is_known_as_that(delta):
+    transcript = after(chunk({"role": "assistant"}), chunk(delta), chunk({"content": "a"}))
+    assert transcript.plain_text is None
+    assert transcript.incomparable
+    with pytest.raises(DivergedError, match="compared"):
+        replayed(after(chunk({"content": "a"})), [chunk(delta)])

@@ -108,3 +108,37 @@ def test_the_ending_is_what_is_missing():
     assert after(started("A")).ending is None
     assert values([after(started("A"), reason).ending]) == [{"type": "message_stop"}]
     assert after(started("A"), reason, event("message_stop")).ending == b""
+
+
+@pytest.mark.parametrize(
+    "block_again", [{"type": "text", "text": ""}, {"type": "tool_use", "id": "x", "name": "time"}]
+)
+def test_a_block_of_another_kind_is_another_answer(block_again):
+    tool = {"type": "tool_use", "id": "toolu_A", "name": "weather", "input": {}}
+    had = event("content_block_start", index=0, content_block=tool)
+    same = event("content_block_start", index=0, content_block={**tool, "id": "toolu_B"})
+    assert replayed(after(had), [same]) == []
+    again = event("content_block_start", index=0, content_block=block_again)
+    with pytest.raises(DivergedError, match="another kind"):
+        replayed(after(had), [again])
+
+
+def test_nothing_comes_behind_the_end_of_a_block():
+    rng = Random(1)
+    had = [started("A"), *block(0, "text", "text", "Once upon", rng)]
+    again = [started("B"), *block(0, "text", "text", "Once upon a time", rng)]
+    with pytest.raises(DivergedError, match="at its end"):
+        replayed(after(*had), again)
+
+
+def test_a_citation_cannot_be_compared():
+    cited = {"type": "citations_delta", "citation": {"cited_text": "a"}}
+    citation = event("content_block_delta", index=0, delta=cited)
+    assert after(citation).incomparable
+    told = {"type": "text_delta", "text": "Once"}
+    said = event("content_block_delta", index=0, delta=told)
+    assert not after(said).incomparable
+    (out,) = values(replayed(after(said), [said, citation]))
+    assert out["delta"] == cited
+    with pytest.raises(DivergedError):
+        replayed(after(said), [citation, said])

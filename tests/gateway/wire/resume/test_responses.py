@@ -141,3 +141,47 @@ def test_the_ending_is_known_at_the_end():
     events = Voice("A", Random(1)).answer()
     assert after(*events[:-1]).ending is None
     assert after(*events).ending == b""
+
+
+def part_of(kind, **fields):
+    where = {"item_id": "msg_A", "output_index": 0, "content_index": 0}
+    return f"data: {json.dumps({'type': f'response.{kind}', **where, **fields})}\n\n".encode()
+
+
+def test_nothing_comes_behind_the_end_of_a_text():
+    had = [part_of("output_text.delta", delta="Once"), part_of("output_text.done", text="Once")]
+    again = [part_of("output_text.delta", delta="Once upon")]
+    with pytest.raises(DivergedError, match="at its end"):
+        replayed(after(*had), again)
+
+
+def test_an_event_that_says_nothing_is_no_other_answer():
+    had = part_of("output_text.delta", delta="Once")
+    again = [part_of("output_text.delta", delta=said) for said in ("", "Once upon")]
+    assert [one["delta"] for one in values(replayed(after(had), again))] == [" upon"]
+
+
+def test_log_probabilities_stay_with_their_tokens():
+    def told(*words):
+        entries = [{"token": word, "logprob": -0.1} for word in words]
+        return part_of("output_text.delta", delta="".join(words), logprobs=entries)
+
+    (one,) = values(replayed(after(told("a")), [told("a", " b")]))
+    assert [entry["token"] for entry in one["logprobs"]] == [" b"]
+
+
+def test_a_text_that_reads_like_an_id_stays_as_it_is():
+    def begun(of):
+        item = {"id": of, "type": "message"}
+        return (
+            f"data: {json.dumps({'type': 'response.output_item.added', 'item': item})}\n\n".encode()
+        )
+
+    said = part_of("output_text.delta", delta="fox").replace(b"msg_A", b"fox")
+    (one,) = values(replayed(after(begun("A")), [begun("fox"), said]))
+    assert (one["delta"], one["item_id"]) == ("fox", "A")
+
+
+def test_a_delta_that_is_no_text_cannot_be_compared():
+    assert after(part_of("sound.delta", delta={"data": "aGk="})).incomparable
+    assert not after(part_of("output_text.delta", delta="a")).incomparable

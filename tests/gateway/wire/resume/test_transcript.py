@@ -64,3 +64,17 @@ def test_of_a_very_long_one_nothing_is():
 def test_comments_pass():
     splice = ChoicesTranscript().splice()
     assert splice.feed(b": keep-alive\n\n") == b": keep-alive\n\n"
+
+
+def test_what_cannot_be_read_ends_no_stream_that_is_well():
+    transcript = ChoicesTranscript()
+    transcript.add(b'data: {"choices": [{"delta": {"content": "a"}}], "more": "\\ud800"}\n\n')
+    assert transcript.had.text("content") == ""
+    assert transcript.incomparable
+
+
+def test_nor_is_it_an_error_of_the_gateways_in_another_try():
+    transcript = ChoicesTranscript()
+    transcript.add(b'data: {"choices": [{"delta": {"content": "a"}}]}\n\n')
+    with pytest.raises(DivergedError, match="cannot be compared"):
+        transcript.splice().feed(b'data: {"choices": [{"delta": {"content": "\\ud800"}}]}\n\n')
