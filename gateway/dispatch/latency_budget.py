@@ -78,7 +78,7 @@ class LatencyBudgets:
             return in_time or candidates
         prompt = expected.prompt(tokens)
         return judge_over_budget(
-            route.name, route.budget, forecast, elapsed, prompt, output, soonest
+            route.name, route.budget, ask.timeout, forecast, elapsed, prompt, output, soonest
         )
 
 

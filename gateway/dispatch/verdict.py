@@ -288,13 +288,15 @@ def judge_refusal(
 def judge_over_budget(
     model: str,
     budget: LatencyBudget,
+    timeout: float | None,
     forecast: Forecast,
     waited: float,
     prompt: int,
     output: float | None,
     excess: float,
 ) -> Failure:
-    """Nobody would answer within the route's latency budget; `excess` is by how many seconds."""
+    """Nobody would answer within the route's latency budget, or the client's own `timeout`;
+    `excess` is by how many seconds."""
     parts = [f"{prompt} tokens of prompt {forecast.prefill or 0.0:.2g} s"]
     if waited + (forecast.queue or 0.0) >= _TOLD:
         parts.insert(0, f"queue {waited + (forecast.queue or 0.0):.2g} s")
@@ -306,7 +308,11 @@ def judge_over_budget(
         takes += f" and the whole {waited + forecast.total:.2g} s"
     allowed = [
         f"{name} {float(bound):g} s"
-        for name, bound in (("ttft", budget.ttft), ("total", budget.total))
+        for name, bound in (
+            ("ttft", budget.ttft),
+            ("total", budget.total),
+            ("x-gateway-timeout", timeout),
+        )
         if bound is not None
     ]
     message = (

@@ -80,8 +80,6 @@ async def test_of_an_answer_in_one_piece_only_the_whole_counts(tmp_path):
 
 
 async def test_it_learns_from_what_it_relays(tmp_path):
-    usage = {"usage": {"prompt_tokens": 9, "completion_tokens": 3}}
-    del usage
     model = {"budget": {"ttft": "30s"}}
     async with scripted(GOOD) as engine, serving(tmp_path, routing(engine, model=model)) as it:
         for _ in range(10):
@@ -124,3 +122,4 @@ async def test_a_clients_own_deadline_counts_where_answers_are_foreseen(tmp_path
             it.gateway._attempts._budgets.expected(route).learn(10, 10, 10)
         answer = await post(it, timeout=within)
     assert answer.status_code == (429 if within == "500ms" else 200)
+    assert ("x-gateway-timeout 0.5 s" in answer.text) is (within == "500ms")
