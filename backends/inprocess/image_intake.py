@@ -29,7 +29,7 @@ T = TypeVar("T")
 
 _AT_ONCE = 4
 """Requests whose pictures are decoded at the same time, where these are small enough. Those of
-`MAX_PIXELS` take most of a gigabyte, so that is what all of them may have together."""
+`MAX_PIXELS` take 0.3 to 1.4 GB, by format, so that is what all of them may have together."""
 _FETCHED_AT_ONCE = 4
 """Requests that fetch theirs, or hold what they have fetched: each may have `_MAX_FETCHED`."""
 _FETCH_WITHIN = 30.0
