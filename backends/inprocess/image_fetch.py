@@ -69,6 +69,8 @@ class ImageFetcher:
                     place = self._hosts.place(url, where)
         except TimeoutError:
             raise _failed(where, place, f"it took more than {self._within:g} s") from None
+        except socket.gaierror:
+            raise _failed(where, place, "its name has no address") from None
         except (httpx.TransportError, OSError) as error:
             raise _failed(where, place, str(error) or type(error).__name__) from None
         except ValueError:  # of IDNA's encoder, or `urljoin`; it may hold all of the URL

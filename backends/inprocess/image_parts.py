@@ -85,8 +85,9 @@ def data_in(image: ImagePart) -> bytes:
         too_long(where)
     try:
         return _decoded(data)
-    except ValueError as error:  # `binascii.Error` is one, and so is what is not ASCII
-        refuse(where, f"holds data that are no base64: {error}", code=Code.IMAGE_BASE64)
+    except ValueError:  # `binascii.Error` is one, and so is what is not ASCII
+        what = "holds data that are no base64: other signs, a wrong length, or `=` before the end"
+        refuse(where, what, code=Code.IMAGE_BASE64)
 
 
 def _decoded(data: str) -> bytes:

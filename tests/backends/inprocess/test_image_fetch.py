@@ -232,3 +232,14 @@ async def test_a_resolver_that_is_dead_holds_no_thread_of_others(monkeypatch):
         assert all(name.startswith("image-names") for name in asked_by)
     finally:
         answers.set()
+
+
+async def test_a_name_without_address_is_told_in_our_words(monkeypatch):
+    def nowhere(*args, **options):
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", nowhere)
+    with pytest.raises(RequestRefused) as caught:
+        await fetcher("example.com").fetch(ImagePart(WHERE, "https://example.com/a.png"))
+    assert caught.value.code == "failed_to_download_image"
+    assert caught.value.message.endswith("from example.com: its name has no address")
