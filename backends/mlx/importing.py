@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,7 +20,7 @@ _SETRLIMIT = getattr(resource, "setrlimit", None)
 def import_mlx() -> None:
     """Import MLX and mlx-lm, without what they do to the process; raises `BackendError`."""
     try:
-        with _open_files_limit_kept():
+        with _open_files_limit_kept(), _one_style_of_log():
             import llguidance  # noqa: F401, PLC0415
             import mlx_lm  # noqa: F401, PLC0415
     except ImportError as error:
@@ -48,3 +49,24 @@ def _open_files_limit_kept() -> Iterator[None]:
     finally:
         # What is put back was saved before anybody could replace it: two engines may load at once.
         resource.setrlimit = _SETRLIMIT  # type: ignore[assignment]
+
+
+@contextmanager
+def _one_style_of_log() -> Iterator[None]:
+    """Have what transformers logs in the process's own style, and its advice at import not at all.
+
+    It gives its logger a handler of its own. What it advises is to install PyTorch.
+    """
+    log = logging.getLogger("transformers")
+    log.addFilter(_nothing)
+    try:
+        yield
+    finally:
+        log.removeFilter(_nothing)
+        for handler in tuple(log.handlers):
+            log.removeHandler(handler)
+        log.propagate = True
+
+
+def _nothing(_: logging.LogRecord) -> bool:
+    return False

@@ -35,3 +35,18 @@ def test_the_limit_on_open_files_can_still_be_set_afterwards():
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, limits)
     assert resource.setrlimit.__name__ == "setrlimit"
+
+
+def test_what_transformers_logs_comes_in_the_style_of_the_process():
+    script = (
+        "import logging\n"
+        "from backends.mlx.importing import import_mlx\n"
+        "logging.basicConfig(format='ours: %(message)s')\n"
+        "import_mlx()\n"
+        "from transformers.utils import logging as theirs\n"
+        "theirs.get_logger('transformers.some').warning('look')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert done.stderr == "ours: look\n"
