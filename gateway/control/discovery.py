@@ -90,14 +90,16 @@ class Discovery:
         try:
             async with asyncio.timeout(self._timeout):
                 found = await self._find(place.discover)
-            place.tell_success(name, found)
             if found.ttl is not None:
                 wait = min(wait, max(LEAST, found.ttl))
             await self._put_in_force(name, place, found)
+            place.tell_success(name, found)
         except TimeoutError:
             place.tell_failure(name, f"no answer within {self._timeout:g} s")
-        except (LookupFailedError, GatewayError) as error:
+        except LookupFailedError as error:
             place.tell_failure(name, str(error))
+        except GatewayError as error:
+            place.tell_failure(name, f"what was found is not in force: {error}")
         except Exception:
             logger.exception("%s: looking for its replicas hit a bug", name)
         finally:
@@ -109,8 +111,8 @@ class Discovery:
         if self._places.get(name) is not place or not isinstance(options, HttpOptions):
             return  # a reload has changed what is looked for
         if options.listed != found.replicas:
-            logger.info("%s: %d replicas by %s", name, len(found.replicas), place.discover.where)
             await self._take_over(name, place.discover, found.replicas)
+            logger.info("%s: %d replicas by %s", name, len(found.replicas), place.discover.where)
 
 
 class _Place:
@@ -126,7 +128,7 @@ class _Place:
 
     def tell_success(self, name: str, found: Found) -> None:
         if self._fails:
-            logger.info("%s: its replicas are found again", name)
+            logger.info("%s: its replicas are found and in force again", name)
         if found.left_out and found.left_out != self._left_out:
             logger.warning(
                 "%s: %s tells of more than %d replicas: %d are left out",
@@ -136,7 +138,7 @@ class _Place:
 
     def tell_failure(self, name: str, why: str) -> None:
         if not self._fails:
-            logger.warning("%s: its replicas are not found, those known stay: %s", name, why)
+            logger.warning("%s: its replicas are not renewed, those known stay: %s", name, why)
         self._fails = True
 
 

@@ -61,7 +61,10 @@ class HealthMonitor:
 
     async def _look_at(self, replica: Replica) -> None:
         backend, known = replica.backend, replica.readiness
-        readiness = self._believed(replica, await self._probed(replica))
+        said = await self._probed(replica)
+        if replica.readiness is not known:
+            return  # there is newer word, and this one is not counted either
+        readiness = self._believed(replica, said)
         if readiness.ready and not known.ready:
             await self._tell_of_return(replica)
         if replica.backend is not backend or replica.readiness is not known:

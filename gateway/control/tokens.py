@@ -5,7 +5,8 @@ Rules of this file:
 - Requests are the better witnesses: while they are answered nobody is asked, so a replica at work
   pays nothing and keeps its cache. What is asked is in no count and in no metric of clients.
 - One question to a replica at a time, with a deadline, and none to one that is not ready.
-- A replica that makes no token gets no requests until it has made one, for whomever.
+- A replica that makes no token gets no requests until it has made one, for whomever. Nobody is held
+  to that who is not asked any more, because a reload has changed that: it could never clear itself.
 """
 
 from __future__ import annotations
@@ -56,13 +57,14 @@ class TokenMonitor:
         self._asked_at = {one: self._asked_at.get(one, now) for one in ready}
         found = []
         for replica in ready:
-            options = snapshot.config.backends[replica.backend_name]
-            if not isinstance(options, HttpOptions) or replica in self._asking:
+            if replica in self._asking:
                 continue
-            if is_due(replica, options.health, self._asked_at[replica], now):
-                model = model_of(snapshot, replica.backend_name)
-                if model is not None:
-                    found.append((replica, model, options.health))
+            health = _health(snapshot, replica)
+            model = model_of(snapshot, replica.backend_name)
+            if model is None or not health.token_interval:
+                replica.stuck = ""
+            elif is_due(replica, health, self._asked_at[replica], now):
+                found.append((replica, model, health))
         return found
 
     async def _ask(self, replica: Replica, model: str, health: Health) -> None:
@@ -83,6 +85,11 @@ class TokenMonitor:
         replica.stuck = "" if said.ready else said.reason
         if said.ready:
             replica.answered_at = now
+
+
+def _health(snapshot: Snapshot, replica: Replica) -> Health:
+    options = snapshot.config.backends[replica.backend_name]
+    return options.health if isinstance(options, HttpOptions) else Health()
 
 
 def is_due(replica: Replica, health: Health, asked_at: float, now: float) -> bool:

@@ -81,7 +81,7 @@ async def test_failures_keep_what_is_known_and_are_told_once(caplog):
     async with Stage([A], no, no, no, RuntimeError("a bug"), [A], [B]).running() as stage:
         await stage.until([(A,), (B,)])
     assert caplog.text.count("those known stay: llama.internal is not found") == 1
-    assert caplog.text.count("found again") == 1
+    assert caplog.text.count("in force again") == 1
     assert caplog.text.count("hit a bug") == 1
 
 
@@ -91,11 +91,14 @@ async def test_a_look_that_hangs_is_given_up_and_made_again(caplog):
     assert "no answer within 0.1 s" in caplog.text
 
 
-async def test_what_cannot_be_put_in_force_is_tried_again():
+async def test_what_cannot_be_put_in_force_is_tried_again_and_told_once(caplog):
+    caplog.set_level(logging.INFO)
     stage = Stage([A])
-    stage.refuses = 2
+    stage.refuses = 3
     async with stage.running():
         await stage.until([(A,)])
+    assert caplog.text.count("not in force: another change is under way") == 1
+    assert caplog.text.count("again") == 1, "once when it is in force, and not at each try"
 
 
 async def test_a_short_time_to_live_is_heeded_and_a_long_one_makes_nothing_later():

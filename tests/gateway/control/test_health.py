@@ -114,6 +114,30 @@ async def test_a_newer_word_stays():
     assert one.readiness == Readiness(False, "died")
 
 
+async def test_a_word_that_comes_too_late_is_not_counted_against_it():
+    said = [Readiness(False, "gone"), Readiness(True), Readiness(False, "gone"), Readiness(True)]
+    late = asyncio.Event()
+
+    async def probe():
+        word = said.pop(0)
+        if len(said) == 3:
+            await late.wait()
+        return word
+
+    one = replica("a", probe)
+    one.observe(Readiness(True))
+    watching = monitor(one, timeout=5.0)
+    first = asyncio.create_task(watching.look((one,)))
+    await asyncio.sleep(0)
+    await watching.look((one,))
+    late.set()
+    await first
+    assert one.readiness.ready
+    await watching.look((one,))
+    await watching.look((one,))
+    assert one.readiness.ready, "it was away once"
+
+
 async def test_one_that_flaps_is_watched_before_it_is_believed():
     said, now = [], 0.0
 

@@ -186,6 +186,25 @@ async def test_who_is_not_asked(other):
     assert other.replicas[0].backend.asked == []
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda state: state.config.backends.update(b=OpenAIOptions(replicas=("http://a",))),
+        lambda state: state.config.backends.update(b=LlamaCppOptions(model="m.gguf")),
+        lambda state: setattr(state, "table", SimpleNamespace(routes=())),
+    ],
+)
+async def test_one_that_nobody_asks_any_more_is_not_stuck_for_good(change):
+    one = ready(Engine(DEAD))
+    state = snapshot(one)
+    async with Watch(state).running() as watch:
+        await watch.until(60.0)
+        assert not one.may_take_traffic(60.0)
+        change(state)
+        await watch.until(61.0)
+    assert one.may_take_traffic(61.0)
+
+
 def test_a_stuck_one_is_not_asked_more_often_than_it_would_be():
     one = ready(Engine(DEAD))
     one.stuck = "no token"
