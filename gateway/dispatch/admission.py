@@ -14,7 +14,8 @@ import asyncio
 from collections.abc import Callable, Iterable
 
 from gateway.dispatch.ask import Ask
-from gateway.dispatch.verdict import Failure, judge_refusal
+from gateway.dispatch.turned_away import judge_refusal
+from gateway.dispatch.verdict import Failure
 from gateway.dispatch.watchdog import WaitTooLongError
 from gateway.routing.admission import Gate, Moved, Priority, State, Visitor
 from gateway.routing.table import Route

@@ -17,7 +17,8 @@ from math import inf
 from gateway.config import structs
 from gateway.dispatch.ask import Ask
 from gateway.dispatch.choice import Choice
-from gateway.dispatch.verdict import Failure, judge_over_budget
+from gateway.dispatch.turned_away import judge_over_budget
+from gateway.dispatch.verdict import Failure
 from gateway.policies.base import BYTES_PER_TOKEN
 from gateway.routing.latency import STALE, Expected, Forecast, Lesson
 from gateway.routing.replica import Replica

@@ -34,7 +34,6 @@ from backends.engine_error import (
     is_error_object,
     parse_error,
 )
-from gateway.config.structs import LatencyBudget
 from gateway.errors import (
     EngineAnswered,
     GatewayError,
@@ -44,26 +43,20 @@ from gateway.errors import (
     UpstreamFailed,
     UpstreamTimeout,
 )
-from gateway.routing.admission import Reason
-from gateway.routing.latency import Forecast
 
 FIRST_TOKEN_TIMEOUT = "first_token_timeout"
 IDLE_TIMEOUT = "idle_timeout"
 TOTAL_TIMEOUT = "total_timeout"
 DEADLINE_EXCEEDED = "deadline_exceeded"
 """The time is over that the client itself has given."""
-OVER_BUDGET = "over_budget"
-"""By what is known of the engines it would take longer than the route's budget has."""
 DIVERGED = "diverged"
 """Another replica should have gone on with an answer, and gave another one."""
 
-_RETRY_SOON = 1.0
+RETRY_SOON = 1.0
 """Seconds: what `Retry-After` says where nothing better is known."""
 _WHILE_STARTING = 10.0
 """The same, where an engine has to be started first, and does not say when that will be."""
 _PLAUSIBLE_WAIT = 3600.0
-_TOLD = 0.005
-"""Seconds in a queue that are worth a word."""
 _OVERLOADED = 529
 """What Anthropic's API says where it has too much to do, and those that imitate it."""
 
@@ -130,7 +123,7 @@ def judge_exception(error: BackendError, replica: str) -> Failure:
         return _refused(error)
     message = f"replica {replica}: {error.message}"
     if error.stage is Stage.CONNECT:
-        return Failure(cause=error.cause, error=Unavailable(message, retry_after=_RETRY_SOON))
+        return Failure(cause=error.cause, error=Unavailable(message, retry_after=RETRY_SOON))
     if error.cause is Cause.UNSUPPORTED:
         return _unsupported(message)
     return Failure(cause=error.cause, error=UpstreamFailed(message))
@@ -165,7 +158,7 @@ def judge_status(
         error: GatewayError = RateLimited(
             f"replica {replica} is overloaded: {said.message}",
             code=said.code,
-            retry_after=wait if wait is not None else _RETRY_SOON,
+            retry_after=wait if wait is not None else RETRY_SOON,
         )
         return Failure(
             cause=f"http_{status}",
@@ -216,7 +209,7 @@ def judge_stream(said: EngineError, replica: str) -> Failure:
         return _clients_own(400, said)
     if said.status == 429:
         error: GatewayError = RateLimited(
-            f"replica {replica} is overloaded: {said.message}", retry_after=_RETRY_SOON
+            f"replica {replica} is overloaded: {said.message}", retry_after=RETRY_SOON
         )
         return Failure(
             cause="http_429", error=error, why=Why.OVERLOADED, blame=False, overloaded=True
@@ -261,74 +254,6 @@ def judge_timeout(cause: str, seconds: float, replica: str) -> Failure:
     )
 
 
-def judge_refusal(
-    reason: Reason, retry_after: float, model: str, places: int, size: int
-) -> Failure:
-    """A route's own gate does not let it in."""
-    why = {
-        Reason.FULL: f"and {size} wait already",
-        Reason.SHED: f"{size} wait already, and a more urgent one took its place",
-        Reason.LATE: "and it could not be answered in the time that it has",
-        Reason.TIMEOUT: "and it has waited as long as `queue` lets it",
-    }[reason]
-    return Failure(
-        cause=reason,
-        error=RateLimited(
-            f"the model {model!r} has its {places} requests, {why}",
-            code=reason,
-            retry_after=max(retry_after, _RETRY_SOON),
-        ),
-        why=Why.OVERLOADED,
-        retry=False,
-        blame=False,
-        tells=Tells.NOBODY,
-    )
-
-
-def judge_over_budget(
-    model: str,
-    budget: LatencyBudget,
-    timeout: float | None,
-    forecast: Forecast,
-    waited: float,
-    prompt: int,
-    output: float | None,
-    excess: float,
-) -> Failure:
-    """Nobody would answer within the route's latency budget, or the client's own `timeout`;
-    `excess` is by how many seconds."""
-    parts = [f"{prompt} tokens of prompt {forecast.prefill or 0.0:.2g} s"]
-    if waited + (forecast.queue or 0.0) >= _TOLD:
-        parts.insert(0, f"queue {waited + (forecast.queue or 0.0):.2g} s")
-    if output is not None and forecast.decode is not None:
-        parts.append(f"about {output:.0f} tokens of answer {forecast.decode:.2g} s")
-    first = waited + (forecast.first_token or 0.0)
-    takes = f"its first token would take about {first:.2g} s"
-    if forecast.total is not None:
-        takes += f" and the whole {waited + forecast.total:.2g} s"
-    allowed = [
-        f"{name} {float(bound):g} s"
-        for name, bound in (
-            ("ttft", budget.ttft),
-            ("total", budget.total),
-            ("x-gateway-timeout", timeout),
-        )
-        if bound is not None
-    ]
-    message = (
-        f"the model {model!r} would be late by {excess:.2g} s: {takes} ({', '.join(parts)}); "
-        f"its budget is {', '.join(allowed)}"
-    )
-    return Failure(
-        cause=OVER_BUDGET,
-        error=RateLimited(message, code=OVER_BUDGET, retry_after=max(excess, _RETRY_SOON)),
-        why=Why.OVERLOADED,
-        retry=False,
-        blame=False,
-        tells=Tells.NOBODY,
-    )
-
-
 def never_asked(seconds: float) -> GatewayError:
     """The client's own time was over before anybody could be asked."""
     return UpstreamTimeout(
@@ -365,7 +290,7 @@ def _refused(error: RequestRefused) -> Failure:
     if overloaded:
         wait = error.retry_after
         answer = RateLimited(
-            error.message, code=error.code, retry_after=_RETRY_SOON if wait is None else wait
+            error.message, code=error.code, retry_after=RETRY_SOON if wait is None else wait
         )
     else:
         answer = EngineAnswered(error.status, error.message, param=error.param, code=error.code)
@@ -415,7 +340,7 @@ def _unsupported(message: str) -> Failure:
 def _server_side(status: int, said: EngineError, replica: str, wait: float | None) -> GatewayError:
     message = f"replica {replica} failed (HTTP {status}): {said.message}"
     if status == 503:
-        return Unavailable(message, retry_after=wait if wait is not None else _RETRY_SOON)
+        return Unavailable(message, retry_after=wait if wait is not None else RETRY_SOON)
     if status in (408, 504):
         return UpstreamTimeout(message)
     return UpstreamFailed(message)

@@ -1,0 +1,86 @@
+"""What a client is told that the gateway itself turns away, before an engine is asked. Pure.
+
+Each says what there is too much of, in numbers, and when it is worth coming back.
+"""
+
+from __future__ import annotations
+
+from gateway.config.structs import LatencyBudget
+from gateway.dispatch.verdict import RETRY_SOON, Failure, Tells, Why
+from gateway.errors import RateLimited
+from gateway.routing.admission import Reason
+from gateway.routing.latency import Forecast
+
+OVER_BUDGET = "over_budget"
+"""By what is known of the engines it would take longer than the route's budget has."""
+
+_TOLD = 0.005
+"""Seconds in a queue that are worth a word."""
+
+
+def judge_refusal(
+    reason: Reason, retry_after: float, model: str, places: int, size: int
+) -> Failure:
+    """A route's own gate does not let it in."""
+    why = {
+        Reason.FULL: f"and {size} wait already",
+        Reason.SHED: f"{size} wait already, and a more urgent one took its place",
+        Reason.LATE: "and it could not be answered in the time that it has",
+        Reason.TIMEOUT: "and it has waited as long as `queue` lets it",
+    }[reason]
+    return Failure(
+        cause=reason,
+        error=RateLimited(
+            f"the model {model!r} has its {places} requests, {why}",
+            code=reason,
+            retry_after=max(retry_after, RETRY_SOON),
+        ),
+        why=Why.OVERLOADED,
+        retry=False,
+        blame=False,
+        tells=Tells.NOBODY,
+    )
+
+
+def judge_over_budget(
+    model: str,
+    budget: LatencyBudget,
+    timeout: float | None,
+    forecast: Forecast,
+    waited: float,
+    prompt: int,
+    output: float | None,
+    excess: float,
+) -> Failure:
+    """Nobody would answer within the route's latency budget, or the client's own `timeout`;
+    `excess` is by how many seconds."""
+    parts = [f"{prompt} tokens of prompt {forecast.prefill or 0.0:.2g} s"]
+    if waited + (forecast.queue or 0.0) >= _TOLD:
+        parts.insert(0, f"queue {waited + (forecast.queue or 0.0):.2g} s")
+    if output is not None and forecast.decode is not None:
+        parts.append(f"about {output:.0f} tokens of answer {forecast.decode:.2g} s")
+    first = waited + (forecast.first_token or 0.0)
+    takes = f"its first token would take about {first:.2g} s"
+    if forecast.total is not None:
+        takes += f" and the whole {waited + forecast.total:.2g} s"
+    allowed = [
+        f"{name} {float(bound):g} s"
+        for name, bound in (
+            ("ttft", budget.ttft),
+            ("total", budget.total),
+            ("x-gateway-timeout", timeout),
+        )
+        if bound is not None
+    ]
+    message = (
+        f"the model {model!r} would be late by {excess:.2g} s: {takes} ({', '.join(parts)}); "
+        f"its budget is {', '.join(allowed)}"
+    )
+    return Failure(
+        cause=OVER_BUDGET,
+        error=RateLimited(message, code=OVER_BUDGET, retry_after=max(excess, RETRY_SOON)),
+        why=Why.OVERLOADED,
+        retry=False,
+        blame=False,
+        tells=Tells.NOBODY,
+    )
