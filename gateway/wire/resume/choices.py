@@ -30,6 +30,8 @@ _HEAD = ("id", "object", "created", "model", "system_fingerprint", "service_tier
 """Fields that are the same in each event of an answer."""
 _TEXTS = ("text", "content", "reasoning_content", "reasoning", "refusal")
 """Fields with text; each is a channel. The first is that of `/v1/completions`."""
+_ONCE = ("prompt_token_ids", "prompt_logprobs")
+"""Of vLLM: fields about the prompt, which the first event of an answer has."""
 _PLAIN = frozenset({"text", "content"})
 _KNOWN = frozenset({*_TEXTS, "role", "tool_calls", "function_call"})
 _ROLE, _FINISH, _USAGE = "role", "finish", "usage"
@@ -160,6 +162,9 @@ class _ChoicesSplice(Splice):
         for field, value in self._head.items():
             if field in chunk:
                 chunk[field] = value
+        for told in (chunk, *choices):
+            for field in _ONCE:
+                told.pop(field, None)
         return b"data: " + encode(chunk) + b"\n\n"
 
     def _trim(self, choice: dict[str, Any]) -> bool:

@@ -29,6 +29,7 @@ PREFILLS: Mapping[str, Mapping[str, bool]] = {
 repeat the message first. Of servers of which nothing is known, nobody knows that they can."""
 
 _LIMITS = ("max_tokens", "max_completion_tokens", "max_output_tokens", "n_predict")
+_LEAST = "min_tokens"
 _decode_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _decode_turns = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
@@ -51,6 +52,7 @@ def continued_body(
     try:
         fields = _decode_fields(body)
         limits = {name: decode(fields[name]) for name in _LIMITS if name in fields}
+        least = decode(fields[_LEAST]) if _LEAST in fields else None
         given = _prompt(fields, said) if endpoint is Endpoint.COMPLETIONS else _chat(fields, said)
     except (*MALFORMED, KeyError):
         return None
@@ -61,6 +63,8 @@ def continued_body(
             if limit <= said.tokens:
                 return None
             fields[name] = msgspec.Raw(encode(limit - said.tokens))
+    if isinstance(least, int) and least > 0:
+        fields[_LEAST] = msgspec.Raw(encode(max(least - said.tokens, 0)))
     if endpoint is not Endpoint.COMPLETIONS:
         fields |= {name: msgspec.Raw(encode(value)) for name, value in prefill.items()}
     return encode({**fields, **given})

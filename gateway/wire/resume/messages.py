@@ -14,6 +14,7 @@ from gateway.wire.resume.transcript import (
     encode,
 )
 
+_THINKING = ("thinking", "redacted_thinking")
 _START, _STOP = "content_block_start", "content_block_stop"
 _LAST = b'event: message_stop\ndata: {"type":"message_stop"}\n\n'
 _TEXTS = ("text", "thinking", "partial_json", "signature")
@@ -45,9 +46,9 @@ class MessagesTranscript(Transcript):
             return None
         return had.text(first)
 
-    def splice(self, *, continued: bool = False) -> Splice:  # noqa: ARG002 (no event counts tokens)
+    def splice(self, *, continued: bool = False) -> Splice:
         """See `Transcript.splice`."""
-        return _MessagesSplice(self.had, dict(self._begun))
+        return _MessagesSplice(self.had, dict(self._begun), continued=continued)
 
     def _note(self, name: bytes, data: bytes) -> None:
         if data == b"[DONE]":
@@ -66,9 +67,10 @@ class MessagesTranscript(Transcript):
 
 
 class _MessagesSplice(Splice):
-    def __init__(self, had: Had, begun: dict[Any, dict[str, Any]]) -> None:
+    def __init__(self, had: Had, begun: dict[Any, dict[str, Any]], *, continued: bool) -> None:
         super().__init__(had)
         self._begun = begun
+        self._continued = continued
 
     def _event(self, name: bytes, data: bytes) -> bytes:
         if data == b"[DONE]":
@@ -80,6 +82,8 @@ class _MessagesSplice(Splice):
         if kind == "ping":
             return b""
         if not self._left.had(_mark(kind, event)):
+            if self._continued and _block(event).get("type") in _THINKING:
+                raise DivergedError("thinking behind the text that it was to go on from")
             return _written(name, event)
         if kind == _START and _block(event) != self._begun.get(event.get("index")):
             raise DivergedError("a block of another kind")

@@ -84,9 +84,9 @@ class ResponsesTranscript(Transcript):
         alone = len(self._ids.items) <= 1 and had.channels <= {first}
         return had.text(first) if alone else None
 
-    def splice(self, *, continued: bool = False) -> Splice:  # noqa: ARG002 (no event counts tokens)
+    def splice(self, *, continued: bool = False) -> Splice:
         """See `Transcript.splice`."""
-        return _ResponsesSplice(self.had, self._ids, self._number)
+        return _ResponsesSplice(self.had, self._ids, self._number, continued=continued)
 
     def _note(self, name: bytes, data: bytes) -> None:
         del name
@@ -107,8 +107,9 @@ class ResponsesTranscript(Transcript):
 
 
 class _ResponsesSplice(Splice):
-    def __init__(self, had: Had, ids: _Ids, number: int | None) -> None:
+    def __init__(self, had: Had, ids: _Ids, number: int | None, *, continued: bool) -> None:
         super().__init__(had)
+        self._continued = continued
         self._known = ids
         self._ids = _Ids()
         self._number = number
@@ -124,6 +125,8 @@ class _ResponsesSplice(Splice):
             if self._left.had(mark):
                 self._compare(event)
                 return b""
+            if self._continued and as_object(event.get("item")).get("type") == "reasoning":
+                raise DivergedError("thinking behind the text that it was to go on from")
         else:
             new = self._left.take(mark, text)
             if not new:

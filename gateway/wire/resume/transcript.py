@@ -26,6 +26,8 @@ from backends.sse import events
 
 MAX_TEXT = 1 << 20
 """Characters of an answer that are kept: a longer one can no longer be gone on with."""
+_THING = 64
+"""Characters that a mark or a text's name counts as: an answer is not all text."""
 _UNREAD = 64 << 10
 """Bytes of events that are kept as they came: about 300 tokens. Read, they are a tenth of it."""
 
@@ -53,11 +55,27 @@ class Had:
         self.token_ids = 0
         """How many token ids came with them, where the client wanted some."""
         self._texts: dict[Hashable, list[str]] = {}
+        self._packed: dict[Hashable, int] = {}
+        """How many pieces of each text are long ones."""
 
     def add(self, channel: Hashable, text: str) -> None:
         """More of a text."""
         self._texts.setdefault(channel, []).append(text)
         self.size += len(text)
+
+    def pack(self) -> None:
+        """Put what has come since the last time together: a text of a few letters takes the room
+        of fifty."""
+        for channel, pieces in self._texts.items():
+            at = min(self._packed.get(channel, 0), len(pieces))
+            if len(pieces) > at + 1:
+                pieces[at:] = ["".join(pieces[at:])]
+            self._packed[channel] = len(pieces)
+
+    @property
+    def room(self) -> int:
+        """About how much is kept, in characters."""
+        return self.size + _THING * (len(self.marks) + len(self._texts))
 
     def text(self, channel: Hashable) -> str:
         """All of a text; empty where there is none."""
@@ -179,7 +197,8 @@ class Transcript(ABC):
                     self._note(name, data)
                 except _UNREADABLE:
                     self._incomparable = True
-        if self._had.size > MAX_TEXT:
+        self._had.pack()
+        if self._had.room > MAX_TEXT:
             self.overfull, self._had = True, Had()
 
 

@@ -323,3 +323,15 @@ def test_what_cannot_be_compared_is_known_as_that(delta):
     assert transcript.incomparable
     with pytest.raises(DivergedError, match="compared"):
         replayed(after(chunk({"content": "a"})), [chunk(delta)])
+
+
+@pytest.mark.parametrize("place", ["chunk", "choice"])
+def test_what_is_told_of_the_prompt_comes_once(place):
+    def told(said, ids):
+        choice = {"index": 0, "text": said}
+        (choice if place == "choice" else (whole := {})).update(prompt_token_ids=ids)
+        return event({"choices": [choice], **(whole if place == "chunk" else {})})
+
+    (one,) = values(replayed(after(told("a", [1, 2])), [told("a b", [1, 2, 3])]))
+    assert "prompt_token_ids" not in one
+    assert one["choices"] == [{"index": 0, "text": " b"}]

@@ -43,6 +43,12 @@ class TestRequest:
         assert asked(Endpoint.CHAT, {**CHAT, limit: -1}, Said("x", 4))[limit] == -1
         assert asked(Endpoint.CHAT, {**CHAT, limit: None}, Said("x", 4))[limit] is None
 
+    def test_so_does_the_least_that_is_wanted(self):
+        body = {**CHAT, "min_tokens": 5, "max_tokens": 6}
+        made = asked(Endpoint.CHAT, body, Said("x", 3))
+        assert (made["min_tokens"], made["max_tokens"]) == (2, 3)
+        assert asked(Endpoint.CHAT, {**CHAT, "min_tokens": 5}, Said("x", 7))["min_tokens"] == 0
+
     @pytest.mark.parametrize(
         ("endpoint", "body"),
         [

@@ -142,3 +142,13 @@ def test_a_citation_cannot_be_compared():
     assert out["delta"] == cited
     with pytest.raises(DivergedError):
         replayed(after(said), [citation, said])
+
+
+def test_who_goes_on_from_the_text_does_not_think_behind_it():
+    rng = Random(1)
+    had = [started("A"), *block(0, "text", "text", "Once upon", rng)][:-1]
+    thinks = [*had, *block(1, "thinking", "thinking", "Hm", rng)]
+    assert replayed(after(*had), thinks)
+    splice = after(*had).splice(continued=True)
+    with pytest.raises(DivergedError, match="thinking behind"):
+        [splice.feed(one) for one in thinks]

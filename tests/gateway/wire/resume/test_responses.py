@@ -185,3 +185,16 @@ def test_a_text_that_reads_like_an_id_stays_as_it_is():
 def test_a_delta_that_is_no_text_cannot_be_compared():
     assert after(part_of("sound.delta", delta={"data": "aGk="})).incomparable
     assert not after(part_of("output_text.delta", delta="a")).incomparable
+
+
+def test_who_goes_on_from_the_text_does_not_think_behind_it():
+    item = {"id": "rs_B", "type": "reasoning"}
+    thinks = (
+        f"data: {json.dumps({'type': 'response.output_item.added', 'item': item})}\n\n".encode()
+    )
+    transcript = after(part_of("output_text.delta", delta="Once"))
+    assert transcript.splice().feed(part_of("output_text.delta", delta="Once")) == b""
+    splice = transcript.splice(continued=True)
+    assert splice.feed(part_of("output_text.delta", delta="Once")) == b""
+    with pytest.raises(DivergedError, match="thinking behind"):
+        splice.feed(thinks)

@@ -78,3 +78,27 @@ def test_nor_is_it_an_error_of_the_gateways_in_another_try():
     transcript.add(b'data: {"choices": [{"delta": {"content": "a"}}]}\n\n')
     with pytest.raises(DivergedError, match="cannot be compared"):
         transcript.splice().feed(b'data: {"choices": [{"delta": {"content": "\\ud800"}}]}\n\n')
+
+
+def test_pieces_do_not_stay_what_they_were():
+    kept = Had()
+    for _ in range(3):
+        for letter in "Once":
+            kept.add("content", letter)
+        kept.pack()
+    assert kept._texts == {"content": ["Once"] * 3}
+    assert kept.text("content") == "Once" * 3
+    kept.add("content", "!")
+    kept.pack()
+    kept.pack()
+    assert kept.text("content") == "Once" * 3 + "!"
+
+
+def test_an_answer_of_many_calls_without_a_word_is_bounded_too():
+    transcript = ChoicesTranscript()
+    for number in range(MAX_TEXT):
+        call = b'{"index": %d, "function": {"name": "f"}}' % number
+        transcript.add(b'data: {"choices": [{"delta": {"tool_calls": [%s]}}]}\n\n' % call)
+        if transcript.overfull:
+            break
+    assert number < MAX_TEXT // 8
