@@ -6,6 +6,7 @@ Rules of this file:
 - News is a change of the configuration like any other: taken over whole, or not at all. So who
   stays keeps its counters, who is gone drains, and who is new is probed first.
 - One look at a backend at a time, with a deadline; what goes on failing is told once.
+- A resolver that hangs keeps a thread. Those are few and its own, so nothing else waits for it.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import msgspec
 
@@ -30,6 +33,8 @@ TICK = 0.25
 """Seconds between two looks at which backends are due."""
 TIMEOUT = 5.0
 """Seconds that a look may take."""
+THREADS = 4
+"""Names that the machine's own resolver is asked for at the same time."""
 LEAST = 1.0
 """Seconds between two looks at one backend, whatever its time to live."""
 
@@ -44,14 +49,15 @@ class Discovery:
         state: State,
         take_over: TakeOver,
         *,
-        find: Callable[[Discover], Awaitable[Found]] = look_up,
+        find: Callable[[Discover], Awaitable[Found]] | None = None,
         tick: float = TICK,
         timeout: float = TIMEOUT,
     ) -> None:
         """`take_over` puts a backend's replicas in force; it may raise `GatewayError`."""
         self._state = state
         self._take_over = take_over
-        self._find = find
+        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="resolver")
+        self._find = find or partial(look_up, threads=self._threads)
         self._tick = tick
         self._timeout = timeout
         self._places: dict[str, _Place] = {}
@@ -59,12 +65,15 @@ class Discovery:
 
     async def run(self) -> None:
         """Until cancelled."""
-        async with asyncio.TaskGroup() as looks:
-            while True:
-                for name, place in self._due():
-                    place.looking = True
-                    looks.create_task(self._look(name, place))
-                await asyncio.sleep(self._tick)
+        try:
+            async with asyncio.TaskGroup() as looks:
+                while True:
+                    for name, place in self._due():
+                        place.looking = True
+                        looks.create_task(self._look(name, place))
+                    await asyncio.sleep(self._tick)
+        finally:
+            self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def look(self) -> None:
         """Once, at all of them that are due."""

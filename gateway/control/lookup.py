@@ -10,6 +10,8 @@ import asyncio
 import socket
 import time
 from collections.abc import Iterable, Sequence
+from concurrent.futures import Executor
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
@@ -49,8 +51,12 @@ class Found(NamedTuple):
     """Seconds for which that is true, where it is known."""
 
 
-async def look_up(discover: Discover) -> Found:
-    """Ask whom `discover` names. Raises `LookupFailedError`; takes as long as it is let."""
+async def look_up(discover: Discover, threads: Executor | None = None) -> Found:
+    """Ask whom `discover` names. Raises `LookupFailedError`; takes as long as it is let.
+
+    The machine's own resolver is asked in one of `threads`, and cannot be interrupted there: one
+    that hangs keeps it for as long, also where nobody waits any more.
+    """
     if discover.file is not None:
         return checked(await _in_file(Path(discover.file)))
     if discover.srv is not None:
@@ -59,7 +65,7 @@ async def look_up(discover: Discover) -> Found:
     assert discover.dns is not None, "checked with the file"
     host = urlsplit(discover.dns).hostname or ""
     if discover.nameserver is None:
-        return checked(by_address(discover.dns, await _addresses(host)))
+        return checked(by_address(discover.dns, await _addresses(host, threads)))
     return await _by_nameserver(discover, host)
 
 
@@ -131,9 +137,10 @@ def checked(entries: Sequence[Entry], ttl: float | None = None) -> Found:
     return Found(tuple(every[:MOST]), max(0, len(every) - MOST), ttl)
 
 
-async def _addresses(host: str) -> list[str]:
+async def _addresses(host: str, threads: Executor | None) -> list[str]:
+    ask = partial(socket.getaddrinfo, host, None, type=socket.SOCK_STREAM)
     try:
-        infos = await asyncio.get_running_loop().getaddrinfo(host, None, type=socket.SOCK_STREAM)
+        infos = await asyncio.get_running_loop().run_in_executor(threads, ask)
     except (OSError, UnicodeError) as error:
         raise LookupFailedError(f"{host} is not found: {error}") from None
     return [str(address[0]).partition("%")[0] for *_, address in infos]

@@ -5,6 +5,8 @@ import contextlib
 import json
 import logging
 import os
+import socket
+import threading
 import time
 from types import SimpleNamespace
 
@@ -13,7 +15,7 @@ import pytest
 from backends.discover import Discover
 from backends.options import OpenAIOptions
 from backends.units import Timeout
-from gateway.control.discovery import Discovery, discovered
+from gateway.control.discovery import THREADS, Discovery, discovered
 from gateway.control.lookup import Found, LookupFailedError
 from gateway.errors import Conflict
 from tests.support.inprocess import ask, serving
@@ -89,6 +91,37 @@ async def test_a_look_that_hangs_is_given_up_and_made_again(caplog):
     async with Stage(None, [A]).running() as stage:
         await stage.until([(A,)])
     assert "no answer within 0.1 s" in caplog.text
+
+
+async def test_a_resolver_that_hangs_keeps_a_few_threads_and_none_of_the_others(monkeypatch):
+    let_go, asked = threading.Event(), []
+
+    def hangs(host, *_, **__):
+        asked.append(host)
+        let_go.wait(30)
+        raise OSError("no answer")
+
+    monkeypatch.setattr(socket, "getaddrinfo", hangs)
+    every = Timeout(0.01)
+    backends = {
+        f"b{number}": OpenAIOptions(discover=Discover(dns=f"http://h{number}", every=every))
+        for number in range(3 * THREADS)
+    }
+    state = SimpleNamespace(snapshot=SimpleNamespace(config=SimpleNamespace(backends=backends)))
+    discovery = Discovery(state, None, tick=0.002, timeout=0.02)
+    looking = asyncio.create_task(discovery.run())
+    try:
+        async with asyncio.timeout(5):
+            while not all(place._fails for place in discovery._places.values()) or not asked:
+                await asyncio.sleep(0.01)
+            await asyncio.sleep(0.1)
+            assert await asyncio.to_thread(lambda: "at once") == "at once"
+        assert len(asked) == THREADS
+    finally:
+        let_go.set()
+        looking.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await looking
 
 
 async def test_what_cannot_be_put_in_force_is_tried_again_and_told_once(caplog):
