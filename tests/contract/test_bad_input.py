@@ -37,8 +37,6 @@ BAD = {
 }
 
 LENIENT = {
-    (LLAMA_SERVER, "temperature -1"): "0",
-    (LLAMA_SERVER, "top_p 2"): "1",
     (LLAMA_SERVER, "a role that is none"): "handed to the template",
     (VLLM, "a role that is none"): "handed to the template",
     (VLLM, "a message without content"): "an empty message",
