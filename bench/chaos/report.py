@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from bench.chaos.run import Result
 
+MOST_UNANSWERED = 0.5
+"""The share of requests without a right answer from which on a run shows nothing."""
+
 
 def tell(result: Result, seed: int, *, grow_mb: float) -> int:
     """Print it; the exit code."""
@@ -27,4 +30,7 @@ def tell(result: Result, seed: int, *, grow_mb: float) -> int:
         print(f"BUG {bug}")
     if result.dishonest:
         print(f"{result.dishonest} answers that no client may get")
-    return 1 if result.dishonest or grown or result.bugs else 0
+    useless = result.unanswered > MOST_UNANSWERED
+    if useless:
+        print(f"{result.unanswered:.0%} of the requests have no right answer: this shows nothing")
+    return 1 if result.dishonest or grown or result.bugs or useless else 0

@@ -37,7 +37,7 @@ _MENDING = 60.0
 _IDLE = 6.0
 """Seconds until connections that nobody uses are closed."""
 _KEPT = 20
-"""Slips of which more is told than how many there were."""
+"""Slips of which more is told than how many there were; as many again are for dishonest ones."""
 _SAMPLES = 20
 
 
@@ -85,6 +85,13 @@ class Result(msgspec.Struct):
     """What the gateway's log tells of bugs of its own."""
 
     @property
+    def unanswered(self) -> float:
+        """The share of requests that got no right answer; 1 where nobody asked."""
+        total = sum(counter.total() for counter in self.verdicts.values())
+        right = sum(counter[Verdict.RIGHT] for counter in self.verdicts.values())
+        return 1 - right / total if total else 1.0
+
+    @property
     def dishonest(self) -> int:
         """Requests that ended as none may."""
         return sum(
@@ -120,7 +127,8 @@ class Load:
             heard = await _ask(self._client, kind, DISTURBED, question, TOTAL + _SLACK)
             verdict = judge(heard, self._right[kind, question])
             self.verdicts[kind][verdict] += 1
-            if verdict is not Verdict.RIGHT and len(self.slips) < _KEPT:
+            honest = verdict in HONEST
+            if verdict is not Verdict.RIGHT and len(self.slips) < _KEPT * (1 if honest else 2):
                 at = asyncio.get_running_loop().time() - self._began
                 self.slips.append(Slip(at, verdict, kind, question, heard))
 
