@@ -165,9 +165,13 @@ class Attempt:
         """
         self._heard = something
 
-    def count_failover(self, way: str, wasted: int) -> None:
-        """It has gone on with another one's answer, and said `wasted` tokens of it once more."""
-        self._metrics.went_on(way, wasted)
+    def count_failover(self, way: str) -> None:
+        """It has gone on with another one's answer."""
+        self._metrics.went_on(way)
+
+    def count_wasted(self, tokens: int) -> None:
+        """It has said so many tokens once more."""
+        self._metrics.wasted(tokens)
 
     def complete(self) -> None:
         """The answer has come, whole and sound."""

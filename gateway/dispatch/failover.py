@@ -136,7 +136,7 @@ class UnbrokenStream(Answer):
 
     async def close(self) -> None:
         """See `Answer.close`."""
-        self._count_waste()
+        self._count()
         try:
             await self._stream.close()
         finally:
@@ -183,14 +183,13 @@ class UnbrokenStream(Answer):
                 continue
             self._stream, self.attempt = outcome, outcome.attempt
             self._splice = self._transcript.splice(continued=self._way is Way.CONTINUE)
-            self._ask.record.failovers += 1
             return None
 
     async def _over(self, failure: Failure) -> None:
         """Be done with the attempt that has failed: the engine is let go first."""
         if failure.cause is not DIVERGED:
             self._note(self.attempt.replica, failure)
-        self._count_waste()
+        self._count()
         await self._stream.close()
 
     async def _another(self, failure: Failure, took: float) -> EventStream | Failure:
@@ -278,12 +277,16 @@ class UnbrokenStream(Answer):
         told = Said(said, transcript.had.pieces if tokens is None else tokens)
         return way, continuation_for(ask, replica.backend, told)
 
-    def _count_waste(self) -> None:
-        """Tell what this attempt has said that the client had already."""
+    def _count(self) -> None:
+        """Tell whether this attempt went on with the answer, and what of it the client had."""
         splice, self._splice = self._splice, None
-        if splice is not None and self._way is not None:
-            wasted = splice.repeated if self._way is Way.REPLAY else 0
-            self.attempt.count_failover(self._way, wasted)
+        if splice is None or self._way is None:
+            return
+        if splice.caught_up:
+            self.attempt.count_failover(self._way)
+            self._ask.record.failovers += 1
+        if self._way is Way.REPLAY:
+            self.attempt.count_wasted(splice.repeated)
 
     def _log(self, message: str, *values: object) -> None:
         logger.warning("request %s: " + message, self._ask.record.request_id, *values)

@@ -107,10 +107,13 @@ class AttemptMetrics:
         series.total.inc()
         series.duration.observe(seconds)
 
-    def went_on(self, way: str, wasted: int) -> None:
-        """Count an answer that it went on with, and `wasted` tokens that were said before."""
+    def went_on(self, way: str) -> None:
+        """Count an answer that it went on with."""
         self._families.failovers.labels(*self._key, way).inc()
-        self._families.wasted.labels(*self._key).inc(wasted)
+
+    def wasted(self, tokens: int) -> None:
+        """Count tokens that were said before."""
+        self._families.wasted.labels(*self._key).inc(tokens)
 
 
 class Metrics:

@@ -161,6 +161,8 @@ class TestReplay:
         assert said(reply.text) == "Once upon"
         assert f"engine@{bad.id}" in error_of(reply.text)["message"]
         assert 'gateway_attempt_cause="diverged"' in metrics
+        assert "gateway_failovers_total{" not in metrics
+        assert "gateway_wasted_tokens_total{" in metrics
 
     async def test_that_is_refused_leaves_the_first_error(self, tmp_path):
         async with (
