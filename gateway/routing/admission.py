@@ -5,7 +5,7 @@ Rules of this file:
 - Nobody waits while there is room, and at most `size` wait.
 - A higher class goes first, and takes the place of the lowest class where the queue is full.
 - Within a class keys take turns by what they ask for, not by how often they ask: start-time fair
-  queuing. Whoever is quiet for a while saves nothing up.
+  queuing. Whoever is quiet for a while saves nothing up, and nobody pays for what it did not get.
 - Nobody waits for what would come too late: whoever cannot be served in time by what is known of
   how long a request takes is sent away at once, and told when to come back. That is what keeps a
   route at three times its load as useful as at its load: no place is spent on an answer that
@@ -183,6 +183,7 @@ class Gate:
                 break
             visitor = lane.queue.pop(0)
             if self._is_late(visitor, now, 0.0):
+                lane.refund(visitor)
                 refused.append(_refuse(visitor, Reason.LATE, self._wait(1)))
                 continue
             self._enter(visitor, now)
@@ -191,14 +192,16 @@ class Gate:
 
     def withdraw(self, visitor: Visitor) -> None:
         """`visitor`, who waits, does so no longer."""
-        queue = self._classes[visitor.priority].queue
-        del queue[bisect_left(queue, visitor.tag, key=_tag)]
+        lane = self._classes[visitor.priority]
+        del lane.queue[bisect_left(lane.queue, visitor.tag, key=_tag)]
+        lane.refund(visitor)
         visitor.state = State.OUTSIDE
 
     def give_up(self, visitor: Visitor) -> None:
         """`visitor` has waited for as long as it may."""
+        wait = self._wait(self._ahead(visitor))
         self.withdraw(visitor)
-        _refuse(visitor, Reason.TIMEOUT, self._wait(self._ahead(visitor)))
+        _refuse(visitor, Reason.TIMEOUT, wait)
 
     def _learn(self, took: float) -> None:
         if self._service is None:
@@ -258,6 +261,18 @@ class _Class:
         if len(self._finish) > self._bound:  # who has had its turn starts at the class's time
             self._finish = {key: at for key, at in self._finish.items() if at > self._time}
             self._bound = _MANY_KEYS + 2 * len(self._finish)
+
+    def refund(self, visitor: Visitor) -> None:
+        """It has left the queue unserved: its key's later ones move up to where it stood.
+
+        Else a key would pay for what it never got, and fall behind for good under overload.
+        """
+        self._finish[visitor.key] = self._finish.get(visitor.key, 0.0) - visitor.cost
+        behind = [one for one in self.queue if one.key == visitor.key and one.tag > visitor.tag]
+        for one in behind:
+            one.tag = (max(self._time, one.tag[0] - visitor.cost), one.tag[1])
+        if behind:
+            self.queue.sort(key=_tag)
 
     def rest(self) -> None:
         """Nobody is here any more: nobody has had more than others."""

@@ -3,11 +3,12 @@ from __future__ import annotations
 import heapq
 from collections import Counter
 from itertools import count
+from math import inf
 from random import Random
 
 import pytest
 
-from gateway.routing.admission import Gate, Priority, Reason, State, Visitor
+from gateway.routing.admission import Gate, Moved, Priority, Reason, State, Visitor
 
 
 def arrive(gate, now=0.0, **fields):
@@ -18,6 +19,31 @@ def arrive(gate, now=0.0, **fields):
 
 def reason(visitor):
     return None if visitor.refusal is None else visitor.refusal.reason
+
+
+def shared(gate, rates, *, until, rng):
+    """How many of each key are served, a second each, where nobody waits more than five."""
+    served, waiting, inside, ends = Counter(), [], None, inf
+    due = dict.fromkeys(rates, 0.0)
+    while True:
+        waiting = [one for one in waiting if one.state is State.WAITING]
+        patience = min((one.until for one in waiting), default=inf)
+        now = min(ends, patience, *due.values())
+        if now >= until:
+            return served
+        moved = Moved()
+        if now == ends:
+            ends, moved = inf, gate.leave(inside, now)
+        elif now == patience:
+            gate.give_up(min(waiting, key=lambda one: one.until))
+        else:
+            key = min(due, key=due.__getitem__)
+            due[key] = now + rng.expovariate(rates[key])
+            waiting.append(Visitor(key=key, until=now + 5))
+            moved = gate.arrive(waiting[-1], now)
+        for inside in moved.inside:
+            served[inside.key] += 1
+            ends = now + 1
 
 
 class TestPlaces:
@@ -131,6 +157,25 @@ class TestFairness:
             (inside,) = gate.leave(inside, 1.0).inside
             called[inside.key] += 1
         assert called["small"] / called["large"] == pytest.approx(4, rel=0.1)
+
+    @pytest.mark.parametrize("seed", [1, 2])
+    def test_who_waits_in_vain_is_not_charged_for_it(self, seed):
+        served = shared(Gate(1, 100), {"eager": 5.0, "steady": 1.0}, until=400, rng=Random(seed))
+        assert served["eager"] / served["steady"] == pytest.approx(1, abs=0.15)
+
+    def test_what_is_withdrawn_moves_the_rest_of_its_key_up(self):
+        gate = Gate(1, 99)
+        inside = arrive(gate, key="a")
+        taken_back = [arrive(gate, key="a") for _ in range(5)]
+        kept = arrive(gate, key="a")
+        others = [arrive(gate, key="b") for _ in range(3)]
+        for one in taken_back:
+            gate.withdraw(one)
+        called = []
+        for _ in range(4):
+            (inside,) = gate.leave(inside, 1.0).inside
+            called.append(inside)
+        assert called == [others[0], kept, *others[1:]]
 
     def test_who_was_quiet_has_saved_nothing_up(self):
         gate = Gate(1, 999)
