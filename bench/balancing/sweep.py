@@ -90,7 +90,7 @@ def _parameter(
 PARAMETERS: Mapping[str, Parameter] = {
     "stickiness": _parameter(STICKINESS, (0, 0.5, 1, 2, 4, 8, 32), _stickiness),
     "request": _parameter(REQUEST, (0, 64, 256, 1024, 4096), _request),
-    "no_room": _parameter(NO_ROOM, (0, 1024, 4096, 8192, 16384, _NEVER), _no_room),
+    "no_room": _parameter(NO_ROOM, (0, 1024, 4096, 8192, 16384, 65536), _no_room),
     "blocks": _parameter(BLOCKS, (256, 1024, 4096, 16384, 65536), _blocks),
     "first": _parameter(FIRST, (64, 256, 1024, 4096), _first),
     "per_doubling": _parameter(PER_DOUBLING, (4, 16, 64, 256), _per_doubling),
