@@ -217,7 +217,8 @@ class Attempts:
         if not candidates:
             return None
         if route.budget is not None:
-            narrowed = self._budgets.narrow(ask, route, candidates, first=not tried)
+            first = not tried and not ask.record.attempts
+            narrowed = self._budgets.narrow(ask, route, candidates, first=first)
             if isinstance(narrowed, Failure):
                 return narrowed
             candidates = narrowed

@@ -3,9 +3,11 @@
 Rules of this file:
 
 - A route without `budget` costs nothing here.
-- What is not known keeps nobody out, and an idle replica that was not heard of for a while is asked
-  again: else one bad minute would be believed for ever.
-- Only a first try is refused. Once something has failed, late is better than never.
+- What is not known keeps nobody out, and a replica that was not heard of for a while is asked
+  again, now and then even where other routes keep it busy: else one bad minute would be believed
+  for ever.
+- Only a first try is refused. Once something has failed, here or on the route that this one stands
+  in for, late is better than never.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from gateway.dispatch.turned_away import judge_over_budget
 from gateway.dispatch.verdict import Failure
 from gateway.policies.base import BYTES_PER_TOKEN
 from gateway.routing.latency import STALE, Expected, Forecast, Lesson
+from gateway.routing.load import ReplicaLoad
 from gateway.routing.replica import Replica
 from gateway.routing.table import Route
 from gateway.wire.output_limit import output_limit
@@ -57,7 +60,7 @@ class LatencyBudgets:
     ) -> Sequence[Replica] | Failure:
         """Those of `candidates` who would be in time, of whom there is at least one.
 
-        Where there is none: on a `first` try why not, later all of them.
+        Where there is none: on the request's `first` try why not, later all of them.
         """
         assert route.budget is not None, "a route without a budget has no time to keep"
         now = time.monotonic()
@@ -71,7 +74,7 @@ class LatencyBudgets:
         for replica in candidates:
             its = replica.load.rates.forecast(replica.load.pending_tokens, tokens, output)
             excess = its.excess(first_token, total)
-            if excess <= 0 or _has_a_chance(replica, now):
+            if excess <= 0 or _has_a_chance(replica.load, now):
                 in_time.append(replica)
             elif excess < soonest:
                 soonest, forecast = excess, its
@@ -94,6 +97,7 @@ def _left(
     return budget.ttft - elapsed, total
 
 
-def _has_a_chance(replica: Replica, now: float) -> bool:
-    load = replica.load
-    return not load.outstanding and now - load.rates.heard_at > STALE
+def _has_a_chance(load: ReplicaLoad, now: float) -> bool:
+    if now - load.rates.heard_at <= STALE:
+        return False
+    return not load.outstanding or load.rates.may_probe(now)

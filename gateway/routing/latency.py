@@ -19,7 +19,7 @@ from typing import NamedTuple
 ENOUGH = 8
 """Answers before anything is said."""
 STALE = 10.0
-"""Seconds without news after which an idle replica is given another chance."""
+"""Seconds without news after which a replica is given another chance."""
 _NEWS = 0.05
 """How much of what is known the latest answer makes out, once there are enough."""
 _SPREAD = 0.05
@@ -82,11 +82,12 @@ class Line:
 class Rates:
     """What one replica's answers have shown."""
 
-    __slots__ = ("_first_token", "_per_token", "heard_at")
+    __slots__ = ("_first_token", "_per_token", "_probed_at", "heard_at")
 
     def __init__(self) -> None:
         self._first_token = Line()
         self._per_token = Mean()
+        self._probed_at = 0.0
         self.heard_at = 0.0
         """When the last answer began."""
 
@@ -94,6 +95,13 @@ class Rates:
         """A first token took `seconds`, with `tokens` to be computed before it."""
         self._first_token.add(tokens, seconds)
         self.heard_at = now
+
+    def may_probe(self, now: float) -> bool:
+        """Whether a busy replica is given a chance now: one request each `STALE` seconds."""
+        if now - self._probed_at <= STALE:
+            return False
+        self._probed_at = now
+        return True
 
     def decoded(self, tokens: int, seconds: float) -> None:
         """After the first token `tokens` more came within `seconds`."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 
 import pytest
 
 from tests.support.inprocess import ask, routing, serving
-from tests.support.upstream import CHAT, ENGINE_MODEL, STORY, scripted, stream
+from tests.support.upstream import CHAT, ENGINE_MODEL, STORY, Hold, failing, scripted, stream
 
 GOOD = stream(*STORY)
 LONG = "x" * 40_000
@@ -71,6 +72,24 @@ async def test_one_bad_minute_is_not_believed_for_ever(tmp_path):
     assert [answer.status_code for answer in answers] == [200, 429]
 
 
+async def test_nor_where_others_keep_the_replica_busy(tmp_path):
+    model = {"budget": {"ttft": "500ms"}}
+    async with (
+        scripted((Hold(), *GOOD)) as engine,
+        serving(tmp_path, routing(engine, model=model)) as gateway,
+    ):
+        teach(gateway, 0, prefill=1, ago=60.0)
+        gateway.gateway._state.snapshot.replicas[0].load.begin(time.monotonic(), 10)
+        probing = asyncio.create_task(post(gateway, LONG))
+        async with asyncio.timeout(5):
+            while not engine.seen:
+                await asyncio.sleep(0.005)
+        refused = await post(gateway, LONG)
+        engine.release()
+        answers = [await probing, refused]
+    assert [answer.status_code for answer in answers] == [200, 429]
+
+
 async def test_of_an_answer_in_one_piece_only_the_whole_counts(tmp_path):
     async with scripted(CHAT) as engine:
         for budget, status in (({"ttft": "1ms"}, 200), ({"total": "1s"}, 200)):
@@ -110,6 +129,30 @@ async def test_a_refusal_goes_to_the_model_for_what_is_overloaded(tmp_path):
             answer = await post(gateway, LONG)
         assert answer.headers["x-gateway-model"] == "other"
         assert slow.seen == []
+
+
+async def test_late_is_better_than_never_once_another_model_has_failed(tmp_path):
+    async with scripted(failing(503)) as down, scripted(GOOD) as slow:
+        document = {
+            "backends": {
+                "down": {"use": "openai", "replicas": [down.url], "model": ENGINE_MODEL},
+                "slow": {"use": "openai", "replicas": [slow.url], "model": ENGINE_MODEL},
+            },
+            "models": {
+                "tale": {
+                    "backend": "down",
+                    "retry": {"attempts": 1},
+                    "fallback": {"unavailable": ["other"]},
+                },
+                "other": {"backend": "slow", "budget": {"ttft": "500ms"}},
+            },
+            "telemetry": {"access_log": False},
+        }
+        async with serving(tmp_path, document) as gateway:
+            teach(gateway, 1)
+            answer = await post(gateway, LONG)
+    assert answer.status_code == 200
+    assert answer.headers["x-gateway-model"] == "other"
 
 
 @pytest.mark.parametrize("within", ["500ms", "2s"])
