@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from math import ceil
 
 from litestar.types import Send
 
@@ -78,7 +79,7 @@ class Exchange:
         body = render_body(error, self._dialect)
         headers = [_JSON, (b"content-length", b"%d" % len(body))]
         if error.retry_after is not None:
-            headers.append((b"retry-after", b"%d" % max(1, round(error.retry_after))))
+            headers.append((b"retry-after", b"%d" % max(1, ceil(error.retry_after))))
         if error.status in _UNREAD_BODY or error.code == "shutting_down":
             headers.append(_CLOSE)
         await self.start(error.status, headers)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from math import ceil
 from typing import Any
 
 from litestar import MediaType, Request, Response
@@ -27,7 +28,7 @@ def _respond(request: Request[Any, Any, Any], error: GatewayError) -> Response[b
     anthropic = request.scope["path"].startswith("/v1/messages")
     headers = {"x-request-id": request_id(of(request.scope))}
     if error.retry_after is not None:
-        headers["retry-after"] = str(max(1, round(error.retry_after)))
+        headers["retry-after"] = str(max(1, ceil(error.retry_after)))
     return Response(
         render_body(error, Dialect.ANTHROPIC if anthropic else Dialect.OPENAI),
         status_code=error.status,

@@ -26,7 +26,7 @@ def judge_refusal(
         Reason.FULL: f"and {size} wait already",
         Reason.SHED: f"{size} wait already, and a more urgent one took its place",
         Reason.LATE: "and it could not be answered in the time that it has",
-        Reason.TIMEOUT: "and it has waited as long as `queue` lets it",
+        Reason.TIMEOUT: "and it has waited as long as `queue`, `budget` or its own time let it",
     }[reason]
     return Failure(
         cause=reason,

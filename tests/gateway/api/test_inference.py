@@ -13,6 +13,7 @@ from tests.support.upstream import (
     FINISH,
     completion,
     data,
+    failing,
     reply,
     scripted,
     stream,
@@ -159,3 +160,14 @@ async def test_a_bug_is_500_that_tells_where_to_look_and_nothing_else(
     assert answer.headers["x-request-id"] in error["message"]
     assert "secret detail" not in answer.text
     assert "secret detail" in caplog.text
+
+
+@pytest.mark.parametrize(("asked", "told"), [("0.2", "1"), ("1.2", "2"), ("30", "30")])
+async def test_nobody_is_told_to_come_back_too_soon(tmp_path, asked, told):
+    model = {"retry": {"attempts": 1}}
+    async with (
+        scripted(failing(429, "later", ("retry-after", asked))) as engine,
+        serving(tmp_path, routing(engine, model=model)) as gateway,
+    ):
+        answer = await gateway.chat()
+    assert (answer.status_code, answer.headers["retry-after"]) == (429, told)

@@ -117,6 +117,7 @@ async def test_nobody_waits_longer_than_the_latency_budget_has(tmp_path, budget)
         answer = await post(gateway, streamed=True)
         inside.cancel()
     assert (answer.status_code, answer.json()["error"]["code"]) == (429, "queue_timeout")
+    assert "`budget`" in answer.json()["error"]["message"]
 
 
 async def test_the_urgent_go_first_as_far_as_their_key_lets_them(tmp_path):
