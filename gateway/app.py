@@ -156,7 +156,7 @@ class Gateway:
         )
 
     def _take_over(self, config: Config) -> None:
-        self._attempts.set_budget(config.retry_budget)
+        self._attempts.take_over(config)
 
     def _replica_states(self) -> list[ReplicaState]:
         now = time.monotonic()

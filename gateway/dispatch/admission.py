@@ -11,8 +11,9 @@ Rules of this file:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
+from gateway.config.structs import Model
 from gateway.dispatch.ask import Ask
 from gateway.dispatch.turned_away import judge_refusal
 from gateway.dispatch.verdict import Failure
@@ -68,6 +69,18 @@ class Admission:
         """Somebody is done inside."""
         self._tell(gate.leave(visitor, now))
 
+    def take_over(self, models: Mapping[str, Model], now: float) -> None:
+        """Put the numbers of a new configuration in force, also for those who wait already.
+
+        A gate that it does not have is forgotten, unless somebody is still there.
+        """
+        for name, gate in list(self._gates.items()):
+            model = models.get(name)
+            if model is not None and model.concurrency is not None:
+                self._resize(gate, model.concurrency, model.queue.size, now)
+            elif not gate.inside and not any(gate.waiting(one) for one in Priority):
+                del self._gates[name]
+
     def states(self) -> Iterable[GateState]:
         """Each gate as it is now."""
         for name, gate in self._gates.items():
@@ -102,10 +115,13 @@ class Admission:
         gate = self._gates.get(name)
         if gate is None:
             gate = self._gates[name] = Gate(route.concurrency, route.queue.size)
-        if gate.places != route.concurrency or gate.size != route.queue.size:  # a reload
-            gate.places, gate.size = route.concurrency, route.queue.size
-            self._tell(gate.fill(now))
+        self._resize(gate, route.concurrency, route.queue.size, now)
         return gate
+
+    def _resize(self, gate: Gate, places: int, size: int, now: float) -> None:
+        if (gate.places, gate.size) != (places, size):
+            gate.places, gate.size = places, size
+            self._tell(gate.fill(now))
 
 
 class Pass:

@@ -64,6 +64,11 @@ class Attempts:
             self._configured = budget
             self._budget = RetryBudget(budget.percent, budget.min_per_second, budget.window)
 
+    def take_over(self, config: structs.Config) -> None:
+        """Go on by a new configuration."""
+        self.set_budget(config.retry_budget)
+        self._admission.take_over(config.models, asyncio.get_running_loop().time())
+
     async def answer(self, ask: Ask) -> Answer:
         """Ask until somebody answers; raises the `GatewayError` of the most telling failure.
 

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 
 import pytest
+from msgspec.structs import replace
 
 from tests.support.inprocess import ask, routing, serving
 from tests.support.upstream import CHAT, ENGINE_MODEL, STORY, Hold, Reset, Silence, scripted, stream
@@ -194,3 +195,20 @@ async def test_an_engine_that_asks_is_told_how_urgent_it_is(tmp_path, wished, op
             await gateway.client.post("/v1/chat/completions", json=body, headers=headers)
     seen = engine.seen[0].json
     assert (seen["priority"], seen["model"], seen["odd"]) == (told, ENGINE_MODEL, 1.5)
+
+
+async def test_a_new_configuration_lets_in_who_waits_already(tmp_path):
+    async with narrow(tmp_path, (Hold(), *CHAT), size=9) as (gateway, engine):
+        config = gateway.gateway._state.snapshot.config
+        wider = {**config.models, "tale": replace(config.models["tale"], concurrency=2)}
+        asked = [asyncio.create_task(post(gateway)) for _ in range(3)]
+        await until(gateway, "gateway_admission_waiting", 2)
+        gateway.gateway._take_over(replace(config, models=wider))
+        await until(gateway, "gateway_admission_inside", 2)
+        await until(gateway, "gateway_admission_waiting", 1)
+        gateway.gateway._take_over(replace(config, models={}))
+        assert await value(gateway, "gateway_admission_inside") == 2  # still there
+        engine.release()
+        assert {(await one).status_code for one in asked} == {200}
+        gateway.gateway._take_over(replace(config, models={}))
+        assert not list(gateway.gateway._attempts._admission.states())
