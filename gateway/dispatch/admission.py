@@ -65,9 +65,9 @@ class Admission:
             )
         return Pass(self, gate, visitor, ask.watchdog.now)
 
-    def leave(self, gate: Gate, visitor: Visitor, now: float) -> None:
+    def leave(self, gate: Gate, visitor: Visitor, now: float, *, served: bool) -> None:
         """Somebody is done inside."""
-        self._tell(gate.leave(visitor, now))
+        self._tell(gate.leave(visitor, now, served=served))
 
     def take_over(self, models: Mapping[str, Model], now: float) -> None:
         """Put the numbers of a new configuration in force, also for those who wait already.
@@ -99,7 +99,7 @@ class Admission:
             if visitor.state is State.WAITING:
                 gate.withdraw(visitor)
             elif visitor.state is State.INSIDE:
-                self.leave(gate, visitor, ask.watchdog.now())
+                self.leave(gate, visitor, ask.watchdog.now(), served=False)
             raise
         finally:
             del self._waking[visitor]
@@ -137,7 +137,7 @@ class Pass:
         self._visitor = visitor
         self._now = now
 
-    def give_back(self) -> None:
-        """Let the next one in. Idempotent."""
+    def give_back(self, *, served: bool = False) -> None:
+        """Let the next one in; `served` with a whole answer or not. Idempotent."""
         if self._visitor.state is State.INSIDE:
-            self._admission.leave(self._gate, self._visitor, self._now())
+            self._admission.leave(self._gate, self._visitor, self._now(), served=served)

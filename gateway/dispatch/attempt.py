@@ -116,6 +116,11 @@ class Attempt:
         """What the answer shall call the model: the client's word, unless another one answers."""
         return self.ask.model if self.route is self.ask.route else self.route.name
 
+    @property
+    def is_complete(self) -> bool:
+        """Whether its answer has come, whole and sound."""
+        return self._cause == names.OK
+
     async def send(self) -> Reply:
         """Ask the replica; returns when its status is known. Raises `AttemptFailedError`."""
         ask, goes_on = self.ask, self._goes_on

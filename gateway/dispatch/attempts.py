@@ -105,10 +105,12 @@ class Attempts:
         except BaseException:
             entered.give_back()
             raise
-        if isinstance(outcome, Answer) and outcome.whole is None:
-            outcome.on_close = entered.give_back
-        else:
+        if not isinstance(outcome, Answer):
             entered.give_back()
+        elif outcome.whole is not None:
+            entered.give_back(served=True)
+        else:
+            outcome.on_close = lambda: entered.give_back(served=outcome.attempt.is_complete)
         return outcome
 
     async def _on_route(self, ask: Ask, route: Route, deadline: float) -> Answer | Failure:

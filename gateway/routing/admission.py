@@ -137,7 +137,7 @@ class Gate:
 
     @property
     def service(self) -> float | None:
-        """Seconds for which one is inside, by the latest ones; None while nobody has left."""
+        """Seconds for which one is inside, by the latest ones; None while nobody was served."""
         return self._service
 
     def arrive(self, visitor: Visitor, now: float) -> Moved:
@@ -164,11 +164,16 @@ class Gate:
         insort(lane.queue, visitor, key=_tag)
         return Moved(refused=() if pushed is None else (pushed,))
 
-    def leave(self, visitor: Visitor, now: float) -> Moved:
-        """`visitor`, who is inside, is done: whoever comes next may in."""
+    def leave(self, visitor: Visitor, now: float, *, served: bool = True) -> Moved:
+        """`visitor`, who is inside, is done: whoever comes next may in.
+
+        Only of who was `served` is it learnt how long that takes: an outage that fails everybody at
+        once says nothing of it, nor does a client that left.
+        """
         visitor.state = State.OUTSIDE
         self.inside -= 1
-        self._learn(now - visitor.entered)
+        if served:
+            self._learn(now - visitor.entered)
         return self.fill(now)
 
     def fill(self, now: float) -> Moved:

@@ -9,7 +9,17 @@ import pytest
 from msgspec.structs import replace
 
 from tests.support.inprocess import ask, routing, serving
-from tests.support.upstream import CHAT, ENGINE_MODEL, STORY, Hold, Reset, Silence, scripted, stream
+from tests.support.upstream import (
+    CHAT,
+    ENGINE_MODEL,
+    STORY,
+    Hold,
+    Reset,
+    Silence,
+    failing,
+    scripted,
+    stream,
+)
 
 KEYS = {
     "alice": {"value": "alice-secret", "max_priority": "high"},
@@ -98,6 +108,19 @@ async def test_a_stream_that_breaks_off_frees_its_place(tmp_path):
         await post(gateway, streamed=True)
         assert (await post(gateway, streamed=True)).status_code == 200
         assert await value(gateway, "gateway_admission_inside") == 0
+
+
+@BOTH
+async def test_only_whole_answers_teach_how_long_one_takes(tmp_path, streamed):
+    bad = stream(*STORY[:2], Reset(), ended=False) if streamed else failing(400)
+    async with narrow(tmp_path, bad, GOOD[streamed]) as (gateway, _):
+        learnt = []
+        for _ in range(2):
+            await post(gateway, streamed=streamed)
+            (gate,) = gateway.gateway._attempts._admission._gates.values()
+            learnt.append(gate.service is not None)
+        assert learnt == [False, True]
+        assert gate.inside == 0
 
 
 async def test_who_waits_too_long_or_has_less_time_is_told(tmp_path):

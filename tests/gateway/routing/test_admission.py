@@ -229,6 +229,13 @@ class TestDeadlines:
         arrive(gate)
         assert arrive(gate, deadline=0.001).state is State.WAITING
 
+    def test_who_was_not_served_teaches_nothing(self):
+        gate = Gate(1, 99)
+        gate.leave(arrive(gate), 2.0)
+        for _ in range(100):
+            gate.leave(arrive(gate, 2.0), 2.0, served=False)
+        assert gate.service == 2.0
+
     def test_with_room_nobody_is_late(self):
         gate = Gate(1, 99)
         gate.leave(arrive(gate), 60.0)
