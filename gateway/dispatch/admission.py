@@ -137,6 +137,10 @@ class Pass:
         self._visitor = visitor
         self._now = now
 
+    def asked(self, at: float) -> None:
+        """Its answer was asked for only then: what went before says nothing of the next ones."""
+        self._visitor.entered = at
+
     def give_back(self, *, served: bool = False) -> None:
         """Let the next one in; `served` with a whole answer or not. Idempotent."""
         if self._visitor.state is State.INSIDE:

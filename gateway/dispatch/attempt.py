@@ -86,7 +86,9 @@ class Attempt:
         self._metrics = metrics.attempts(route.name, variant.name, replica.id)
         self._goes_on = goes_on
         self._total_by = deadline
-        self._first_token_by = ask.watchdog.now() + route.timeouts.first_token
+        self.asked_at = ask.watchdog.now()
+        """In the watchdog's time."""
+        self._first_token_by = self.asked_at + route.timeouts.first_token
         self._committed = False
         self._heard = True
         self._silent_since = 0.0

@@ -95,7 +95,11 @@ class Attempts:
         raise failure.error
 
     async def _admitted(self, ask: Ask, route: Route, deadline: float) -> Answer | Failure:
-        """The same, for a route with a gate, once there is a place."""
+        """The same, for a route with a gate, once there is a place.
+
+        It is kept through a backoff and while an engine starts: then there is no replica that
+        others could use it on, and given back it would have to be won again behind later ones.
+        """
         entered = await self._admission.enter(ask, route, deadline)
         if isinstance(entered, Failure):
             ask.record.route = route.name
@@ -107,7 +111,9 @@ class Attempts:
             raise
         if not isinstance(outcome, Answer):
             entered.give_back()
-        elif outcome.whole is not None:
+            return outcome
+        entered.asked(outcome.attempt.asked_at)
+        if outcome.whole is not None:
             entered.give_back(served=True)
         else:
             outcome.on_close = lambda: entered.give_back(served=outcome.attempt.is_complete)

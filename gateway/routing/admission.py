@@ -107,7 +107,7 @@ class Visitor:
         self.refusal: Refusal | None = None
         """Why it was sent away, if it was."""
         self.entered = 0.0
-        """When it came in."""
+        """When it came in; or, where its engine could only be asked later, when that was."""
 
 
 class Moved(NamedTuple):

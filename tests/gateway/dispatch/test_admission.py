@@ -8,6 +8,9 @@ import contextlib
 import pytest
 from msgspec.structs import replace
 
+from gateway.dispatch.admission import Admission, Pass
+from gateway.routing.admission import Gate, Visitor
+from gateway.telemetry.metrics import Metrics
 from tests.support.inprocess import ask, routing, serving
 from tests.support.upstream import (
     CHAT,
@@ -121,6 +124,17 @@ async def test_only_whole_answers_teach_how_long_one_takes(tmp_path, streamed):
             learnt.append(gate.service is not None)
         assert learnt == [False, True]
         assert gate.inside == 0
+
+
+def test_what_goes_before_an_answer_does_not_count_to_it():
+    """A backoff, or the start of an engine: the next ones will not wait for that."""
+    gate, visitor = Gate(1, 9), Visitor()
+    gate.arrive(visitor, 0.0)
+    place = Pass(Admission(Metrics("1")), gate, visitor, lambda: 62.0)
+    place.asked(60.0)
+    place.give_back(served=True)
+    place.give_back(served=True)
+    assert (gate.service, gate.inside) == (2.0, 0)
 
 
 async def test_who_waits_too_long_or_has_less_time_is_told(tmp_path):
