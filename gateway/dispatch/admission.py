@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping
+from math import inf
 
 from gateway.config.structs import Model
 from gateway.dispatch.ask import Ask
@@ -27,6 +28,11 @@ _BYTES = 2048
 """Of a request's body, that ask for as much as one more request does."""
 
 
+def gate_name(route: Route) -> str:
+    """Whose gate it is that `route` is behind: an adapter shares the engines of its model."""
+    return route.parent or route.name
+
+
 class Admission:
     """The owner of the gates."""
 
@@ -38,7 +44,7 @@ class Admission:
 
     async def enter(self, ask: Ask, route: Route, deadline: float) -> Pass | Failure:
         """A place on `route`, as soon as there is one, or why there is none."""
-        name = route.parent or route.name  # an adapter shares the engines of its model
+        name = gate_name(route)
         began = ask.watchdog.now()
         gate = self._gate(name, route, began)
         until = began + route.queue.timeout
@@ -47,13 +53,7 @@ class Admission:
                 until = min(until, began + route.budget.ttft)
             if route.budget.total is not None:
                 deadline = min(deadline, began + route.budget.total)
-        visitor = Visitor(
-            key=ask.key_name or "",
-            priority=ask.priority,
-            cost=1 + len(ask.body) / _BYTES,
-            until=until,
-            deadline=deadline,
-        )
+        visitor = _visitor(ask, until, deadline)
         self._tell(gate.arrive(visitor, began))
         if visitor.state is State.WAITING:
             await self._wait(ask, gate, visitor)
@@ -64,6 +64,12 @@ class Admission:
                 visitor.refusal.reason, visitor.refusal.retry_after, name, gate.places, gate.size
             )
         return Pass(self, gate, visitor, ask.watchdog.now)
+
+    def try_enter(self, ask: Ask, route: Route) -> Pass | None:
+        """A place on `route`, if there is one now."""
+        now = ask.watchdog.now()
+        gate, visitor = self._gate(gate_name(route), route, now), _visitor(ask)
+        return Pass(self, gate, visitor, ask.watchdog.now) if gate.try_enter(visitor, now) else None
 
     def leave(self, gate: Gate, visitor: Visitor, now: float, *, served: bool) -> None:
         """Somebody is done inside."""
@@ -122,6 +128,16 @@ class Admission:
         if (gate.places, gate.size) != (places, size):
             gate.places, gate.size = places, size
             self._tell(gate.fill(now))
+
+
+def _visitor(ask: Ask, until: float = inf, deadline: float = inf) -> Visitor:
+    return Visitor(
+        key=ask.key_name or "",
+        priority=ask.priority,
+        cost=1 + len(ask.body) / _BYTES,
+        until=until,
+        deadline=deadline,
+    )
 
 
 class Pass:

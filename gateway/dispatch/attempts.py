@@ -18,7 +18,7 @@ from random import Random
 from backends.base import BackendError
 from gateway.config import structs
 from gateway.dispatch.ability import cannot_serve, is_able
-from gateway.dispatch.admission import Admission
+from gateway.dispatch.admission import Admission, Pass
 from gateway.dispatch.answer import Answer, open_answer
 from gateway.dispatch.ask import Ask
 from gateway.dispatch.attempt import Attempt, AttemptFailedError
@@ -247,6 +247,10 @@ class Attempts:
             now=time.monotonic(),
             rng=self._rng,
         )
+
+    def try_enter(self, ask: Ask, route: Route) -> Pass | None:
+        """A place behind the gate that `route` has, if there is one now."""
+        return self._admission.try_enter(ask, route)
 
     def take_retry(self) -> bool:
         """Take one try out of the budget; False where it is spent."""

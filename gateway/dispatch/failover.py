@@ -7,6 +7,7 @@ Rules of this file:
 - The attempt that failed is over, and settled, before another one is asked.
 - What goes on is bounded: in attempts by the route's `failover`, in time by the request's `total`,
   and over all requests by the retry budget.
+- It has a place on each route that makes it, as any other request; but it does not wait for one.
 - A stream that never breaks pays for a list that grows, and for nothing else.
 """
 
@@ -19,6 +20,7 @@ from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 from gateway.dispatch.ability import is_able
+from gateway.dispatch.admission import Pass, gate_name
 from gateway.dispatch.answer import Answer, EventStream
 from gateway.dispatch.ask import Ask
 from gateway.dispatch.attempt import AttemptFailedError
@@ -49,6 +51,10 @@ class Tries(Protocol):
 
     def pick(self, ask: Ask, place: Place, candidates: Sequence[Replica]) -> Choice:
         """The one of `candidates`, replicas of `place`, to be asked."""
+        ...
+
+    def try_enter(self, ask: Ask, route: Route) -> Pass | None:
+        """A place on `route`, which has a gate, if there is one now."""
         ...
 
     def take_retry(self) -> bool:
@@ -113,6 +119,11 @@ class UnbrokenStream(Answer):
         """How that was: what the client is told if nobody goes on."""
         self._tried = 0
         self._diverged = False
+        self._gate = gate_name(place.route)
+        """Where it is made now; its place there is `on_close`'s to give back, or `_held`."""
+        self._held: Pass | None = None
+        self._coming: Pass | None = None
+        """A place for the attempt that may go on, where that is behind another gate."""
         self._ended = False
         """It is whole, although its last attempt is not."""
 
@@ -140,8 +151,8 @@ class UnbrokenStream(Answer):
         try:
             await self._stream.close()
         finally:
-            if self.on_close is not None:
-                self.on_close()
+            self._leave_coming()
+            self._leave()
 
     def _is_quiet(self) -> bool:
         """Whether the client has heard nothing for long: a replay may take as long as it took."""
@@ -211,11 +222,13 @@ class UnbrokenStream(Answer):
         outcome = await self._tries.try_on(self._ask, place, choice, self._deadline, goes_on)
         if isinstance(outcome, EventStream):
             self._way = way
+            self._move(place.route)
             self._ask.record.route, self._ask.record.variant = place.route.name, place.variant.name
             return outcome
         if isinstance(outcome, Answer):
             await outcome.close()
             outcome = judge_protocol("answers without a stream", choice.replica.id)
+        self._leave_coming()
         self._note(choice.replica, outcome)
         return outcome
 
@@ -235,12 +248,42 @@ class UnbrokenStream(Answer):
             began=time.monotonic(),
             patience=self._place.route.retry.max_backoff,
         )
-        while (found := search.at(time.monotonic())) is None:
+        while True:
+            found = search.at(time.monotonic())
+            if found is not None:
+                place, candidates = found
+                if self._may_enter(place.route):
+                    return place, self._tries.pick(self._ask, place, candidates)
+                search = search.without(gate_name(place.route))
+                continue
             if self._ask.watchdog.now() >= self._deadline:
                 raise CannotGoOnError("the request is out of time")
             await asyncio.sleep(_LOOK)
-        place, candidates = found
-        return place, self._tries.pick(self._ask, place, candidates)
+
+    def _may_enter(self, route: Route) -> bool:
+        """Whether it may be made there: behind another gate than now, it needs a place."""
+        if route.concurrency is None or gate_name(route) == self._gate:
+            return True
+        self._coming = self._tries.try_enter(self._ask, route)
+        return self._coming is not None
+
+    def _move(self, route: Route) -> None:
+        """It is made there from now on."""
+        if gate_name(route) != self._gate:
+            self._leave()
+            self._gate, self._held, self._coming = gate_name(route), self._coming, None
+
+    def _leave(self) -> None:
+        """Give back the place that it has."""
+        if self._held is not None:
+            self._held.give_back()
+        if self.on_close is not None:
+            self.on_close()
+
+    def _leave_coming(self) -> None:
+        if self._coming is not None:
+            self._coming.give_back()
+            self._coming = None
 
     def _places(self) -> list[Place]:
         """Where the answer may be gone on with; the same weights elsewhere come last."""

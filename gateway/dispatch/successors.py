@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from enum import IntEnum
 from typing import NamedTuple
 
+from gateway.dispatch.admission import gate_name
 from gateway.dispatch.failover_rules import CannotGoOnError
 from gateway.dispatch.verdict import Failure
 from gateway.routing.replica import Replica
@@ -85,6 +86,10 @@ class Search(NamedTuple):
         if not hope:
             raise CannotGoOnError("there is nobody else to ask")
         return found
+
+    def without(self, gate: str) -> Search:
+        """The same, but for the places behind that gate."""
+        return self._replace(places=[one for one in self.places if gate_name(one.route) != gate])
 
     def _rank(self, replica: Replica, now: float) -> Rank:
         healthy = replica.may_take_traffic(now)

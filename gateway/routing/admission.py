@@ -142,13 +142,9 @@ class Gate:
 
     def arrive(self, visitor: Visitor, now: float) -> Moved:
         """Let `visitor` in, have it wait, or send it away; it may push somebody else out."""
-        self._count += 1
-        lane = self._classes[visitor.priority]
-        visitor.tag = (lane.start(visitor.key), self._count)
-        if self.inside < self.places and not any(one.queue for one in self._classes):
-            lane.charge(visitor)
-            self._enter(visitor, now)
+        if self.try_enter(visitor, now):
             return Moved(inside=(visitor,))
+        lane = self._classes[visitor.priority]
         wait = self._wait(self._ahead(visitor))
         if self._is_late(visitor, now, wait):
             return Moved(refused=(_refuse(visitor, Reason.LATE, wait),))
@@ -163,6 +159,17 @@ class Gate:
         lane.charge(visitor)
         insort(lane.queue, visitor, key=_tag)
         return Moved(refused=() if pushed is None else (pushed,))
+
+    def try_enter(self, visitor: Visitor, now: float) -> bool:
+        """Let `visitor` in if there is room and nobody waits; else it stays outside."""
+        self._count += 1
+        lane = self._classes[visitor.priority]
+        visitor.tag = (lane.start(visitor.key), self._count)
+        if self.inside >= self.places or any(one.queue for one in self._classes):
+            return False
+        lane.charge(visitor)
+        self._enter(visitor, now)
+        return True
 
     def leave(self, visitor: Visitor, now: float, *, served: bool = True) -> Moved:
         """`visitor`, who is inside, is done: whoever comes next may in.

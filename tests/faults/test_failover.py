@@ -17,6 +17,7 @@ from tests.support.upstream import (
     FINISH,
     ROLE,
     Close,
+    Hold,
     Pause,
     Reset,
     Silence,
@@ -338,6 +339,37 @@ class TestWho:
             assert {event["model"] for event in events(reply.text)} == {"tale"}
         else:
             assert error_of(reply.text)
+
+
+@pytest.mark.parametrize("full", [False, True])
+async def test_another_model_goes_on_only_where_it_has_a_place(tmp_path, full):
+    whole = answer(*WORDS)
+    held = stream(*whole[:4], Hold(), *whole[4:])
+    async with scripted(held) as good, scripted(DEAD) as bad:
+        gated = {"concurrency": 1, "queue": {"size": 0}, "checkpoint": "tale"}
+        document = engines(bad, model={**gated, "fallback": ["plan-b"]})
+        spare = {**document["backends"]["engine"], "replicas": [good.url]}
+        document["backends"]["spare"] = spare
+        document["models"]["plan-b"] = {"backend": "spare", **gated}
+        async with serving(tmp_path, document) as gateway:
+
+            def inside():
+                gates = gateway.gateway._attempts._admission.states()
+                return {gate.model: gate.inside for gate in gates}
+
+            first = asyncio.create_task(greedy(gateway, model="plan-b" if full else "tale"))
+            await good.asked()
+            if full:
+                assert error_of((await greedy(gateway)).text)
+            async with asyncio.timeout(5):
+                while inside() not in ({"tale": 0, "plan-b": 1}, {"plan-b": 1}):
+                    await asyncio.sleep(0.005)
+            good.release()
+            reply = await first
+            assert said(reply.text) == "Once upon a time"
+            assert is_done(reply.text)
+            assert len(good.seen) == 1
+            assert set(inside().values()) == {0}
 
 
 async def test_a_client_that_leaves_while_another_one_is_asked_cancels_that_one(tmp_path):
