@@ -179,7 +179,11 @@ class Attempts:
         ]
         if not others or not hedging.budget.try_retry(now) or not self.take_retry():
             return None
-        return self.pick(ask, place, others)
+        if place.route.budget is None:
+            return self.pick(ask, place, others)
+        in_time = self._budgets.narrow(ask, place.route, others, first=False)
+        assert not isinstance(in_time, Failure), "only a first try is refused"
+        return self.pick(ask, place, in_time)
 
     def _variant(self, ask: Ask, route: Route) -> Variant:
         """The variant for `ask`; where that one cannot serve it, another one that can."""

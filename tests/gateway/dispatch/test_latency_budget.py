@@ -8,7 +8,16 @@ import time
 import pytest
 
 from tests.support.inprocess import ask, routing, serving
-from tests.support.upstream import CHAT, ENGINE_MODEL, STORY, Hold, failing, scripted, stream
+from tests.support.upstream import (
+    CHAT,
+    ENGINE_MODEL,
+    STORY,
+    Hold,
+    Silence,
+    failing,
+    scripted,
+    stream,
+)
 
 GOOD = stream(*STORY)
 LONG = "x" * 40_000
@@ -56,6 +65,21 @@ async def test_who_is_too_slow_is_passed_over(tmp_path):
         answers = [await post(gateway, LONG) for _ in range(4)]
         assert (len(quick.seen), len(slow.seen)) == (4, 0)
     assert {answer.status_code for answer in answers} == {200}
+
+
+async def test_nor_is_a_slow_one_asked_beside_one_that_is_late(tmp_path):
+    model = {"budget": {"ttft": "5s"}, "hedge": {"after": "50ms", "max_percent": 100}}
+    async with (
+        scripted(GOOD) as quick,
+        scripted((Silence(),)) as late,
+        scripted(GOOD) as slow,
+        serving(tmp_path, routing(quick, late, slow, model=model)) as gateway,
+    ):
+        teach(gateway, 0, prefill=100_000)
+        teach(gateway, 2, prefill=1000)
+        answer = await post(gateway, LONG)
+        assert [len(one.seen) for one in (quick, late, slow)] == [1, 1, 0]
+    assert answer.status_code == 200
 
 
 async def test_what_is_not_known_keeps_nobody_out(tmp_path):
