@@ -67,16 +67,23 @@ async def test_who_is_too_slow_is_passed_over(tmp_path):
     assert {answer.status_code for answer in answers} == {200}
 
 
+def weighted(document, weight):
+    """`document`, whose first replica gets that much of the traffic."""
+    replicas = document["backends"]["engine"]["replicas"]
+    replicas[0] = {"url": replicas[0], "weight": weight}
+    return document
+
+
 async def test_nor_is_a_slow_one_asked_beside_one_that_is_late(tmp_path):
     model = {"budget": {"ttft": "5s"}, "hedge": {"after": "50ms", "max_percent": 100}}
     async with (
         scripted(GOOD) as quick,
         scripted((Silence(),)) as late,
         scripted(GOOD) as slow,
-        serving(tmp_path, routing(quick, late, slow, model=model)) as gateway,
+        serving(tmp_path, weighted(routing(slow, quick, late, model=model), 10)) as gateway,
     ):
-        teach(gateway, 0, prefill=100_000)
-        teach(gateway, 2, prefill=1000)
+        teach(gateway, 0, prefill=1000)
+        teach(gateway, 1, prefill=100_000)
         answer = await post(gateway, LONG)
         assert [len(one.seen) for one in (quick, late, slow)] == [1, 1, 0]
     assert answer.status_code == 200

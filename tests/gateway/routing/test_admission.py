@@ -72,6 +72,12 @@ class TestPlaces:
         arrive(gate)
         assert reason(arrive(gate)) is Reason.FULL
 
+    def test_who_does_not_wait_gets_a_free_place_or_none(self):
+        gate, first, second = Gate(1, 5), Visitor(), Visitor()
+        assert gate.try_enter(first, 0.0)
+        assert not gate.try_enter(second, 0.0)
+        assert (second.state, gate.inside, gate.waiting(Priority.NORMAL)) == (State.OUTSIDE, 1, 0)
+
     def test_who_goes_is_not_called(self):
         gate = Gate(1, 5)
         first, second, third = (arrive(gate) for _ in range(3))
