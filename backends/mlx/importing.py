@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ except ImportError:  # not on Windows
     resource = None  # type: ignore[assignment]
 
 _SETRLIMIT = getattr(resource, "setrlimit", None)
+_SET_BY_MLX_VLM = ("TRANSFORMERS_NO_ADVISORY_WARNINGS", "TRANSFORMERS_VERBOSITY")
 
 
 def import_mlx() -> None:
@@ -31,6 +33,22 @@ def import_mlx() -> None:
             f"MLX is not installed ({error}); install it with: pip install {packages} "
             "(which is what the gateway's extra `mlx` does)"
         ) from error
+
+
+@contextmanager
+def environment_kept() -> Iterator[None]:
+    """Keep the variables that mlx-vlm sets when it is imported out of this process's environment.
+
+    They would silence what transformers has to say, here and in every engine that is started.
+    """
+    before = {name: os.environ.get(name) for name in _SET_BY_MLX_VLM}
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
 
 
 @contextmanager

@@ -32,6 +32,7 @@ from backends.mlx.chat import TemplatePrompts
 from backends.mlx.cpu_layout import turn_weights
 from backends.mlx.embedding import embed, embedding_sizes, gives_states, pooling_of
 from backends.mlx.grammar import grammars
+from backends.mlx.importing import environment_kept
 from backends.mlx.kv_shape import KvShape
 from backends.mlx.lora import Lora
 from backends.mlx.memory import MemoryPlan, Wishes, of_text
@@ -321,7 +322,8 @@ class MlxRuntime(Runtime):
 def _load(directory: Path, way: Way, loading: Loading) -> tuple[Any, dict[str, Any]]:
     """The model in `directory`, in memory, and its config.json."""
     if way.family is not None:
-        from backends.mlx.vision.loading import load_seeing  # noqa: PLC0415 — imports mlx-vlm
+        with environment_kept():
+            from backends.mlx.vision.loading import load_seeing  # noqa: PLC0415 — imports mlx-vlm
 
         return load_seeing(directory, way.family, loading), load_config(directory)
     model, config = load_model(directory, lazy=True)

@@ -37,7 +37,24 @@ def test_the_limit_on_open_files_can_still_be_set_afterwards():
     assert resource.setrlimit.__name__ == "setrlimit"
 
 
-def test_what_transformers_logs_comes_in_the_style_of_the_process():
+def test_importing_mlx_vlm_changes_no_variable(monkeypatch):
+    monkeypatch.delenv("TRANSFORMERS_VERBOSITY", raising=False)
+    monkeypatch.setenv("TRANSFORMERS_NO_ADVISORY_WARNINGS", "0")
+    script = (
+        "import os;"
+        "from backends.mlx.importing import environment_kept, import_mlx; import_mlx();"
+        "wanted = dict(os.environ)\n"
+        "with environment_kept(): import mlx_vlm\n"
+        "changed = {name: (value, wanted.get(name)) for name, value in os.environ.items()"
+        " if wanted.get(name) != value}\n"
+        "assert (changed, os.environ.keys()) == ({}, wanted.keys()), changed"
+    )
+    subprocess.run([sys.executable, "-c", script], timeout=60, check=True)
+
+
+def test_what_transformers_logs_comes_in_the_style_of_the_process(monkeypatch):
+    # Tests that compare with mlx-vlm import it, and it sets this for whoever comes after it.
+    monkeypatch.delenv("TRANSFORMERS_VERBOSITY", raising=False)
     script = (
         "import logging\n"
         "from backends.mlx.importing import import_mlx\n"
