@@ -72,13 +72,15 @@ class Ask(msgspec.Struct, kw_only=True):
         """Whether the client wants server-sent events."""
         return self.peeked.stream is True
 
-    @property
-    def limit(self) -> tuple[str, float]:
-        """Why the whole of it would run out of time, and of how many seconds."""
-        total = self.route.timeouts.total
-        if self.timeout is not None and self.timeout < total:
+    def limit(self, deadline: float) -> tuple[str, float]:
+        """Why the whole of it must be over by `deadline`, and of how many seconds that is the end.
+
+        Moments are compared: the client's time began with its first byte, the route's when the
+        request was complete.
+        """
+        if self.timeout is not None and self.deadline <= deadline:
             return DEADLINE_EXCEEDED, self.timeout
-        return TOTAL_TIMEOUT, total
+        return TOTAL_TIMEOUT, self.route.timeouts.total
 
     def as_chat(self) -> AsChat:
         """The request as a chat, for engines that do not speak its dialect: made once."""

@@ -28,6 +28,7 @@ from gateway.dispatch.verdict import (
     DEADLINE_EXCEEDED,
     FIRST_TOKEN_TIMEOUT,
     IDLE_TIMEOUT,
+    TOTAL_TIMEOUT,
     Failure,
     judge_exception,
     judge_timeout,
@@ -241,7 +242,7 @@ class Attempt:
             return
         if failure.blame:
             replica.failed(epoch, now, self._cause, misconfigured=failure.misconfigured)
-        elif failure.overloaded or self._cause == DEADLINE_EXCEEDED:
+        elif failure.overloaded or self._cause in (DEADLINE_EXCEEDED, TOTAL_TIMEOUT):
             replica.undecided(epoch, now)
         else:
             replica.succeeded(epoch)
@@ -254,7 +255,8 @@ class Attempt:
         try:
             return await watchdog.wait(awaitable, due)
         except WaitTooLongError:
-            self.fail(judge_timeout(*self._allowed(cause), self.replica.id))
+            had = watchdog.now() - self.asked_at
+            self.fail(judge_timeout(*self._allowed(cause), self.replica.id, had))
         except BackendError as error:
             self.fail(judge_exception(error, self.replica.id))
 
@@ -273,4 +275,4 @@ class Attempt:
     def _allowed(self, cause: str) -> tuple[str, float]:
         if cause == FIRST_TOKEN_TIMEOUT:
             return cause, self.route.timeouts.first_token
-        return (cause, self.route.timeouts.idle) if cause else self.ask.limit
+        return (cause, self.route.timeouts.idle) if cause else self.ask.limit(self._total_by)

@@ -361,7 +361,7 @@ async def _until_ready(
     try:
         await ask.watchdog.wait(readying, deadline)
     except WaitTooLongError:
-        return judge_timeout(*ask.limit, replica.id)
+        return judge_timeout(*ask.limit(deadline), replica.id)
     except BackendError as error:
         return judge_not_ready(error, replica.id)
     return None

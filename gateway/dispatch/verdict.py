@@ -23,7 +23,7 @@ import re
 from collections.abc import Sequence
 from email.utils import parsedate_to_datetime
 from enum import IntEnum, StrEnum
-from math import isnan
+from math import inf, isnan
 
 import msgspec
 
@@ -229,8 +229,12 @@ def judge_divergence(how: str, replica: str) -> Failure:
     return Failure(cause=DIVERGED, error=error, blame=False)
 
 
-def judge_timeout(cause: str, seconds: float, replica: str) -> Failure:
-    """A wait that was too long. Nothing may follow once the whole request is out of time."""
+def judge_timeout(cause: str, seconds: float, replica: str, had: float = inf) -> Failure:
+    """A wait that was too long. Nothing may follow once the whole request is out of time.
+
+    `had` is how many seconds of the request's the replica was given: a request that has waited in
+    a queue, or was tried elsewhere, leaves it fewer.
+    """
     what = {
         FIRST_TOKEN_TIMEOUT: "sent no token",
         IDLE_TIMEOUT: "went silent",
@@ -238,18 +242,20 @@ def judge_timeout(cause: str, seconds: float, replica: str) -> Failure:
         DEADLINE_EXCEEDED: "did not finish",
     }[cause]
     goes_on = cause in (FIRST_TOKEN_TIMEOUT, IDLE_TIMEOUT)
+    out_of_time = cause == DEADLINE_EXCEEDED
     message = f"replica {replica} {what} within {seconds:g} s"
-    if cause == DEADLINE_EXCEEDED:
-        error = UpstreamTimeout(f"{message}, the x-gateway-timeout of the request", code=cause)
-    else:
-        error = UpstreamTimeout(message)
+    short = not goes_on and had < seconds / 2
+    if out_of_time:
+        message += ", the x-gateway-timeout of the request"
+    if short:
+        message += f"; it had {had:.2g} s of that"
     return Failure(
         cause=cause,
-        error=error,
+        error=UpstreamTimeout(message, code=cause) if out_of_time else UpstreamTimeout(message),
         retry=goes_on,
         fall_back=goes_on,
-        # A client that gives little time says nothing about the engine.
-        blame=cause != DEADLINE_EXCEEDED,
+        # Little time, given or left, says nothing about the engine.
+        blame=not out_of_time and not short,
         leave_replica=True,
     )
 

@@ -81,6 +81,23 @@ async def test_a_longer_one_than_the_routes_changes_nothing(tmp_path):
     assert answer.json()["error"]["code"] == "upstream_timeout"
 
 
+async def test_the_client_s_time_runs_while_its_body_comes(tmp_path):
+    """Its 300 ms are more than the route's 200, and are over before those."""
+    model = {"timeouts": {"total": "200ms"}}
+    async with (
+        scripted((Silence(),)) as hung,
+        serving(tmp_path, routing(hung, model=model)) as gateway,
+    ):
+        raw = await gateway.connect()
+        whole = post(b'{"model":"tale","messages":[1]}', b"x-gateway-timeout: 300ms")
+        await raw.write(whole[:-1])
+        await asyncio.sleep(0.2)
+        await raw.write(whole[-1:])
+        status, _, body = await raw.response()
+    assert status == 504
+    assert b"deadline_exceeded" in body
+
+
 async def test_a_body_that_took_it_all_is_not_sent_on(tmp_path):
     async with scripted(CHAT) as engine, serving(tmp_path, routing(engine)) as gateway:
         raw = await gateway.connect()

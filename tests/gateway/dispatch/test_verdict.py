@@ -141,6 +141,19 @@ def test_waits_that_were_too_long(cause, goes_on):
     assert failure.blame is (cause != DEADLINE_EXCEEDED)
 
 
+@pytest.mark.parametrize(("had", "blame"), [(30.0, True), (15.0, True), (4.0, False)])
+def test_a_replica_is_not_blamed_for_the_time_that_a_request_had_spent_before(had, blame):
+    failure = judge_timeout(TOTAL_TIMEOUT, 30.0, "e@r", had)
+    assert failure.blame is blame
+    assert failure.error.message.endswith("; it had 4 s of that") is not blame
+
+
+def test_a_replica_s_own_waits_are_all_its_own():
+    failure = judge_timeout(IDLE_TIMEOUT, 30.0, "e@r", 1.0)
+    assert failure.blame
+    assert failure.error.message == "replica e@r went silent within 30 s"
+
+
 def test_an_answer_against_the_rules():
     failure = judge_protocol("torn", "e@r")
     assert (failure.error.status, failure.retry, failure.blame) == (502, True, True)
