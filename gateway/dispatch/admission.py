@@ -28,11 +28,6 @@ _BYTES = 2048
 """Of a request's body, that ask for as much as one more request does."""
 
 
-def gate_name(route: Route) -> str:
-    """Whose gate it is that `route` is behind: an adapter shares the engines of its model."""
-    return route.parent or route.name
-
-
 class Admission:
     """The owner of the gates."""
 
@@ -44,7 +39,7 @@ class Admission:
 
     async def enter(self, ask: Ask, route: Route, deadline: float) -> Pass | Failure:
         """A place on `route`, as soon as there is one, or why there is none."""
-        name = gate_name(route)
+        name = route.gate
         began = ask.watchdog.now()
         gate = self._gate(name, route, began)
         until = began + route.queue.timeout
@@ -68,7 +63,7 @@ class Admission:
     def try_enter(self, ask: Ask, route: Route) -> Pass | None:
         """A place on `route`, if there is one now."""
         now = ask.watchdog.now()
-        gate, visitor = self._gate(gate_name(route), route, now), _visitor(ask)
+        gate, visitor = self._gate(route.gate, route, now), _visitor(ask)
         return Pass(self, gate, visitor, ask.watchdog.now) if gate.try_enter(visitor, now) else None
 
     def leave(self, gate: Gate, visitor: Visitor, now: float, *, served: bool) -> None:

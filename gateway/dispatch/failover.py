@@ -20,7 +20,7 @@ from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 from gateway.dispatch.ability import is_able
-from gateway.dispatch.admission import Pass, gate_name
+from gateway.dispatch.admission import Pass
 from gateway.dispatch.answer import Answer, EventStream
 from gateway.dispatch.ask import Ask
 from gateway.dispatch.attempt import AttemptFailedError
@@ -119,7 +119,7 @@ class UnbrokenStream(Answer):
         """How that was: what the client is told if nobody goes on."""
         self._tried = 0
         self._diverged = False
-        self._gate = gate_name(place.route)
+        self._gate = place.route.gate
         """Where it is made now; its place there is `on_close`'s to give back, or `_held`."""
         self._held: Pass | None = None
         self._coming: Pass | None = None
@@ -254,7 +254,7 @@ class UnbrokenStream(Answer):
                 place, candidates = found
                 if self._may_enter(place.route):
                     return place, self._tries.pick(self._ask, place, candidates)
-                search = search.without(gate_name(place.route))
+                search = search.without(place.route.gate)
                 continue
             if self._ask.watchdog.now() >= self._deadline:
                 raise CannotGoOnError("the request is out of time")
@@ -262,16 +262,16 @@ class UnbrokenStream(Answer):
 
     def _may_enter(self, route: Route) -> bool:
         """Whether it may be made there: behind another gate than now, it needs a place."""
-        if route.concurrency is None or gate_name(route) == self._gate:
+        if route.concurrency is None or route.gate == self._gate:
             return True
         self._coming = self._tries.try_enter(self._ask, route)
         return self._coming is not None
 
     def _move(self, route: Route) -> None:
         """It is made there from now on."""
-        if gate_name(route) != self._gate:
+        if route.gate != self._gate:
             self._leave()
-            self._gate, self._held, self._coming = gate_name(route), self._coming, None
+            self._gate, self._held, self._coming = route.gate, self._coming, None
 
     def _leave(self) -> None:
         """Give back the place that it has."""

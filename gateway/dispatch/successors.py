@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from enum import IntEnum
 from typing import NamedTuple
 
-from gateway.dispatch.admission import gate_name
 from gateway.dispatch.failover_rules import CannotGoOnError
 from gateway.dispatch.verdict import Failure
 from gateway.routing.replica import Replica
@@ -89,7 +88,7 @@ class Search(NamedTuple):
 
     def without(self, gate: str) -> Search:
         """The same, but for the places behind that gate."""
-        return self._replace(places=[one for one in self.places if gate_name(one.route) != gate])
+        return self._replace(places=[one for one in self.places if one.route.gate != gate])
 
     def _rank(self, replica: Replica, now: float) -> Rank:
         healthy = replica.may_take_traffic(now)

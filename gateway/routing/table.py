@@ -107,6 +107,11 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     parent: str | None = None
     """The model that this one is, but for an adapter: of `MODEL:ADAPTER`, the model."""
 
+    @property
+    def gate(self) -> str:
+        """Whose gate it is behind: an adapter shares the engines of its model."""
+        return self.parent or self.name
+
 
 class Table:
     """All routes, found by name."""
