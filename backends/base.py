@@ -232,43 +232,6 @@ class Demand(msgspec.Struct, frozen=True):
         return cls(load.running, load.waiting, usage)
 
 
-class Footprint(msgspec.Struct, frozen=True, kw_only=True):
-    """What an engine will take of this machine's memory, in bytes, and why."""
-
-    name: str
-    """What is loaded: a directory, a file, or a hub id."""
-    weights: int
-    kv_cache: int
-    """For `concurrency` sequences of `context` tokens each, or for `whole` of them."""
-    overhead: int
-    """A margin: activations, buffers, the engine itself."""
-    adapters: int = 0
-    """LoRA adapters that are loaded with it."""
-    prompt_cache: int = 0
-    """What is kept of prompts and answers that are over, at most."""
-    pictures: int = 0
-    """What looking at pictures takes beside the weights: the encoder at work, and what waits."""
-    estimated: bool = False
-    """The KV cache of such a model cannot be told exactly from its files: `bytes_per_token` is
-    rather too much than too little."""
-    context: int
-    """Tokens that one sequence may have."""
-    concurrency: int
-    """Sequences that are generated together, at most."""
-    whole: int | None = None
-    """For how many of them, of `context` tokens each, there is room at once; None for all."""
-    kv_given: bool = False
-    """The configuration says how large the KV cache is."""
-    bytes_per_token: int
-    """Of the KV cache."""
-
-    @property
-    def total(self) -> int:
-        """All of it."""
-        caches = self.kv_cache + self.prompt_cache
-        return self.weights + self.adapters + caches + self.pictures + self.overhead
-
-
 class Supervised(msgspec.Struct, frozen=True):
     """How a child process that the gateway runs is doing."""
 
@@ -403,36 +366,3 @@ class Backend(ABC):
     @abstractmethod
     async def stop(self) -> None:
         """Free everything. Replies still open are cut."""
-
-
-class Options(
-    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="use"
-):
-    """One entry of `backends:` in routing.yaml. Subclasses add what their engine needs."""
-
-    model: str | None = None
-    """What the engine calls the model; the name the client asked for where it is not given."""
-
-    @property
-    def loras(self) -> frozenset[Adapter]:
-        """The LoRA adapters that its replicas shall have."""
-        return frozenset()
-
-    def engine(self) -> Options:
-        """These options without what may change while the engine runs: equal, it is kept."""
-        return self
-
-    def open(self, name: str) -> Backend:
-        """Build the adapter for the backend called `name`. Imports its engine; no other I/O."""
-        raise NotImplementedError
-
-    def objection(self) -> str | None:
-        """What keeps the model from being loaded, as far as its files tell. Reads files."""
-        return None
-
-    def footprint(self) -> Footprint | None:
-        """What it will take of this machine's memory, where that can be told. Reads files.
-
-        Raises `ValueError` or `OSError` for files that are broken.
-        """
-        return None

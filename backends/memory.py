@@ -10,7 +10,7 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from backends.base import Footprint
+import msgspec
 
 _CGROUP_OF_SELF = Path("/proc/self/cgroup")
 _CGROUPS = Path("/sys/fs/cgroup")
@@ -22,6 +22,43 @@ _STATM = Path("/proc/self/statm")
 _PS_TIME = 5.0
 _WORTH_TELLING = 1 << 20
 _UNITS = ((1 << 40, "TiB"), (1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB"))
+
+
+class Footprint(msgspec.Struct, frozen=True, kw_only=True):
+    """What an engine will take of this machine's memory, in bytes, and why."""
+
+    name: str
+    """What is loaded: a directory, a file, or a hub id."""
+    weights: int
+    kv_cache: int
+    """For `concurrency` sequences of `context` tokens each, or for `whole` of them."""
+    overhead: int
+    """A margin: activations, buffers, the engine itself."""
+    adapters: int = 0
+    """LoRA adapters that are loaded with it."""
+    prompt_cache: int = 0
+    """What is kept of prompts and answers that are over, at most."""
+    pictures: int = 0
+    """What looking at pictures takes beside the weights: the encoder at work, and what waits."""
+    estimated: bool = False
+    """The KV cache of such a model cannot be told exactly from its files: `bytes_per_token` is
+    rather too much than too little."""
+    context: int
+    """Tokens that one sequence may have."""
+    concurrency: int
+    """Sequences that are generated together, at most."""
+    whole: int | None = None
+    """For how many of them, of `context` tokens each, there is room at once; None for all."""
+    kv_given: bool = False
+    """The configuration says how large the KV cache is."""
+    bytes_per_token: int
+    """Of the KV cache."""
+
+    @property
+    def total(self) -> int:
+        """All of it."""
+        caches = self.kv_cache + self.prompt_cache
+        return self.weights + self.adapters + caches + self.pictures + self.overhead
 
 
 def machine_memory() -> int:

@@ -95,6 +95,15 @@ def read_header(path: Path) -> GgufHeader:
     return GgufHeader(metadata, sum(part.stat().st_size for part in parts(path)), tensors)
 
 
+def objection(path: Path) -> str | None:
+    """What keeps the file at `path` from being loaded, by its head; None where nothing does."""
+    try:
+        read_header(path)
+    except (ValueError, OSError) as error:
+        return f"{path} cannot be read as a GGUF file: {error}"
+    return None
+
+
 def parts(path: Path) -> list[Path]:
     """All files of a model, of which `path` is the first one; raises `GgufError`."""
     found = _SPLIT.fullmatch(path.name)

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from backends.base import Footprint
 from backends.llama_cpp.gguf_header import GgufHeader, read_header
+from backends.memory import Footprint
 
 DEFAULT_CONTEXT = 8192
 """Tokens of a sequence where nothing is said: models are trained for 128 Ki and more, whose KV

@@ -18,9 +18,8 @@ from typing import Any
 
 import msgspec
 
-from backends.base import Footprint
 from backends.inprocess.runtime import KvPlan
-from backends.memory import written
+from backends.memory import Footprint, written
 from backends.mlx.adapter_files import size_of
 from backends.mlx.kv_shape import KvShape, kv_shape
 from backends.mlx.safetensors_header import Tensor, read_headers

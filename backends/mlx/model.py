@@ -16,10 +16,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from backends.base import BackendError, Footprint
+from backends.base import BackendError
 from backends.inprocess.failures import failed, said
 from backends.inprocess.loading import Loading
-from backends.memory import machine_memory, refusal_beside
+from backends.memory import Footprint, machine_memory, refusal_beside
 from backends.mlx.adapter_files import BadAdapter
 from backends.mlx.importing import import_mlx
 from backends.mlx.memory import MemoryPlan, Wishes, plan, read_config

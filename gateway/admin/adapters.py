@@ -14,7 +14,7 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath
 
 from backends.base import Adapter
-from backends.options import AdapterName, AdapterPath
+from backends.options.adapters import AdapterName, AdapterPath
 from gateway.admin.door import Door
 from gateway.control.adapters import Result
 from gateway.control.reload import Reloader

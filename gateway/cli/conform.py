@@ -18,9 +18,10 @@ from pathlib import Path
 
 import msgspec
 
-from backends.base import CAPABILITY_OF, Adapter, Backend, Options
+from backends.base import CAPABILITY_OF, Adapter, Backend
 from backends.capabilities import Capability
 from backends.event_loop import loop_factory
+from backends.options import Options
 from gateway import config
 from gateway.cli import which_file
 from gateway.config.structs import Config

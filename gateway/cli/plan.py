@@ -16,14 +16,13 @@ from pathlib import Path
 
 import msgspec
 
-from backends.base import Footprint, Options
 from backends.isolation.options import IsolatedOptions
 from backends.launch.argv import command_line, environment, masked
 from backends.launch.backend import weights_size
 from backends.launch.engine_log import log_file
 from backends.launch.life import missing
-from backends.memory import machine_memory, refusal, sequences, written
-from backends.options import HttpOptions, InProcessOptions, LaunchableOptions
+from backends.memory import Footprint, machine_memory, refusal, sequences, written
+from backends.options import HttpOptions, InProcessOptions, LaunchableOptions, Options
 from gateway import config
 from gateway.cli import which_file
 from gateway.config.structs import Config

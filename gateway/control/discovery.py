@@ -20,8 +20,7 @@ from functools import partial
 
 import msgspec
 
-from backends.discover import Discover
-from backends.options import HttpOptions
+from backends.options import Discover, HttpOptions
 from gateway.config.structs import Config
 from gateway.control.lookup import MOST, Entry, Found, LookupFailedError, look_up
 from gateway.control.state import State

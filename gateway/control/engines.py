@@ -17,11 +17,11 @@ from functools import partial
 
 import msgspec
 
-from backends.base import Backend, BackendError, Condition, Footprint, Options, Readiness
+from backends.base import Backend, BackendError, Condition, Readiness
 from backends.launch.backend import LaunchedBackend
 from backends.launch.run_folder import reap
-from backends.memory import machine_memory, refusal
-from backends.options import HttpOptions
+from backends.memory import Footprint, machine_memory, refusal
+from backends.options import HttpOptions, Options
 from gateway.config.secret_variables import secret_variables
 from gateway.config.structs import Config
 from gateway.control.departed import Departed

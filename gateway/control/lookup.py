@@ -19,9 +19,9 @@ from urllib.parse import urlsplit
 import msgspec
 import yaml
 
-from backends.discover import Discover
 from backends.openai_http import parse_base
-from backends.options import Url, WeightedReplica
+from backends.options import Discover, WeightedReplica
+from backends.options.replicas import Url
 
 if TYPE_CHECKING:
     from dns.resolver import Answer

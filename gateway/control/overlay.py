@@ -11,8 +11,7 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from backends.discover import Discover
-from backends.options import HttpOptions, WeightedReplica
+from backends.options import Discover, HttpOptions, WeightedReplica
 from gateway.config.adapters import adapters_of, takes_adapters
 from gateway.config.checks import objection
 from gateway.config.structs import Config

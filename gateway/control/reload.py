@@ -13,8 +13,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from backends.base import Adapter
-from backends.discover import Discover
-from backends.options import WeightedReplica
+from backends.options import Discover, WeightedReplica
 from gateway.config import Config, ConfigErrors, load
 from gateway.config.adapters import locate, takes_adapters
 from gateway.config.checks import is_open_to_others

@@ -16,8 +16,7 @@ import logging
 import time
 from collections.abc import Callable
 
-from backends.health_options import Health
-from backends.options import HttpOptions
+from backends.options import Health, HttpOptions
 from gateway.control.state import Snapshot, State
 from gateway.routing.replica import Replica
 

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from enum import StrEnum
 from math import inf
 
-from backends.health_options import CONSECUTIVE_FAILURES
+from backends.options.health import CONSECUTIVE_FAILURES
 
 
 class BreakerState(StrEnum):

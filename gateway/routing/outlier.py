@@ -13,7 +13,7 @@ from collections.abc import Hashable, Mapping
 from statistics import fmean, median, pstdev
 from typing import NamedTuple, TypeVar
 
-from backends.health_options import OutlierDetection
+from backends.options import OutlierDetection
 
 K = TypeVar("K", bound=Hashable)
 

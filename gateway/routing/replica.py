@@ -10,8 +10,7 @@ from collections.abc import Sequence
 from math import inf
 
 from backends.base import Adapter, Backend, Condition, Demand, Readiness
-from backends.health_options import OutlierDetection
-from backends.options import SlowStart
+from backends.options import OutlierDetection, SlowStart
 from gateway.policies.saturation import is_saturated
 from gateway.routing.breaker import Breaker, always
 from gateway.routing.flapping import Flapping

@@ -1,7 +1,7 @@
 import pytest
 
-from backends.base import Footprint
 from backends.memory import (
+    Footprint,
     cgroup_limits,
     machine_memory,
     process_memory,

@@ -11,9 +11,8 @@ from contextlib import AsyncExitStack, asynccontextmanager
 import pytest
 import pytest_asyncio
 
-from backends.base import Options
 from backends.capabilities import Capability
-from backends.options import LlamaCppOptions, LlamaServerOptions, MlxOptions, VllmOptions
+from backends.options import LlamaCppOptions, LlamaServerOptions, MlxOptions, Options, VllmOptions
 from gateway.conform.asking import Target
 from gateway.conform.examine import until_ready
 from gateway.conform.finding import Outcome

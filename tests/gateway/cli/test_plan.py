@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from backends.base import Footprint
+from backends.memory import Footprint
 from gateway.__main__ import main
 from gateway.cli.plan import BackendPlan, Plan, told
 from tests.support.engines import GGUF, MODEL_DIR

@@ -12,8 +12,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from backends.discover import Discover
-from backends.options import OpenAIOptions
+from backends.options import Discover, OpenAIOptions
 from backends.units import Timeout
 from gateway.control.discovery import THREADS, Discovery, discovered
 from gateway.control.lookup import Found, LookupFailedError

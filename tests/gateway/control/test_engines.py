@@ -4,8 +4,9 @@ import asyncio
 
 import pytest
 
-from backends.base import Backend, BackendError, Cause, Footprint, Options, Readiness, Stage
-from backends.options import Launch, LlamaServerOptions, OpenAIOptions, WeightedReplica
+from backends.base import Backend, BackendError, Cause, Readiness, Stage
+from backends.memory import Footprint
+from backends.options import Launch, LlamaServerOptions, OpenAIOptions, Options, WeightedReplica
 from gateway.config import Config
 from gateway.control import engines
 from gateway.control.engines import Engines, Plan, StartError

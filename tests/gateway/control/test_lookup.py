@@ -8,8 +8,7 @@ import time
 
 import pytest
 
-from backends.discover import Discover
-from backends.options import WeightedReplica
+from backends.options import Discover, WeightedReplica
 from gateway.control.lookup import (
     MOST,
     LookupFailedError,

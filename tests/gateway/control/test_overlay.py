@@ -2,8 +2,7 @@ from __future__ import annotations
 
 import msgspec
 
-from backends.discover import Discover
-from backends.options import OpenAIOptions, VllmOptions
+from backends.options import Discover, OpenAIOptions, VllmOptions
 from backends.units import Timeout
 from gateway.config.key_hash import KeyHash
 from gateway.config.structs import Config, Key, Model, Variant

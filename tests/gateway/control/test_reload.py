@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from backends.base import Options
+from backends.options import Options
 from gateway.config import Config
 from gateway.control.engines import Engines, Opened, Plan
 from tests.support.inprocess import ask, post, routing, serving

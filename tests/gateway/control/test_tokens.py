@@ -7,8 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from backends.base import Condition, Readiness
-from backends.health_options import Health
-from backends.options import LlamaCppOptions, OpenAIOptions
+from backends.options import Health, LlamaCppOptions, OpenAIOptions
 from backends.units import Duration
 from gateway.control.tokens import AGAIN, TokenMonitor, is_due, model_of
 from gateway.routing.replica import Replica

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from backends.health_options import OutlierDetection
+from backends.options import OutlierDetection
 from gateway.routing.outlier import Tally, find_outliers, may_eject
 
 BY = OutlierDetection()

@@ -3,8 +3,7 @@ from __future__ import annotations
 import pytest
 
 from backends.base import Condition, Readiness
-from backends.health_options import OutlierDetection
-from backends.options import SlowStart
+from backends.options import OutlierDetection, SlowStart
 from backends.units import Timeout
 from gateway.routing.breaker import FIRST_WAIT, THRESHOLD
 from gateway.routing.replica import MISCONFIGURED_FOR, Replica

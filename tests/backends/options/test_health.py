@@ -3,7 +3,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from backends.health_options import OutlierDetection
+from backends.options import OutlierDetection
 
 
 def test_a_default_ejects_soon_and_compares_rarely():

@@ -3,7 +3,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from backends.discover import Discover
+from backends.options import Discover
 from backends.units import Timeout
 
 
