@@ -6,6 +6,7 @@ Rules of this file:
 - Whoever is let in holds a `Pass` and must give it back; a client that leaves gives back its pass,
   or its place in the queue, at once.
 - A gate outlives the configuration that made it: a reload changes its numbers, not who is inside.
+  They are those of the configuration in force, also for a request that sees an earlier one.
 """
 
 from __future__ import annotations
@@ -24,8 +25,12 @@ from gateway.routing.table import Route
 from gateway.telemetry.gates import GateState
 from gateway.telemetry.metrics import Metrics
 
+NO_PLACE = "no_place"
+"""Why one is sent away that does not wait, beside the reasons of `Reason`."""
 _BYTES = 2048
 """Of a request's body, that ask for as much as one more request does."""
+_UNBOUNDED = 1_000_000
+"""Places of a gate that a reload has taken away, while somebody is still there."""
 
 
 class Admission:
@@ -33,6 +38,10 @@ class Admission:
 
     def __init__(self, metrics: Metrics) -> None:
         self._gates: dict[str, Gate] = {}
+        self._gone: set[str] = set()
+        """Gates that the configuration in force does not have, with those who still need them."""
+        self._models: Mapping[str, Model] = {}
+        """Of the configuration in force, once another one was: until then all see the same."""
         self._waking: dict[Visitor, asyncio.Future[None]] = {}
         self._metrics = metrics
         metrics.watch_gates(self.states)
@@ -41,7 +50,7 @@ class Admission:
         """A place on `route`, as soon as there is one, or why there is none."""
         name = route.gate
         began = ask.watchdog.now()
-        gate = self._gate(name, route, began)
+        gate = self._gate(name, route)
         until = began + route.queue.timeout
         if route.budget is not None:  # whoever has waited for all of it would only be refused later
             if ask.stream and route.budget.ttft is not None:
@@ -61,10 +70,15 @@ class Admission:
         return Pass(self, gate, visitor, ask.watchdog.now)
 
     def try_enter(self, ask: Ask, route: Route) -> Pass | None:
-        """A place on `route`, if there is one now."""
-        now = ask.watchdog.now()
-        gate, visitor = self._gate(route.gate, route, now), _visitor(ask)
-        return Pass(self, gate, visitor, ask.watchdog.now) if gate.try_enter(visitor, now) else None
+        """A place on `route`, if there is one now: who asks so does not wait."""
+        name, now = route.gate, ask.watchdog.now()
+        gate, visitor = self._gate(name, route, now), _visitor(ask)
+        priority = visitor.priority.name.lower()
+        self._metrics.queued(name, priority, 0.0)
+        if not gate.try_enter(visitor, now):
+            self._metrics.refused(name, priority, NO_PLACE)
+            return None
+        return Pass(self, gate, visitor, ask.watchdog.now)
 
     def leave(self, gate: Gate, visitor: Visitor, now: float, *, served: bool) -> None:
         """Somebody is done inside."""

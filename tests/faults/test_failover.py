@@ -370,6 +370,14 @@ async def test_another_model_goes_on_only_where_it_has_a_place(tmp_path, full):
             assert is_done(reply.text)
             assert len(good.seen) == 1
             assert set(inside().values()) == {0}
+            metrics = (await gateway.client.get("/metrics")).text
+    gates = [line for line in metrics.splitlines() if "plan-b" in line]
+    [stood] = [line for line in gates if line.startswith("gateway_admission_wait_seconds_count")]
+    refused = [line for line in gates if line.startswith("gateway_admission_refused_total{")]
+    assert len(refused) == full
+    times = 3 if full else 0  # once for each attempt
+    assert all('gateway_reason="no_place"' in line and f" {times}." in line for line in refused)
+    assert stood.endswith(f" {1 + times}.0")
 
 
 async def test_a_client_that_leaves_while_another_one_is_asked_cancels_that_one(tmp_path):
