@@ -22,8 +22,6 @@ from backends.base import (
     BackendError,
     Cause,
     Endpoint,
-    Load,
-    Readiness,
     Reply,
     Request,
     RequestRefused,
@@ -46,7 +44,9 @@ from backends.inprocess.params import Chat, Completion, parse_chat, parse_comple
 from backends.inprocess.prompt import Prompt
 from backends.inprocess.refusals import Code, refuse, unsupported
 from backends.inprocess.runtime import Runtime, SequenceSpec
+from backends.load import Load
 from backends.options import Images, InProcessOptions
+from backends.readiness import Readiness
 
 logger = logging.getLogger(__name__)
 
@@ -166,8 +166,8 @@ class InProcessBackend(Backend):
 
     async def count_text(self, address: str, text: str) -> int | None:  # noqa: ARG002 — as above
         """See `Backend.count_text`."""
-        encode = self._loaded().prompts.text
-        with contextlib.suppress(RequestRefused):
+        with contextlib.suppress(BackendError):
+            encode = self._loaded().prompts.text
             in_front = len(encode(".")) - 1  # what the model wants at the beginning of a text
             return len(await asyncio.to_thread(encode, text)) - in_front
         return None

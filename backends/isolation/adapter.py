@@ -13,22 +13,19 @@ from typing import NoReturn
 
 import msgspec
 
-from backends.base import (
-    Adapter,
-    BackendError,
-    Cause,
-    Demand,
-    Load,
-    Readiness,
-    Reply,
-    Request,
-    RequestRefused,
-    Stage,
-)
+from backends.base import Adapter, BackendError, Cause, Reply, Request, RequestRefused, Stage
 from backends.isolation.options import IsolatedOptions
-from backends.isolation.server import ADAPTER_HEADER, ADAPTERS_PATH, Failed, Health
+from backends.isolation.server import (
+    ADAPTER_HEADER,
+    ADAPTERS_PATH,
+    COUNT_PATH,
+    Failed,
+    Health,
+)
+from backends.load import Demand, Load
 from backends.malformed import MALFORMED
 from backends.openai_http import PROBE_TIMEOUT, OpenAIHttpBackend
+from backends.readiness import Readiness
 
 _MAX_ERROR = 1 << 16
 """Bytes of an error that are read."""
@@ -107,6 +104,10 @@ class IsolatedAdapter(OpenAIHttpBackend):
         except (BackendError, TimeoutError):
             return None
         return None if load is None else Demand.of(load)
+
+    async def count_text(self, address: str, text: str) -> int | None:
+        """See `Backend.count_text`."""
+        return await self.tell(address, COUNT_PATH, text, int)
 
     async def steps(self, address: str) -> float | None:
         """See `OpenAIHttpBackend.steps`."""

@@ -3,8 +3,8 @@
 Rules of this file:
 
 - It speaks the OpenAI API by the paths of `Endpoint`, so that the gateway's own HTTP adapter can
-  ask it; `/health` tells what only the owner of an engine knows, and `/adapters/…` asks for what
-  only it can do.
+  ask it; `/health` tells what only the owner of an engine knows, `/adapters/…` asks for what only
+  it can do, and `/count` how many tokens a text is.
 - A client that leaves is the only cancel: the reply is closed at once, the engine stops.
 - An engine that fails in the middle of a stream says so in an event, and there is no end mark.
 """
@@ -24,15 +24,15 @@ from backends.base import (
     Cause,
     Endpoint,
     Header,
-    Load,
-    Readiness,
     Reply,
     Request,
     RequestRefused,
     Stage,
 )
 from backends.capabilities import Capability
+from backends.load import Load
 from backends.malformed import MALFORMED
+from backends.readiness import Readiness
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -42,11 +42,13 @@ ADAPTER_HEADER = b"x-gateway-adapter"
 """Tells the LoRA adapter to answer with, as JSON; no client's header of that name comes here."""
 
 ADAPTERS_PATH = "/adapters/"
+COUNT_PATH = "/count"
 
 _PREFIX = "/v1/"
 _JSON: Header = (b"content-type", b"application/json")
 _encode = msgspec.json.encode
 _decode_adapters = msgspec.json.Decoder(tuple[Adapter, ...]).decode
+_decode_text = msgspec.json.Decoder(str).decode
 _MAX_BODY = 256 << 20
 """Bytes of a request's body. The gateway has bounded what comes from clients long before."""
 
@@ -104,6 +106,9 @@ class EngineServer:
         if path.startswith(ADAPTERS_PATH):
             await self._change(path.removeprefix(ADAPTERS_PATH), body, send)
             return
+        if path == COUNT_PATH:
+            await self._count(body, send)
+            return
         try:
             endpoint = Endpoint(path.removeprefix(_PREFIX))
         except ValueError:
@@ -149,6 +154,15 @@ class EngineServer:
             await _answer(send, _status(error), _failed(error))
         else:
             await _answer(send, 200, _encode(found))
+
+    async def _count(self, body: bytes, send: Send) -> None:
+        """How many tokens `body`, a text in JSON, is: a number, or null where that is not known."""
+        try:
+            text = _decode_text(body)
+        except MALFORMED as error:
+            await _answer(send, 400, _failed(RequestRefused(400, str(error))))
+        else:
+            await _answer(send, 200, _encode(await self._backend.count_text(self._address, text)))
 
     async def _serve(self, request: Request, send: Send) -> None:
         try:

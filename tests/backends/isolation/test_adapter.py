@@ -9,8 +9,9 @@ from contextlib import asynccontextmanager
 import msgspec
 import pytest
 
-from backends.base import Adapter, BackendError, Demand, Endpoint, Request, RequestRefused, Stage
+from backends.base import Adapter, BackendError, Endpoint, Request, RequestRefused, Stage
 from backends.capabilities import Capability
+from backends.load import Demand
 from backends.options import MlxOptions
 from backends.units import Timeout
 from tests.backends.isolation.conftest import MODEL
@@ -85,6 +86,17 @@ async def test_it_answers_as_the_engine_in_a_thread_does(backend):
     assert backend.capabilities == here.capabilities
     assert (await backend.probe(address)).ready
     assert backend.load(address).running == 0
+
+
+async def test_tokens_of_a_text_are_counted(backend):
+    (address,) = backend.addresses
+    text = "Once upon a time, there was"
+    short, long = [
+        await ask(backend, messages=[{"role": "user", "content": said}], max_tokens=1)
+        for said in ("Hi", "Hi" + text)
+    ]
+    more = long["usage"]["prompt_tokens"] - short["usage"]["prompt_tokens"]
+    assert await backend.count_text(address, text) == more
 
 
 async def test_a_refusal_is_raised_as_it_was_there(backend):

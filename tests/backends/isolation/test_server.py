@@ -88,6 +88,13 @@ async def test_adapters_that_are_none(child, body):
     assert json.loads(answer)["refused"] is True
 
 
+@pytest.mark.parametrize("body", [b"", b"{}", b"\xff"])
+async def test_a_text_that_is_none_is_not_counted(child, body):
+    status, answer = await child.backend.post(child.address, "/count", body)
+    assert status == 400
+    assert json.loads(answer)["refused"] is True
+
+
 class Waiting:
     """A backend whose answer never comes, and which says when it was left."""
 
