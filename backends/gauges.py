@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from math import isfinite
 from typing import NamedTuple
 
-from backends.base import Demand
+from backends.load import Demand
 from backends.metrics_page import mean, total
 
 

@@ -15,25 +15,15 @@ from typing import ClassVar, NamedTuple, TypeVar
 import httpx
 import msgspec
 
-from backends.base import (
-    Backend,
-    BackendError,
-    Cause,
-    Condition,
-    Demand,
-    Endpoint,
-    Header,
-    Readiness,
-    Reply,
-    Request,
-    Stage,
-)
+from backends.base import Backend, BackendError, Cause, Endpoint, Header, Reply, Request, Stage
 from backends.capabilities import EVERYTHING, Capability
 from backends.gauges import ANY, Gauges, demand_in
 from backends.headers import HOP_BY_HOP
 from backends.launch.doubt import look_closely
+from backends.load import Demand
 from backends.malformed import MALFORMED
 from backends.options import HttpOptions
+from backends.readiness import Condition, Readiness
 from backends.secret import Secret
 from backends.token_probe import TokenProbe
 from backends.transport import Pool, Transport, check_head

@@ -18,13 +18,14 @@ from typing import ClassVar
 
 import msgspec
 
-from backends.base import Adapter, BackendError, Cause, Readiness, Reply, Request, Stage
+from backends.base import Adapter, BackendError, Cause, Reply, Request, Stage
 from backends.capabilities import EVERYTHING, Capability
 from backends.engine_error import parse_error
 from backends.gauges import VLLM, Gauges
 from backends.metrics_page import total
 from backends.openai_http import OpenAIHttpBackend
 from backends.options import HttpOptions, VllmOptions
+from backends.readiness import Readiness
 from backends.vllm_adapters import LOAD, UNLOAD, Listed, name_for, names_of, read_models
 from backends.vllm_lora import place_count
 

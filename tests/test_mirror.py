@@ -34,6 +34,8 @@ ELSEWHERE = {
     "backends/launch/backend.py": "tests/e2e/test_launch.py, on real engines",
     "backends/launch/residency.py": "an interface: tests/gateway/control/test_residency.py",
     "backends/launch/watch.py": "tests/backends/launch/test_supervisor.py, which runs it",
+    "backends/load.py": "tests/backends/test_gauges.py and inprocess/test_engine.py, who tell it",
+    "backends/readiness.py": "structs without behaviour",
     "backends/options/adapters.py": "tests/gateway/config/test_adapters.py, by what is in a file",
     "backends/options/base.py": "tests/backends/options, by every kind of engine",
     "backends/options/images.py": "tests/backends/mlx/vision and tests/gateway/config",

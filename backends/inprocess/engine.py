@@ -16,13 +16,15 @@ from collections.abc import Callable
 from functools import partial
 from time import monotonic
 
-from backends.base import BackendError, Cause, Load, Readiness, RequestRefused, Stage
+from backends.base import BackendError, Cause, RequestRefused, Stage
 from backends.inprocess.engine_state import EngineState
 from backends.inprocess.engine_thread import EngineThread
 from backends.inprocess.job import Job
 from backends.inprocess.runtime import Runtime
 from backends.inprocess.threads import OwnerThreads, owner_threads
 from backends.inprocess.work import Pieces, T, Work, at_once
+from backends.load import Load
+from backends.readiness import Readiness
 
 logger = logging.getLogger(__name__)
 

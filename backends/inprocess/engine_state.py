@@ -15,12 +15,13 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from backends.base import BackendError, Cause, Load, Stage
+from backends.base import BackendError, Cause, Stage
 from backends.inprocess.admission import Admission
 from backends.inprocess.job import Job, Piece, Row
 from backends.inprocess.queue import WaitQueue
 from backends.inprocess.runtime import CacheCounts, KvPlan
 from backends.inprocess.work import Work
+from backends.load import Load
 
 
 class EngineState:

@@ -20,9 +20,6 @@ from backends.base import (
     BackendError,
     ByteStream,
     Cause,
-    Demand,
-    Load,
-    Readiness,
     Reply,
     Request,
     RequestRefused,
@@ -36,7 +33,9 @@ from backends.launch.residency import Residency
 from backends.launch.restarts import Restarts
 from backends.launch.run_folder import RunFolder
 from backends.launch.supervisor import Phase, Supervisor
+from backends.load import Demand, Load
 from backends.options import Launch, LaunchableOptions
+from backends.readiness import Readiness
 
 
 class LaunchedBackend(Backend):

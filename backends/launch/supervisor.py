@@ -22,13 +22,14 @@ import logging
 from collections.abc import Awaitable, Callable
 from enum import StrEnum
 
-from backends.base import BackendError, Cause, Condition, Readiness, Stage, Supervised
+from backends.base import BackendError, Cause, Stage, Supervised
 from backends.launch.activity import Activity
 from backends.launch.life import CommandMissingError, EngineFailedError, Life, LifeMaker
 from backends.launch.residency import Residency
 from backends.launch.restarts import LOOP_AFTER, Restarts
 from backends.launch.watch import Verdict, Watch
 from backends.options import Launch
+from backends.readiness import Condition, Readiness
 
 logger = logging.getLogger(__name__)
 

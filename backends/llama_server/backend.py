@@ -7,16 +7,7 @@ from typing import ClassVar
 
 import msgspec
 
-from backends.base import (
-    Adapter,
-    BackendError,
-    Cause,
-    Condition,
-    Readiness,
-    Reply,
-    Request,
-    Stage,
-)
+from backends.base import Adapter, BackendError, Cause, Reply, Request, Stage
 from backends.capabilities import EVERYTHING, Capability
 from backends.gauges import LLAMA_SERVER, Gauges
 from backends.llama_server.asking import as_stream, with_progress
@@ -29,6 +20,7 @@ from backends.llama_server.whole_answer import in_one_piece
 from backends.metrics_page import total
 from backends.openai_http import OpenAIHttpBackend
 from backends.options import LlamaServerOptions
+from backends.readiness import Condition, Readiness
 from backends.sse import is_event_stream
 
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from random import Random
 
-from backends.base import Demand, Endpoint
+from backends.base import Endpoint
+from backends.load import Demand
 from bench.balancing.engine import Engine, Machine
 from bench.balancing.traces import Turn
 from gateway.policies import Policy, Prefix, RequestView

@@ -19,8 +19,9 @@ from enum import StrEnum
 
 import msgspec
 
-from backends.base import Adapter, Backend, BackendError, Readiness
+from backends.base import Adapter, Backend, BackendError
 from backends.launch.supervisor import Phase
+from backends.readiness import Readiness
 from gateway.control.engines import Opened
 from gateway.control.state import State
 from gateway.routing.reasons import by_reason

@@ -10,7 +10,7 @@ import logging
 import time
 from collections.abc import Callable
 
-from backends.base import Condition
+from backends.readiness import Condition
 from gateway.control.state import State
 from gateway.routing.ejection import Comparison
 from gateway.routing.replica import Replica

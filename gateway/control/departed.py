@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from backends.base import Condition, Readiness
+from backends.readiness import Condition, Readiness
 from gateway.routing.replica import Replica
 
 REMEMBERED = 64

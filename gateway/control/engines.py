@@ -17,11 +17,12 @@ from functools import partial
 
 import msgspec
 
-from backends.base import Backend, BackendError, Condition, Readiness
+from backends.base import Backend, BackendError
 from backends.launch.backend import LaunchedBackend
 from backends.launch.run_folder import reap
 from backends.memory import Footprint, machine_memory, refusal
 from backends.options import HttpOptions, Options
+from backends.readiness import Condition, Readiness
 from gateway.config.secret_variables import secret_variables
 from gateway.config.structs import Config
 from gateway.control.departed import Departed

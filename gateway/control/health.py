@@ -11,7 +11,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable
 
-from backends.base import Readiness
+from backends.readiness import Readiness
 from gateway.control.state import State
 from gateway.routing.replica import Replica
 

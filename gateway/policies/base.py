@@ -8,7 +8,7 @@ from typing import ClassVar, NamedTuple, Protocol, TypeVar
 
 import msgspec
 
-from backends.base import Demand
+from backends.load import Demand
 
 BYTES_PER_TOKEN = 4
 """Of a prompt: a rule of thumb for English. Only ratios between loads matter."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from backends.base import Condition
+from backends.readiness import Condition
 from gateway.routing.replica import Replica
 
 _LIKELIHOOD = (

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from math import exp
 
-from backends.base import Demand
+from backends.load import Demand
 from gateway.routing.latency import Rates
 
 DECAY = 10.0

@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import inf
 
-from backends.base import Adapter, Backend, Condition, Demand, Readiness
+from backends.base import Adapter, Backend
+from backends.load import Demand
 from backends.options import OutlierDetection, SlowStart
+from backends.readiness import Condition, Readiness
 from gateway.policies.saturation import is_saturated
 from gateway.routing.breaker import Breaker, always
 from gateway.routing.flapping import Flapping

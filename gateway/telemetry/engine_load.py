@@ -11,7 +11,7 @@ from prometheus_client.core import (
     SummaryMetricFamily,
 )
 
-from backends.base import Load
+from backends.load import Load
 from gateway.telemetry import names
 
 _GAUGES = {

@@ -26,7 +26,9 @@ from prometheus_client import (
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from backends.base import Condition, Endpoint, Load, Supervised
+from backends.base import Endpoint, Supervised
+from backends.load import Load
+from backends.readiness import Condition
 from gateway.telemetry import names
 from gateway.telemetry.engine_load import LoadFamilies
 from gateway.telemetry.gates import GateState, gate_metrics

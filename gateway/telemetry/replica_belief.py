@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import msgspec
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
-from backends.base import Demand
+from backends.load import Demand
 from gateway.telemetry import names
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from backends.base import Demand
 from backends.gauges import ANY, LLAMA_SERVER, VLLM, demand_in
+from backends.load import Demand
 
 PAGE = (
     b"# TYPE vllm:num_requests_running gauge\n"

@@ -7,7 +7,8 @@ import pytest
 import trustme
 
 from backends import openai_http
-from backends.base import BackendError, Cause, Demand, Endpoint, Request, Stage
+from backends.base import BackendError, Cause, Endpoint, Request, Stage
+from backends.load import Demand
 from backends.openai_http import OpenAIHttpBackend, parse_base
 from backends.options import OpenAIOptions
 from backends.secret import Secret

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from backends.base import Demand
+from backends.load import Demand
 from gateway.policies import Prefix, RequestView
 from gateway.policies.prefix_blocks import block_hashes
 

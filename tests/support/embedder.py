@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 
-from backends.base import Backend, Endpoint, Readiness, Reply, RequestRefused
+from backends.base import Backend, Endpoint, Reply, RequestRefused
 from backends.capabilities import EVERYTHING, Capability
+from backends.readiness import Readiness
 
 
 class Embedder(Backend):

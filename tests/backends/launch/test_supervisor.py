@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from backends.base import BackendError, Readiness
+from backends.base import BackendError
 from backends.launch import watch
 from backends.launch.activity import Activity, Look
 from backends.launch.doubt import Token
@@ -17,6 +17,7 @@ from backends.launch.restarts import Restarts
 from backends.launch.supervisor import MAX_PENDING, Phase, Supervisor
 from backends.options import Launch
 from backends.process import Ended
+from backends.readiness import Readiness
 from backends.units import Timeout
 
 Start = Callable[["ScriptedLife"], Awaitable[None]]

@@ -6,7 +6,9 @@ import asyncio
 
 import pytest
 
-from backends.base import Backend, BackendError, Cause, Load, Readiness, Reply, Stage
+from backends.base import Backend, BackendError, Cause, Reply, Stage
+from backends.load import Load
+from backends.readiness import Readiness
 from gateway.conform import cancelling
 from gateway.conform.asking import Target
 from gateway.conform.cancelling import DEPARTURES, leave

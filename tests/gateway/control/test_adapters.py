@@ -7,8 +7,9 @@ import json
 
 import pytest
 
-from backends.base import Adapter, Backend, Readiness
+from backends.base import Adapter, Backend
 from backends.options import VllmOptions
+from backends.readiness import Readiness
 from gateway.config import Config
 from gateway.control.adapters import Adapters, Outcome, Result, changes, refusal
 from gateway.control.engines import Opened

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from backends.base import Readiness
+from backends.readiness import Readiness
 from gateway.control.conditions import ConditionMonitor
 from gateway.routing.breaker import FIRST_WAIT, THRESHOLD
 from gateway.routing.replica import Replica

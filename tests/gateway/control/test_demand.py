@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from backends.base import Demand
+from backends.load import Demand
 from gateway.control.demand import DemandMonitor, wants_demand
 from gateway.policies import POLICIES
 from gateway.routing.load import ReplicaLoad

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from backends.base import Condition, Readiness
+from backends.readiness import Condition, Readiness
 from gateway.control.departed import REMEMBERED, Departed
 from gateway.routing.replica import Replica
 

@@ -4,9 +4,10 @@ import asyncio
 
 import pytest
 
-from backends.base import Backend, BackendError, Cause, Readiness, Stage
+from backends.base import Backend, BackendError, Cause, Stage
 from backends.memory import Footprint
 from backends.options import Launch, LlamaServerOptions, OpenAIOptions, Options, WeightedReplica
+from backends.readiness import Readiness
 from gateway.config import Config
 from gateway.control import engines
 from gateway.control.engines import Engines, Plan, StartError

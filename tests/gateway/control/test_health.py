@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from backends.base import Readiness
+from backends.readiness import Readiness
 from gateway.control.health import HealthMonitor
 from gateway.routing.replica import Replica
 

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from backends.base import Condition, Readiness
+from backends.readiness import Condition, Readiness
 from gateway.config.structs import Fallback
 from gateway.control.drain import Phase
 from gateway.control.readiness import report

@@ -6,8 +6,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from backends.base import Condition, Readiness
 from backends.options import Health, LlamaCppOptions, OpenAIOptions
+from backends.readiness import Condition, Readiness
 from backends.units import Duration
 from gateway.control.tokens import AGAIN, TokenMonitor, is_due, model_of
 from gateway.routing.replica import Replica

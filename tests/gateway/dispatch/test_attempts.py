@@ -4,7 +4,7 @@ from random import Random
 
 import pytest
 
-from backends.base import Readiness
+from backends.readiness import Readiness
 from backends.units import Duration
 from gateway.config.structs import Retry
 from gateway.dispatch.attempts import Tried, candidates_for, wait_before

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from backends.base import Adapter, Readiness
+from backends.base import Adapter
+from backends.readiness import Readiness
 from gateway.dispatch.failover_rules import CannotGoOnError
 from gateway.dispatch.successors import Failed, Place, Search, says_the_same
 from gateway.dispatch.verdict import Failure

@@ -6,7 +6,7 @@ from random import Random
 
 import pytest
 
-from backends.base import Demand
+from backends.load import Demand
 from gateway.policies import POLICIES
 from tests.support.candidates import FakeReplica, replicas, view
 

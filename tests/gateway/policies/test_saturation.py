@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from backends.base import Demand
+from backends.load import Demand
 from gateway.policies.saturation import FULL, LONG_QUEUE, is_saturated
 from tests.support.candidates import FakeReplica
 

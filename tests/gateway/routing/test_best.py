@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from backends.base import Condition, Readiness
+from backends.readiness import Condition, Readiness
 from gateway.routing.best import best_of
 from gateway.routing.breaker import THRESHOLD
 from gateway.routing.replica import Replica

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from backends.base import Condition, Readiness
+from backends.readiness import Condition, Readiness
 from gateway.routing.ejection import Comparison
 from gateway.routing.replica import Replica
 

@@ -5,7 +5,7 @@ from random import Random
 
 import pytest
 
-from backends.base import Demand
+from backends.load import Demand
 from gateway.routing.load import DECAY, FRESH, ReplicaLoad
 
 

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from backends.base import Condition, Readiness
 from backends.options import OutlierDetection, SlowStart
+from backends.readiness import Condition, Readiness
 from backends.units import Timeout
 from gateway.routing.breaker import FIRST_WAIT, THRESHOLD
 from gateway.routing.replica import MISCONFIGURED_FOR, Replica

@@ -1,4 +1,4 @@
-from backends.base import Load
+from backends.load import Load
 from gateway.telemetry import names
 from gateway.telemetry.engine_load import LoadFamilies
 

@@ -3,7 +3,8 @@ from collections.abc import Iterable
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from backends.base import Cause, Endpoint, Load
+from backends.base import Cause, Endpoint
+from backends.load import Load
 from gateway.telemetry import names
 from gateway.telemetry.metrics import Metrics, ReplicaState
 from gateway.telemetry.record import RequestRecord

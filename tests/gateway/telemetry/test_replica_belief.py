@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from backends.base import Demand
+from backends.load import Demand
 from gateway.telemetry import names
 from gateway.telemetry.replica_belief import Belief, BeliefFamilies
 
