@@ -40,8 +40,8 @@ class Admission:
         self._gates: dict[str, Gate] = {}
         self._gone: set[str] = set()
         """Gates that the configuration in force does not have, with those who still need them."""
-        self._models: Mapping[str, Model] = {}
-        """Of the configuration in force, once another one was: until then all see the same."""
+        self._models: Mapping[str, Model] | None = None
+        """Of the configuration in force; None while there was but one, which all requests see."""
         self._waking: dict[Visitor, asyncio.Future[None]] = {}
         self._metrics = metrics
         metrics.watch_gates(self.states)
@@ -64,6 +64,7 @@ class Admission:
         self._metrics.queued(name, visitor.priority.name.lower(), ask.watchdog.now() - began)
         if visitor.refusal is not None:
             self._metrics.refused(name, visitor.priority.name.lower(), visitor.refusal.reason)
+            self._forget()
             return judge_refusal(
                 visitor.refusal.reason, visitor.refusal.retry_after, name, gate.places, gate.size
             )
@@ -72,7 +73,7 @@ class Admission:
     def try_enter(self, ask: Ask, route: Route) -> Pass | None:
         """A place on `route`, if there is one now: who asks so does not wait."""
         name, now = route.gate, ask.watchdog.now()
-        gate, visitor = self._gate(name, route, now), _visitor(ask)
+        gate, visitor = self._gate(name, route), _visitor(ask)
         priority = visitor.priority.name.lower()
         self._metrics.queued(name, priority, 0.0)
         if not gate.try_enter(visitor, now):
@@ -83,18 +84,24 @@ class Admission:
     def leave(self, gate: Gate, visitor: Visitor, now: float, *, served: bool) -> None:
         """Somebody is done inside."""
         self._tell(gate.leave(visitor, now, served=served))
+        self._forget()
 
     def take_over(self, models: Mapping[str, Model], now: float) -> None:
         """Put the numbers of a new configuration in force, also for those who wait already.
 
-        A gate that it does not have is forgotten, unless somebody is still there.
+        A gate that it does not have is forgotten once nobody is there. Where the model is, without
+        a bound, all are let in.
         """
-        for name, gate in list(self._gates.items()):
+        self._models = models
+        self._gone.clear()
+        for name, gate in self._gates.items():
             model = models.get(name)
-            if model is not None and model.concurrency is not None:
-                self._resize(gate, model.concurrency, model.queue.size, now)
-            elif not gate.inside and not any(gate.waiting(one) for one in Priority):
-                del self._gates[name]
+            if model is None or model.concurrency is None:
+                self._gone.add(name)
+            if model is not None:
+                places = _UNBOUNDED if model.concurrency is None else model.concurrency
+                self._resize(gate, places, model.queue.size, now)
+        self._forget()
 
     def states(self) -> Iterable[GateState]:
         """Each gate as it is now."""
@@ -125,13 +132,25 @@ class Admission:
             if woken is not None and not woken.done():
                 woken.set_result(None)
 
-    def _gate(self, name: str, route: Route, now: float) -> Gate:
+    def _gate(self, name: str, route: Route) -> Gate:
         assert route.concurrency is not None, "a route without it has no gate"
         gate = self._gates.get(name)
         if gate is None:
-            gate = self._gates[name] = Gate(route.concurrency, route.queue.size)
-        self._resize(gate, route.concurrency, route.queue.size, now)
+            places, size = route.concurrency, route.queue.size
+            model = None if self._models is None else self._models.get(name)
+            if model is not None and model.concurrency is not None:
+                places, size = model.concurrency, model.queue.size
+            elif self._models is not None:
+                self._gone.add(name)
+            gate = self._gates[name] = Gate(places, size)
         return gate
+
+    def _forget(self) -> None:
+        for name in list(self._gone):
+            gate = self._gates[name]
+            if not gate.inside and not any(gate.waiting(one) for one in Priority):
+                self._gone.remove(name)
+                del self._gates[name]
 
     def _resize(self, gate: Gate, places: int, size: int, now: float) -> None:
         if (gate.places, gate.size) != (places, size):

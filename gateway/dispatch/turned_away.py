@@ -17,6 +17,10 @@ OVER_BUDGET = "over_budget"
 _TOLD = 0.005
 """Seconds in a queue that are worth a word."""
 
+_COME_BACK_WITHIN = 60.0
+"""Seconds beyond which nobody is told to stay away: an estimate from a bad minute may be of hours,
+and of the SDKs some sleep that long, while others do not come back at all."""
+
 
 def judge_refusal(
     reason: Reason, retry_after: float, model: str, places: int, size: int
@@ -33,7 +37,7 @@ def judge_refusal(
         error=RateLimited(
             f"the model {model!r} has its {places} requests, {why}",
             code=reason,
-            retry_after=max(retry_after, RETRY_SOON),
+            retry_after=_worth_waiting(retry_after),
         ),
         why=Why.OVERLOADED,
         retry=False,
@@ -78,9 +82,13 @@ def judge_over_budget(
     )
     return Failure(
         cause=OVER_BUDGET,
-        error=RateLimited(message, code=OVER_BUDGET, retry_after=max(excess, RETRY_SOON)),
+        error=RateLimited(message, code=OVER_BUDGET, retry_after=_worth_waiting(excess)),
         why=Why.OVERLOADED,
         retry=False,
         blame=False,
         tells=Tells.NOBODY,
     )
+
+
+def _worth_waiting(seconds: float) -> float:
+    return min(max(seconds, RETRY_SOON), _COME_BACK_WITHIN)

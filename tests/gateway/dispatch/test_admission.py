@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from types import SimpleNamespace
 
 import pytest
 from msgspec.structs import replace
 
+from gateway.config.structs import Model, Queue
 from gateway.dispatch.admission import Admission, Pass
-from gateway.routing.admission import Gate, Visitor
+from gateway.routing.admission import Gate, Priority, Visitor
 from gateway.telemetry.metrics import Metrics
 from tests.support.inprocess import ask, routing, serving
 from tests.support.upstream import (
@@ -247,5 +249,67 @@ async def test_a_new_configuration_lets_in_who_waits_already(tmp_path):
         assert await value(gateway, "gateway_admission_inside") == 2  # still there
         engine.release()
         assert {(await one).status_code for one in asked} == {200}
-        gateway.gateway._take_over(replace(config, models={}))
         assert not list(gateway.gateway._attempts._admission.states())
+
+
+async def test_a_new_configuration_without_a_bound_lets_all_in(tmp_path):
+    async with narrow(tmp_path, (Hold(), *CHAT), size=9) as (gateway, engine):
+        config = gateway.gateway._state.snapshot.config
+        free = {**config.models, "tale": replace(config.models["tale"], concurrency=None)}
+        asked = [asyncio.create_task(post(gateway)) for _ in range(3)]
+        await until(gateway, "gateway_admission_waiting", 2)
+        gateway.gateway._take_over(replace(config, models=free))
+        await until(gateway, "gateway_admission_inside", 3)
+        engine.release()
+        assert {(await one).status_code for one in asked} == {200}
+        assert not list(gateway.gateway._attempts._admission.states())
+
+
+class TestWhatARequestFromBeforeAReloadMeets:
+    """It still sees the configuration of its time; who is inside is counted once for all."""
+
+    def setup_method(self):
+        self.admission = Admission(Metrics("1"))
+        self.ask = SimpleNamespace(
+            key_name=None, priority=Priority.NORMAL, body=b"", watchdog=SimpleNamespace(now=float)
+        )
+
+    def enter(self, places):
+        route = SimpleNamespace(gate="tale", concurrency=places, queue=Queue())
+        return self.admission.try_enter(self.ask, route)
+
+    def reload(self, places):
+        model = Model(backend="engine", concurrency=places)
+        self.admission.take_over({} if places == "gone" else {"tale": model}, 0.0)
+
+    @property
+    def places(self):
+        return [state.places for state in self.admission.states()]
+
+    def test_the_new_places(self):
+        assert self.enter(3)
+        self.reload(2)
+        assert self.enter(3)
+        assert not self.enter(3)
+        assert self.places == [2]
+
+    def test_the_new_places_also_where_it_is_the_first(self):
+        self.reload(1)
+        assert self.enter(3)
+        assert self.places == [1]
+
+    @pytest.mark.parametrize("now", [None, "gone"])
+    def test_its_own_gate_where_there_is_none_any_more_for_as_long_as_it_is_there(self, now):
+        self.reload(now)
+        place = self.enter(3)
+        assert self.places == [3]
+        place.give_back()
+        assert self.places == []
+
+    def test_a_gate_that_comes_back_still_knows_who_is_inside(self):
+        place = self.enter(1)
+        self.reload("gone")
+        self.reload(1)
+        assert not self.enter(1)
+        place.give_back()
+        assert self.enter(1)

@@ -26,6 +26,12 @@ def test_nobody_is_told_to_come_back_at_once():
     assert judge_refusal(Reason.FULL, 0.0, "tale", 1, 1).error.retry_after >= 1
 
 
+def test_nobody_is_told_to_stay_away_for_hours():
+    assert judge_refusal(Reason.FULL, 7200.0, "tale", 1, 1).error.retry_after == 60
+    late = judge_over_budget("tale", BUDGET, None, Forecast(0, 9e4, 0), 0, 9, 9.0, 9e4)
+    assert late.error.retry_after == 60
+
+
 def test_a_forecast_is_told_in_its_parts():
     failure = judge_over_budget(
         "tale", BUDGET, 4.0, Forecast(1.0, 0.75, 6.0), 0.25, 2000, 300.0, 2.0
