@@ -120,6 +120,7 @@ class Gateway:
             announce(report(self._state.snapshot, self._drain.phase, time.monotonic()))
 
     async def _stop(self) -> None:
+        await self._attempts.stop()
         await self._reloader.stop()
         await self._engines.stop()
         if self._access_log is not None:

@@ -69,6 +69,10 @@ class Attempts:
         self.set_budget(config.retry_budget)
         self._admission.take_over(config.models, asyncio.get_running_loop().time())
 
+    async def stop(self) -> None:
+        """Be done with what outlives its request; nobody asks any more."""
+        await self._hedges.stop()
+
     async def answer(self, ask: Ask) -> Answer:
         """Ask until somebody answers; raises the `GatewayError` of the most telling failure.
 

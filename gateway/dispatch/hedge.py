@@ -16,6 +16,7 @@ Source: J. Dean and L. A. Barroso, "The Tail at Scale" (Communications of the AC
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Sequence
 from math import inf
 from typing import NamedTuple
@@ -34,9 +35,13 @@ from gateway.routing.retry_budget import RetryBudget
 from gateway.telemetry import names
 from gateway.telemetry.metrics import Metrics
 
+logger = logging.getLogger(__name__)
+
 WINDOW = 300.0
 """Seconds over which the share of hedges is kept."""
 _MOST_ROUTES = 4096
+_ENDING_TIME = 2.0
+"""Seconds that overtaken attempts have at the gateway's end: as much as requests that are cut."""
 
 TryOn = Callable[[Ask, Choice], Awaitable[Answer | Failure]]
 Another = Callable[[], Choice | None]
@@ -92,6 +97,15 @@ class Hedges:
                 self._routes.clear()
             known = self._routes[name] = RouteHedging(name, configured)
         return known
+
+    async def stop(self) -> None:
+        """Wait until what was overtaken has let go of its engine, which is stopped next."""
+        if self._ending:
+            _, left = await asyncio.wait(self._ending, timeout=_ENDING_TIME)
+            if left:
+                logger.warning("%d overtaken attempts have not ended; cancelling them", len(left))
+            for task in left:
+                task.cancel()
 
     async def run(
         self, ask: Ask, route: RouteHedging, choice: Choice, try_on: TryOn, another: Another

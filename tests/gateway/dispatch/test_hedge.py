@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from gateway.config.structs import Hedge
+from gateway.dispatch import hedge
 from gateway.dispatch.hedge import Hedges, RouteHedging
 from gateway.routing.first_token_times import ENOUGH
 from gateway.telemetry.metrics import Metrics
@@ -146,3 +147,32 @@ def test_a_route_that_is_configured_anew_begins_anew():
     assert hedges.of("a", Hedge()) is route
     assert hedges.of("b", Hedge()) is not route
     assert hedges.of("a", Hedge(after="1s")) is not route
+
+
+@pytest.mark.parametrize(("takes", "told"), [(0.05, False), (60.0, True)])
+async def test_at_the_end_what_was_overtaken_is_awaited_for_a_while(
+    takes, told, caplog, monkeypatch
+):
+    monkeypatch.setattr(hedge, "_ENDING_TIME", 0.2)
+    hedges = Hedges(Metrics("1"))
+    ending = asyncio.create_task(asyncio.sleep(takes))
+    hedges._ending.add(ending)
+    await hedges.stop()
+    await asyncio.wait([ending])
+    assert ending.cancelled() is told
+    assert ("overtaken" in caplog.text) is told
+
+
+async def test_who_stops_the_gateway_waits_for_it(tmp_path):
+    """A replica that is let go slowly is still done with before the engines are stopped."""
+    async with (
+        scripted(GOOD) as fast,
+        scripted((Silence(),)) as late,
+        serving(tmp_path, routing(fast, late, model=SOON)) as gateway,
+    ):
+        await gateway.chat(stream=True)
+        hedges = gateway.gateway._attempts._hedges
+        slow = asyncio.create_task(asyncio.sleep(0.1))
+        hedges._ending.add(slow)
+    assert slow.done()
+    assert not slow.cancelled()
