@@ -23,7 +23,8 @@ class OutlierDetection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     consecutive_failures: Annotated[int, Meta(ge=1, le=1000)] = CONSECUTIVE_FAILURES
     """Failures in a row that eject it, for a second at first; a trial that fails doubles that."""
     interval: Timeout = Timeout(10)
-    """How often replicas are compared, by their requests since the last time."""
+    """How often replicas are compared, by their requests since the last time; where those are too
+    few, by those of up to two minutes."""
     base_ejection_time: Timeout = Timeout(30)
     """For how long a comparison ejects, times how often it lately did."""
     max_ejection_time: Timeout = Timeout(300)
@@ -33,23 +34,24 @@ class OutlierDetection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     success_rate_minimum_hosts: _Hosts = 5
     """Replicas with enough requests that it takes to compare success rates."""
     success_rate_request_volume: _Requests = 20
-    """Requests of one replica in an interval that are enough for that."""
+    """Requests of one replica that are enough for that."""
     success_rate_stdev_factor: Annotated[float, Meta(ge=0, le=1_000_000)] = 1900
     """A success rate lower than the mean by this many thousandths of a standard deviation
     ejects; 0 compares none."""
     failure_percentage_threshold: _Percent = 50
-    """This share of failures in an interval ejects, where others have less; 0 compares none."""
+    """This share of failures ejects, where others have less; 0 compares none."""
     failure_percentage_minimum_hosts: _Hosts = 2
     """Replicas with enough requests that it takes for that."""
     failure_percentage_request_volume: _Requests = 10
-    """Requests of one replica in an interval that are enough for that."""
+    """Requests of one replica that are enough for that."""
     latency_factor: Annotated[float, Meta(ge=0, le=1000)] = 5
     """A median time to the first token this many times that of the others ejects, if it is longer
-    by a second at least; 0 compares none."""
+    by a second at least; 0 compares none. Who has a smaller weight, or longer prompts, may be as
+    much slower."""
     latency_minimum_hosts: _Hosts = 3
     """Replicas with enough streams that it takes for that."""
     latency_request_volume: _Requests = 10
-    """Streams of one replica in an interval that are enough for that."""
+    """Streams of one replica that are enough for that."""
 
 
 class Health(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -112,6 +112,7 @@ class Attempt:
             model=self._upstream,
         )
         self._metrics.in_flight.count += 1
+        self._tokens = choice.tokens
         self._work = replica.load.begin(self._started, choice.tokens, choice.known)
 
     @property
@@ -165,7 +166,7 @@ class Attempt:
             if self.lesson is not None:
                 self.lesson.first_token(now)
         waited = now - self._started if self.ask.stream else None
-        self.replica.answers(self._epoch, now, waited)
+        self.replica.answers(self._epoch, now, waited, self._tokens)
 
     def heard(self, something: bool) -> None:
         """Whether what was read last says anything. What only keeps a connection alive does not:

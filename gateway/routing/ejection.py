@@ -28,7 +28,8 @@ class Comparison:
         by = replicas[0].detection
         compared = {one: one.tally for one in replicas if one.breaker.closed}
         ejected: set[str] = set()
-        for one, outlier in find_outliers(compared, by).items():
+        weights = {one: one.base_weight for one in compared}
+        for one, outlier in find_outliers(compared, by, weights).items():
             if not one.may_be_ejected():
                 break
             times = self._times.get(one.id, 0) + 1
@@ -37,7 +38,7 @@ class Comparison:
             wait = min(by.base_ejection_time * times, by.max_ejection_time)
             one.eject(now, wait, outlier.reason)
         for one in replicas:
-            one.tally.clear()
+            one.tally.turn()
         self._forgive(replicas, ejected)
 
     def _forgive(self, replicas: Sequence[Replica], ejected: set[str]) -> None:

@@ -17,8 +17,9 @@ from gateway.policies.saturation import is_saturated
 from gateway.routing.breaker import Breaker, always
 from gateway.routing.flapping import Flapping
 from gateway.routing.load import ReplicaLoad
-from gateway.routing.outlier import Tally, may_eject
+from gateway.routing.outlier import may_eject
 from gateway.routing.slow_start import share
+from gateway.routing.tally import FirstToken, Tally
 from gateway.telemetry.replica_belief import Belief
 
 NOT_PROBED = Readiness(False, "not probed yet", Condition.LOADING)
@@ -204,15 +205,16 @@ class Replica:
         """How often it has been ejected so far, by what."""
         return dict(self._ejections)
 
-    def answers(self, epoch: int, now: float, first_token: float | None) -> None:
+    def answers(self, epoch: int, now: float, first_token: float | None, tokens: int = 0) -> None:
         """The first content of an attempt of `epoch` is there, in a stream after `first_token`
-        seconds. So a trial need not last as long as its answer."""
+        seconds, with about `tokens` of its prompt to compute. So a trial need not last as long as
+        its answer."""
         self.answered_at = now
         self.stuck = ""
         if epoch != self.breaker.epoch:
             return
         if first_token is not None:
-            self.tally.first_tokens.append(first_token)
+            self.tally.first_tokens.append(FirstToken(first_token, tokens))
         if not self.breaker.closed:
             self.succeeded(epoch)
 
@@ -254,9 +256,14 @@ class Replica:
         self._note_ejection("outlier", Condition.EJECTED, why)
 
     def may_be_ejected(self) -> bool:
-        """Whether enough of its peers are left."""
-        ejected = sum(not one.breaker.closed for one in self.peers if one is not self)
+        """Whether enough of its peers are left. As in Envoy, only those count that were ejected for
+        how their requests went, and not those that are out for what they say themselves."""
+        ejected = sum(one._ejected for one in self.peers if one is not self)
         return may_eject(len(self.peers), ejected, self._detection.max_ejection_percent)
+
+    @property
+    def _ejected(self) -> bool:
+        return not self.breaker.closed and self._ejected_as is Condition.EJECTED
 
     def _note_ejection(self, by: str, condition: Condition, why: str) -> None:
         self._ejected_as, self._why_ejected = condition, why

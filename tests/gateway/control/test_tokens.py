@@ -91,7 +91,7 @@ async def test_one_that_nobody_has_asked_for_a_while_is_asked_and_no_sooner():
         assert engine.asked == [("http://a", "m", 10.0, False)]
         await watch.until(119.0)
         assert len(engine.asked) == 1
-    assert (one.outstanding, one.load.prompt_tokens, one.tally.requests) == (0, 0, 0)
+    assert (one.outstanding, one.load.prompt_tokens, one.tally.successes) == (0, 0, 0)
 
 
 async def test_while_requests_are_answered_nobody_is_asked():

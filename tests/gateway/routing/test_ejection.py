@@ -85,7 +85,41 @@ def test_one_that_is_ejected_already_is_not_compared(group):
     group[0].breaker.open(9.0, 60.0)
     comparison.tick(group, INTERVAL)
     assert group[0].breaker.opens_at == 69.0
-    assert [one.tally.requests for one in group] == [0] * 4, "a new interval has begun"
+    assert [one.tally.latest(1).requests for one in group] == [0] * 4, "a new interval has begun"
+
+
+def test_one_request_in_five_seconds_is_enough_to_be_found_out(group):
+    """Two of them, in turns; every second one of the bad one fails, so never two in a row."""
+    pair, comparison, now = group[:2], Comparison(0.0), 0.0
+    for one in pair:
+        one.peers = pair
+    for number in range(24):
+        now += 5.0
+        one, bad = pair[number % 2], number % 4 == 0
+        epoch = one.breaker.sent(now)
+        one.failed(epoch, now, "http_500") if bad else one.succeeded(epoch)
+        comparison.tick(pair, now)
+        if ejected(pair, now):
+            break
+    assert now == 100.0, "ten of each"
+    assert ejected(pair, now) == [pair[0]]
+    assert pair[0].why_not(now).startswith("ejected: 50 % of its requests fail; ")
+
+
+def test_half_the_speed_by_its_weight_is_no_reason(group):
+    comparison = Comparison(0.0)
+    group[0].base_weight = 0.5
+    for one in group:
+        for _ in range(10):
+            one.answers(one.breaker.sent(0.0), 0.0, 8.0 if one is group[0] else 1.0, 500)
+    comparison.tick(group, INTERVAL)
+    assert ejected(group, INTERVAL) == []
+    group[0].base_weight = 1.0
+    for one in group:
+        for _ in range(10):
+            one.answers(one.breaker.sent(0.0), 0.0, 8.0 if one is group[0] else 1.0, 500)
+    comparison.tick(group, INTERVAL * 2)
+    assert ejected(group, INTERVAL * 2) == [group[0]]
 
 
 def test_who_is_gone_is_forgotten(group):

@@ -167,6 +167,15 @@ def test_a_wrong_configuration_is_told_of_all():
     assert {one.condition(0.0) for one in group} == {Condition.MISCONFIGURED}
 
 
+def test_a_refusal_of_the_gateway_takes_nobody_elses_share_of_ejections():
+    group = ready(4)
+    for one in group[:2]:
+        fail(one, 0.0, misconfigured=True)
+    for one in group[2:]:
+        fail(one, 0.0)
+    assert [one.condition(0.0) for one in group[2:]] == [Condition.EJECTED] * 2
+
+
 def test_a_replica_that_is_believed_again_starts_slowly():
     (one,) = ready()
     one.slow_start = SlowStart(window=Timeout(10))
@@ -183,7 +192,7 @@ def test_what_was_sent_before_it_was_ejected_is_not_counted_for_it():
     one.succeeded(early)
     one.answers(early, 0.0, 0.1)
     assert one.condition(0.0) is Condition.EJECTED
-    assert (one.tally.requests, len(one.tally.first_tokens)) == (0, 0)
+    assert one.tally.latest(1) == (0, 0, ())
 
 
 def test_how_many_failures_in_a_row_it_takes_can_be_said():
