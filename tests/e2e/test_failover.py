@@ -7,16 +7,19 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from random import Random
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import httpx
 import pytest
 
+from bench.chaos.engines import is_isolated
+from bench.chaos.vitals import below
 from tests.e2e.conftest import MLX
 from tests.e2e.test_sdk import WEATHER
 from tests.support.bad_proxy import Mischief, bad_proxies
@@ -30,6 +33,7 @@ CLIENTS = 8
 TIMEOUT = 120
 """Seconds for a test; ten times that for the long ones."""
 MODEL = "tale"
+ISOLATED_MLX = "mlx in a process of its own"
 
 pytestmark = pytest.mark.timeout(TIMEOUT if STREAMS < 100 else 10 * TIMEOUT)
 
@@ -157,11 +161,22 @@ def start(
     return gateway
 
 
+class Victim(Protocol):
+    """An engine to which something may happen."""
+
+    def busy_slots(self) -> int:
+        """How many answers it is at work on."""
+        ...
+
+
+V = TypeVar("V", bound=Victim)
+
+
 async def disturbed(
     house: House,
-    servers: Sequence[EngineServer],
-    happen: Callable[[EngineServer], None],
-    mend: Callable[[EngineServer], None],
+    servers: Sequence[V],
+    happen: Callable[[V], None],
+    mend: Callable[[V], None],
     *,
     each: int = 600,
 ) -> None:
@@ -245,11 +260,48 @@ async def test_two_kinds_of_engine_with_the_same_weights(start_gateway, start_ll
     await disturbed(house, [server], lambda one: one.kill(), lambda one: one.restart(), each=200)
 
 
+class IsolatedEngine:
+    """One of the engines that a gateway runs in processes of their own."""
+
+    def __init__(self, gateway: GatewayProcess, number: int) -> None:
+        self._gateway = gateway
+        self._number = number
+
+    def busy_slots(self) -> int:
+        """See `Victim`: that of all of them, which are as busy as each other."""
+        return self._gateway.outstanding()
+
+    def kill(self) -> None:
+        pids = sorted(filter(is_isolated, below(self._gateway.child.pid)))
+        os.kill(pids[self._number % len(pids)], signal.SIGKILL)
+
+
+@pytest.mark.slow
+async def test_kill_9_of_an_engine_in_a_process_of_its_own(start_gateway):
+    engine = f"{{use: mlx, model: {MODEL_DIR}, isolation: process}}"
+    gateway = start_gateway(
+        f"backends:\n  one: {engine}\n  other: {engine}\n"
+        f"models:\n  {MODEL}:\n    sticky: none\n    variants:\n"
+        "      one: {backend: one, checkpoint: tiny-tale-f32}\n"
+        "      other: {backend: other, checkpoint: tiny-tale-f32}\n"
+        "    retry: {attempts: 6, backoff: 200ms}\n    failover: {attempts: 6}\n"
+        "retry_budget: {min_per_second: 1000}\n"
+    )
+    wait_until(lambda: gateway.metric("gateway_replica_ready") == 2, 30, "both are ready")
+    engines = [IsolatedEngine(gateway, number) for number in range(2)]
+
+    def started_again(victim: IsolatedEngine) -> None:
+        """It is noticed to be gone; that it is back is waited for by who asks for this."""
+        wait_until(lambda: gateway.metric("gateway_replica_ready") == 1, 10, "it is noticed")
+
+    await disturbed(House(gateway, SAID), engines, lambda one: one.kill(), started_again, each=200)
+
+
 NEARLY_GREEDY = 0.01
 """A temperature at which an answer counts as sampled, and is what a greedy one would be."""
 
 
-@pytest.mark.parametrize("engine", [LLAMA_SERVER, VLLM, MLX])
+@pytest.mark.parametrize("engine", [LLAMA_SERVER, VLLM, MLX, ISOLATED_MLX])
 @pytest.mark.parametrize(("temperature", "way"), [(0.0, "replay"), (NEARLY_GREEDY, "continue")])
 async def test_the_same_weights_go_on_at_any_engine(
     request, start_gateway, llama_server, engine, temperature, way
@@ -258,6 +310,7 @@ async def test_the_same_weights_go_on_at_any_engine(
     backend = {
         LLAMA_SERVER: f"{{use: llama_server, replicas: ['{llama_server.url}'], model: tiny-tale}}",
         MLX: f"{{use: mlx, model: {MODEL_DIR}}}",
+        ISOLATED_MLX: f"{{use: mlx, model: {MODEL_DIR}, isolation: process}}",
     }
     if engine == VLLM:
         url = request.getfixturevalue("vllm_server").url
