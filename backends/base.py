@@ -167,7 +167,7 @@ class Supervised(msgspec.Struct, frozen=True):
     """How a child process that the gateway runs is doing."""
 
     state: str
-    """One of `backends.launch.supervisor.Phase`."""
+    """One of `backends.launch.phase.Phase`."""
     restarts: int
     """How often it has been started again."""
     memory: int | None = None

@@ -33,7 +33,6 @@ ELSEWHERE = {
     "backends/llama_cpp/matrix.py": "tests/backends/llama_cpp/test_runtime.py, by every step",
     "backends/launch/backend.py": "tests/e2e/test_launch.py, on real engines",
     "backends/launch/residency.py": "an interface: tests/gateway/control/test_residency.py",
-    "backends/launch/watch.py": "tests/backends/launch/test_supervisor.py, which runs it",
     "backends/load.py": "tests/backends/test_gauges.py and inprocess/test_engine.py, who tell it",
     "backends/readiness.py": "structs without behaviour",
     "backends/options/adapters.py": "tests/gateway/config/test_adapters.py, by what is in a file",

@@ -29,10 +29,11 @@ from backends.base import (
 from backends.launch.argv import secrets_of
 from backends.launch.engine_log import EngineLog, log_file
 from backends.launch.life import Life
+from backends.launch.phase import Phase
 from backends.launch.residency import Residency
 from backends.launch.restarts import Restarts
 from backends.launch.run_folder import RunFolder
-from backends.launch.supervisor import Phase, Supervisor
+from backends.launch.supervisor import Supervisor
 from backends.load import Demand, Load
 from backends.options import Launch, LaunchableOptions
 from backends.readiness import Readiness

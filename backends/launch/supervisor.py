@@ -20,16 +20,16 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Awaitable, Callable
-from enum import StrEnum
 
 from backends.base import BackendError, Cause, Stage, Supervised
 from backends.launch.activity import Activity
 from backends.launch.life import CommandMissingError, EngineFailedError, Life, LifeMaker
+from backends.launch.phase import Phase
 from backends.launch.residency import Residency
 from backends.launch.restarts import LOOP_AFTER, Restarts
 from backends.launch.watch import Verdict, Watch
 from backends.options import Launch
-from backends.readiness import Condition, Readiness
+from backends.readiness import Readiness
 
 logger = logging.getLogger(__name__)
 
@@ -39,25 +39,6 @@ _PROGRESS_EVERY = 10.0
 """Seconds between two lines about an engine that is being started."""
 _END_TIME = 30.0
 """Seconds beyond `stop_timeout` until an engine must be gone."""
-
-
-class Phase(StrEnum):
-    """What a supervised engine is doing."""
-
-    ASLEEP = "asleep"
-    STARTING = "starting"
-    READY = "ready"
-    BACKING_OFF = "backing_off"
-    CRASH_LOOP = "crash_loop"
-    STOPPING = "stopping"
-    STOPPED = "stopped"
-
-
-_CONDITIONS = {
-    Phase.STARTING: Condition.LOADING,
-    Phase.STOPPING: Condition.DRAINING,
-}
-"""What a replica is meanwhile; unhealthy in other phases, unless it may take traffic."""
 
 
 class Supervisor:
@@ -145,9 +126,7 @@ class Supervisor:
     @property
     def readiness(self) -> Readiness:
         """Whether it may take traffic; one that sleeps may."""
-        ready = self.phase in (Phase.READY, Phase.ASLEEP)
-        condition = _CONDITIONS.get(self.phase, Condition.UNHEALTHY)
-        return Readiness(ready, self._reason, condition)
+        return Readiness(self.phase.takes_traffic, self._reason, self.phase.condition)
 
     @property
     def supervised(self) -> Supervised:
@@ -239,7 +218,7 @@ class Supervisor:
             async with asyncio.timeout(longest):
                 while self.phase not in over:
                     await self._changed.wait()
-        if self.phase not in (Phase.READY, Phase.ASLEEP):
+        if not self.phase.takes_traffic:
             raise self._not_ready(self._reason)
 
     async def stop(self) -> None:

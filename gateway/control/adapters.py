@@ -20,7 +20,7 @@ from enum import StrEnum
 import msgspec
 
 from backends.base import Adapter, Backend, BackendError
-from backends.launch.supervisor import Phase
+from backends.launch.phase import Phase
 from backends.readiness import Readiness
 from gateway.control.engines import Opened
 from gateway.control.state import State
