@@ -15,7 +15,7 @@ from tests.faults.clients import Dialect, Heard
 from tests.faults.houses import SOON, TOTAL, House, Kind, house, no_tasks_left, settled
 from tests.faults.outcomes import Broken, Outcome, Own, Saved, Told, WentOn
 from tests.faults.speech import SAID
-from tests.faults.table import Fault
+from tests.faults.table.row import Fault
 
 LAST_WORDS = (b"data: [DONE]", b"message_stop", b"response.completed")
 """What a client takes for the end of a whole answer, in any dialect."""

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from tests.faults.clients import Dialect
 from tests.faults.outcomes import BACKOFF
-from tests.faults.table import Fault
+from tests.faults.table.row import Fault
 from tests.support.inprocess import Running, serving
 from tests.support.upstream import ENGINE_MODEL, Hold, Script, Upstream, scripted, stream
 

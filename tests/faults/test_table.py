@@ -11,7 +11,9 @@ import pytest
 from tests.faults.cell import check, check_everywhere
 from tests.faults.clients import CHAT, OTHERS
 from tests.faults.houses import KINDS
-from tests.faults.table import CORE, FAULTS, Fault, NoCells
+from tests.faults.outcomes import NoCells
+from tests.faults.table import CORE, FAULTS
+from tests.faults.table.row import Fault
 
 SLOW = {"429 with Retry-After as a date", "stop reading"}
 """They take seconds: what a date says has whole ones, and has to be ahead of a busy machine."""
