@@ -39,6 +39,11 @@ class Priority(IntEnum):
     NORMAL = 1
     LOW = 2
 
+    @property
+    def for_engines(self) -> int:
+        """The same as vLLM says it, and engines in this process: lower goes first, 0 is usual."""
+        return self - Priority.NORMAL
+
 
 class State(Enum):
     """Where a visitor is."""

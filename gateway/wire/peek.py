@@ -38,6 +38,8 @@ class Peek(msgspec.Struct, frozen=True):
     logprobs: msgspec.Raw = _EMPTY
     continue_final_message: msgspec.Raw = _EMPTY
     return_token_ids: msgspec.Raw = _EMPTY
+    priority: msgspec.Raw = _EMPTY
+    """How urgent it is to an engine: to vLLM and those in this process, where lower goes first."""
 
 
 _decode = msgspec.json.Decoder(Peek).decode

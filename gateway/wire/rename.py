@@ -21,7 +21,7 @@ def with_model(body: bytes, old: str, new: str) -> bytes:
     anywhere, they are the key: inside a JSON string every quote is escaped. Then the value is cut
     out and the rest never looked at, at a tenth of the cost of reading and writing the object.
 
-    Raises `UnicodeDecodeError` where the name of a field is not UTF-8: those who only read a few
+    Raises one of `MALFORMED` where the name of a field is no text: those who only read a few
     fields skip over it.
     """
     at = body.find(_KEY)
@@ -36,7 +36,7 @@ def with_model(body: bytes, old: str, new: str) -> bytes:
 def with_priority(body: bytes, priority: int) -> bytes:
     """`body`, a JSON object, with this `priority`; all other fields byte for byte.
 
-    Raises `UnicodeDecodeError` as `with_model` does.
+    Raises as `with_model` does.
     """
     fields = _decode_fields(body)
     fields["priority"] = msgspec.Raw(_encode(priority))
