@@ -21,6 +21,7 @@ from gateway.dispatch.choice import choose
 from gateway.policies import POLICIES
 from gateway.routing.replica import Replica
 from gateway.routing.table import Variant
+from gateway.wire.fields import Fields
 from gateway.wire.peek import peek
 
 _SIZES = (1, 8, 32, 128)
@@ -90,7 +91,7 @@ def _ask(body: bytes) -> Ask:
         body=body,
         peeked=peek(Endpoint.CHAT, body),
         needs=frozenset(),
-        client_headers=(),
+        client_headers=Fields(),
         engine_headers=(),
         table=unused,
         route=unused,

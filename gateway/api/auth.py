@@ -12,11 +12,11 @@ from collections.abc import Mapping
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
-from gateway.api.headers import Headers, find
 from gateway.config.structs import Key
 from gateway.errors import Forbidden, Unauthenticated
 from gateway.routing.admission import Priority
 from gateway.routing.principal import Principal
+from gateway.wire.fields import Fields
 
 
 class Authenticator:
@@ -26,7 +26,7 @@ class Authenticator:
         self._keys: Mapping[str, Key] | None = None
         self._principals: tuple[tuple[bytes, Principal], ...] = ()
 
-    def identify(self, keys: Mapping[str, Key], headers: Headers) -> Principal | None:
+    def identify(self, keys: Mapping[str, Key], headers: Fields) -> Principal | None:
         """The principal; None where the gateway is open.
 
         Raises `Unauthenticated`, and `Forbidden` for a page that is none of this machine's.
@@ -60,23 +60,23 @@ def _principal(name: str, key: Key) -> Principal:
     return Principal(name, key.models, max_priority=priority, admin=key.admin)
 
 
-def _presented(headers: Headers) -> bytes | None:
-    value = find(headers, b"authorization")
+def _presented(headers: Fields) -> bytes | None:
+    value = headers.first(b"authorization")
     if value is not None:
         scheme, _, token = value.partition(b" ")
         if scheme.lower() == b"bearer" and token.strip():
             return token.strip()
     # Anthropic's SDK sends its key in a header of its own.
-    return find(headers, b"x-api-key")
+    return headers.first(b"x-api-key")
 
 
-def _refuse_foreign_pages(headers: Headers) -> None:
+def _refuse_foreign_pages(headers: Fields) -> None:
     """Raises `Forbidden` for a request that a page from elsewhere has a browser send.
 
     It names itself in `Origin`, also where it got here by a name of its own that now points to
     this machine (DNS rebinding), which makes it look like our own to the browser.
     """
-    origin = find(headers, b"origin")
+    origin = headers.first(b"origin")
     if origin is not None and not _is_local(origin.decode("latin-1")):
         raise Forbidden(
             f"the page {origin.decode('latin-1')[:100]!r} may not use a gateway without keys: "

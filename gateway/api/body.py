@@ -6,10 +6,10 @@ from typing import cast
 
 from litestar.types import HTTPReceiveMessage, Receive
 
-from gateway.api.headers import Headers, find
 from gateway.config.structs import Limits
 from gateway.dispatch.watchdog import WaitTooLongError, Watchdog
 from gateway.errors import RequestTimeout, RequestTooLarge, UnsupportedMediaType
+from gateway.wire.fields import Fields
 
 MIN_RATE = 16 << 10
 """Bytes a second, for which a body may take longer than `body_timeout` as a whole. The rule is
@@ -20,9 +20,7 @@ class ClientGoneError(Exception):
     """The client left before its request was complete."""
 
 
-async def read_body(
-    receive: Receive, headers: Headers, limits: Limits, watchdog: Watchdog
-) -> bytes:
+async def read_body(receive: Receive, headers: Fields, limits: Limits, watchdog: Watchdog) -> bytes:
     """The whole body. Raises `GatewayError`, or `ClientGoneError`."""
     _check_headers(headers, limits.body)
     pieces: list[bytes] = []
@@ -52,11 +50,11 @@ async def read_body(
             return b"".join(pieces)
 
 
-def _check_headers(headers: Headers, limit: int) -> None:
-    length = find(headers, b"content-length")
+def _check_headers(headers: Fields, limit: int) -> None:
+    length = headers.first(b"content-length")
     if length is not None and length.isdigit() and int(length) > limit:
         raise _too_large(limit)
-    media_type = find(headers, b"content-type")
+    media_type = headers.first(b"content-type")
     if media_type is not None:
         # A page in a browser may send other types to any host without being asked for leave.
         kind = media_type.split(b";", 1)[0].strip().lower()
@@ -65,7 +63,7 @@ def _check_headers(headers: Headers, limit: int) -> None:
                 f"the content type is {kind.decode('latin-1')!r}: "
                 "send JSON, with `Content-Type: application/json`"
             )
-    encoding = find(headers, b"content-encoding")
+    encoding = headers.first(b"content-encoding")
     if encoding is not None and encoding.strip().lower() != b"identity":
         raise UnsupportedMediaType(
             f"the body is compressed ({encoding.decode('latin-1')!r}): send it as it is"

@@ -11,8 +11,7 @@ from litestar.types import Scope
 
 from backends.base import Header
 from backends.headers import HOP_BY_HOP
-
-Headers = Sequence[Header]
+from gateway.wire.fields import Fields
 
 _NOT_TO_ENGINES = frozenset(
     HOP_BY_HOP
@@ -82,42 +81,32 @@ _count = itertools.count(1)
 """A fresh id is unique without being secret: a random number per process, then a count."""
 
 
-def of(scope: Scope) -> Headers:
+def of(scope: Scope) -> Fields:
     """The headers of an ASGI request; ASGI promises an iterable, servers give a list."""
-    return cast(Headers, scope["headers"])
+    return Fields(cast(list[Header], scope["headers"]))
 
 
-def find(headers: Headers, name: bytes) -> bytes | None:
-    """The value of the first header called `name` (lower case)."""
-    for found, value in headers:
-        if found == name:
-            return value
-    return None
-
-
-def request_id(headers: Headers) -> str:
+def request_id(headers: Fields) -> str:
     """The client's `x-request-id`, if it is fit to be repeated; else a fresh one."""
-    given = find(headers, b"x-request-id")
+    given = headers.first(b"x-request-id")
     if given and len(given) <= _LONGEST_REQUEST_ID and _is_printable(given):
         return given.decode("ascii")
     return f"req_{_PROCESS}{next(_count):010x}"
 
 
-def for_engine(headers: Headers, request_id: str) -> list[Header]:
+def for_engine(headers: Fields, request_id: str) -> list[Header]:
     """What an engine may see of a client's headers; `x-gateway-*` speak to the gateway."""
-    named_by_client = _listed_in_connection(headers)
-    passed = [
-        header
-        for header in headers
-        if header[0] not in _NOT_TO_ENGINES
-        and header[0] not in named_by_client
-        and not header[0].startswith(_NOT_TO_ENGINES_PREFIXES)
-    ]
+    passed: list[Header] = []
+    names = headers.names - _NOT_TO_ENGINES
+    if names:
+        names -= _listed_in_connection(headers)
+        names = {name for name in names if not name.startswith(_NOT_TO_ENGINES_PREFIXES)}
+        passed = [header for header in headers.all if header[0] in names]
     passed.append((b"x-request-id", request_id.encode("ascii")))
     return passed
 
 
-def for_client(headers: Headers) -> list[Header]:
+def for_client(headers: Sequence[Header]) -> list[Header]:
     """What a client may see of an engine's headers."""
     return [
         header
@@ -126,12 +115,10 @@ def for_client(headers: Headers) -> list[Header]:
     ]
 
 
-def _listed_in_connection(headers: Headers) -> frozenset[bytes]:
+def _listed_in_connection(headers: Fields) -> set[bytes]:
     """Headers that `Connection` names are for this hop only, whatever they are."""
-    listed = [value for name, value in headers if name == b"connection"]
-    if not listed or listed in ([b"keep-alive"], [b"close"]):
-        return frozenset()
-    return frozenset(name.strip().lower() for value in listed for name in value.split(b","))
+    listed = headers.every(b"connection")
+    return {name.strip().lower() for value in listed for name in value.split(b",")}
 
 
 def _is_printable(value: bytes) -> bool:

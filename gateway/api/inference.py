@@ -20,7 +20,6 @@ from gateway.api.auth import Authenticator
 from gateway.api.body import ClientGoneError, read_body
 from gateway.api.client_watch import ClientWatch
 from gateway.api.exchange import Exchange
-from gateway.api.headers import Headers
 from gateway.api.relay import relay
 from gateway.control.drain import Drain, Phase, shutting_down
 from gateway.control.state import Snapshot, State
@@ -34,6 +33,7 @@ from gateway.telemetry.access_log import AccessLog
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.record import RequestRecord
 from gateway.telemetry.tracing import RequestSpan, Tracing
+from gateway.wire.fields import Fields
 from gateway.wire.needs import needs
 from gateway.wire.peek import peek
 
@@ -87,10 +87,11 @@ class Inference:
             started=time.monotonic(),
             started_at=time.time(),
         )
-        span = self._tracing.request(record, headers)
+        span = self._tracing.request(record, headers.all)
         try:
             with self._metrics.requests_in_flight(self._endpoint):
-                await self._serve(Exchange(send, record, self._dialect), scope, receive, span)
+                exchange = Exchange(send, record, self._dialect)
+                await self._serve(exchange, headers, scope, receive, span)
         finally:
             record.ended_at = time.monotonic()
             self._metrics.request_finished(record)
@@ -99,7 +100,12 @@ class Inference:
                 self._access_log.write(record)
 
     async def _serve(
-        self, exchange: Exchange, scope: Scope, receive: Receive, span: RequestSpan
+        self,
+        exchange: Exchange,
+        headers: Fields,
+        scope: Scope,
+        receive: Receive,
+        span: RequestSpan,
     ) -> None:
         """Answer, until the client leaves or the gateway must."""
         task = asyncio.current_task()
@@ -108,7 +114,6 @@ class Inference:
         client = ClientWatch(scope, task)
         try:
             self._drain.admit(task)
-            headers = fields.of(scope)
             principal, body = await self._read(headers, exchange.record, receive, watchdog)
             client.start()
             snapshot = self._state.enter()
@@ -166,7 +171,7 @@ class Inference:
                 await exchange.fail(InternalError(request_id))
 
     async def _read(
-        self, headers: Headers, record: RequestRecord, receive: Receive, watchdog: Watchdog
+        self, headers: Fields, record: RequestRecord, receive: Receive, watchdog: Watchdog
     ) -> tuple[Principal | None, bytes]:
         """Who asks, and the body. Raises `GatewayError`, or `ClientGoneError`.
 
@@ -182,7 +187,7 @@ class Inference:
     def _ask(
         self,
         snapshot: Snapshot,
-        headers: Headers,
+        headers: Fields,
         principal: Principal | None,
         body: bytes,
         record: RequestRecord,
@@ -190,9 +195,8 @@ class Inference:
         watchdog: Watchdog,
     ) -> Ask:
         """Everything that is known before anybody is asked. Raises `GatewayError`."""
-        wished = wishes.of_gateway(headers)
-        timeout = wishes.timeout(wished) if wished else None
-        priority = wishes.priority(wished, principal)
+        timeout = wishes.timeout(headers)
+        priority = wishes.priority(headers, principal)
         peeked = peek(self._endpoint, body)
         record.model = peeked.model
         record.stream = peeked.stream is True

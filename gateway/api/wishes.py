@@ -7,39 +7,26 @@ worse off than one that is told.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from types import MappingProxyType
 
 from backends.units import Timeout
-from gateway.api.headers import Headers
 from gateway.errors import BadRequest
 from gateway.routing.admission import Priority
 from gateway.routing.principal import Principal
+from gateway.wire.fields import Fields
 
 TIMEOUT = "x-gateway-timeout"
 PRIORITY = "x-gateway-priority"
 
-_PREFIX = b"x-gateway-"
-_PREFIX_LENGTH = len(_PREFIX)
-_NONE: Mapping[str, str] = MappingProxyType({})
 _SECONDS = re.compile(r"[0-9]{1,7}(\.[0-9]{1,9})?")
 _SHOWN = 40
 
 
-def of_gateway(headers: Headers) -> Mapping[str, str]:
-    """The headers that speak to the gateway, mostly none; of one given twice, the last."""
-    found = [header for header in headers if header[0][:_PREFIX_LENGTH] == _PREFIX]
-    if not found:
-        return _NONE
-    return {name.decode("latin-1"): value.decode("latin-1").strip() for name, value in found}
-
-
-def timeout(wishes: Mapping[str, str]) -> float | None:
+def timeout(headers: Fields) -> float | None:
     """Seconds within which the whole answer is wanted; None where none is said.
 
     Raises `BadRequest` for what is no time above zero.
     """
-    text = wishes.get(TIMEOUT)
+    text = _last(headers, TIMEOUT)
     if text is None:
         return None
     try:
@@ -53,9 +40,9 @@ def timeout(wishes: Mapping[str, str]) -> float | None:
         ) from None
 
 
-def priority(wishes: Mapping[str, str], principal: Principal | None) -> Priority:
+def priority(headers: Fields, principal: Principal | None) -> Priority:
     """How urgent the request is, as far as its key may say so. Raises `BadRequest`."""
-    text = wishes.get(PRIORITY)
+    text = _last(headers, PRIORITY)
     if text is None:
         return Priority.NORMAL if principal is None else principal.usual_priority
     wanted = Priority.__members__.get(text.upper())
@@ -66,3 +53,9 @@ def priority(wishes: Mapping[str, str], principal: Principal | None) -> Priority
             code="invalid_header",
         )
     return wanted if principal is None else max(wanted, principal.max_priority)
+
+
+def _last(headers: Fields, name: str) -> str | None:
+    """What a header says; of one given twice, the last."""
+    said = headers.every(name.encode())
+    return said[-1].decode("latin-1").strip() if said else None

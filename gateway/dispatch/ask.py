@@ -19,6 +19,7 @@ from gateway.routing.principal import Principal
 from gateway.routing.table import Route, Table
 from gateway.telemetry.record import RequestRecord
 from gateway.telemetry.tracing import RequestSpan
+from gateway.wire.fields import Fields
 from gateway.wire.peek import Peek
 from gateway.wire.prompt import apart, prompt_of, size_of
 
@@ -32,7 +33,7 @@ class Ask(msgspec.Struct, kw_only=True):
     """The fields of `body` that routing needs; `peeked.model` is the name the client asked for."""
     needs: frozenset[Capability]
     """What an engine must be capable of to serve it as it came."""
-    client_headers: Sequence[Header]
+    client_headers: Fields
     """All of the client's headers: rules look at them."""
     engine_headers: Sequence[Header]
     """Those that an engine may see."""

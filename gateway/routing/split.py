@@ -12,9 +12,7 @@ from math import inf
 
 from gateway.policies.rendezvous import distance
 from gateway.routing.table import Route, Rule, Sticky, Variant
-
-Headers = Sequence[tuple[bytes, bytes]]
-"""Header fields with lower-case names."""
+from gateway.wire.fields import Fields
 
 
 def sticky_key(
@@ -22,7 +20,7 @@ def sticky_key(
     *,
     user: str | None,
     key_name: str | None,
-    headers: Headers,
+    headers: Fields,
     conversation: bytes | None,
     random: bytes,
 ) -> bytes:
@@ -37,8 +35,8 @@ def sticky_key(
         case "key" if key_name:
             return b"key\0" + key_name.encode()
         case "header":
-            for name, value in headers:
-                if name == sticky.header and value:
+            for value in headers.every(sticky.header):
+                if value:
                     return b"header\0" + value
         case "none":
             return random
@@ -46,7 +44,7 @@ def sticky_key(
 
 
 def choose_variant(
-    route: Route, *, key_name: str | None, headers: Headers, sticky_key: bytes
+    route: Route, *, key_name: str | None, headers: Fields, sticky_key: bytes
 ) -> Variant:
     """Pick the variant: the first rule that fits, else by weight and `sticky_key`.
 
@@ -66,11 +64,11 @@ def choose_among(variants: Sequence[Variant], sticky_key: bytes) -> Variant | No
     return _by_weight(weighted, sticky_key) if weighted else None
 
 
-def _fits(rule: Rule, key_name: str | None, headers: Headers) -> bool:
+def _fits(rule: Rule, key_name: str | None, headers: Fields) -> bool:
     if rule.keys and key_name not in rule.keys:
         return False
     return all(
-        any(name == wanted and glob.matches(value.decode("latin-1")) for name, value in headers)
+        any(glob.matches(value.decode("latin-1")) for value in headers.every(wanted))
         for wanted, glob in rule.headers
     )
 

@@ -8,6 +8,7 @@ from gateway.api.auth import Authenticator
 from gateway.config.key_hash import KeyHash
 from gateway.config.structs import Key
 from gateway.errors import Unauthenticated
+from gateway.wire.fields import Fields
 from tests.support.inprocess import ask, routing, serving
 from tests.support.upstream import CHAT, failing, scripted
 
@@ -110,11 +111,11 @@ async def test_no_key_is_in_any_log_or_metric(gateway, caplog, capfd):
 
 class TestAuthenticator:
     def test_without_keys_everybody_is_let_in_as_nobody(self):
-        assert Authenticator().identify({}, []) is None
+        assert Authenticator().identify({}, Fields()) is None
 
     def test_a_reload_that_takes_a_key_away_takes_it_away(self):
         authenticator = Authenticator()
-        headers = [(b"x-api-key", ALICE.encode())]
+        headers = Fields([(b"x-api-key", ALICE.encode())])
         assert (
             authenticator.identify({"alice": Key(value=KeyHash.of(ALICE))}, headers).name == "alice"
         )

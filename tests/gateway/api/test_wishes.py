@@ -6,6 +6,7 @@ from gateway.api import wishes
 from gateway.errors import BadRequest
 from gateway.routing.admission import Priority
 from gateway.routing.principal import Principal
+from gateway.wire.fields import Fields
 
 
 @pytest.mark.parametrize(
@@ -13,7 +14,7 @@ from gateway.routing.principal import Principal
     [("30", 30), ("2.5", 2.5), ("500ms", 0.5), ("1m30s", 90), (" 3 ", 3), ("0.05", 0.05)],
 )
 def test_seconds_or_a_duration(written, seconds):
-    found = wishes.of_gateway([(b"x-gateway-timeout", written.encode())])
+    found = Fields([(b"x-gateway-timeout", written.encode())])
     assert wishes.timeout(found) == pytest.approx(seconds)
 
 
@@ -36,7 +37,7 @@ def test_seconds_or_a_duration(written, seconds):
     ],
 )
 def test_what_is_no_time_is_refused_and_named(written):
-    found = wishes.of_gateway([(b"x-gateway-timeout", written.encode("latin-1"))])
+    found = Fields([(b"x-gateway-timeout", written.encode("latin-1"))])
     with pytest.raises(BadRequest) as refused:
         wishes.timeout(found)
     assert refused.value.param == "x-gateway-timeout"
@@ -45,14 +46,12 @@ def test_what_is_no_time_is_refused_and_named(written):
 
 
 def test_others_headers_say_nothing():
-    assert (
-        wishes.timeout(wishes.of_gateway([(b"timeout", b"3"), (b"x-other-timeout", b"3")])) is None
-    )
+    assert wishes.timeout(Fields([(b"timeout", b"3"), (b"x-other-timeout", b"3")])) is None
 
 
 def test_of_one_given_twice_the_last_counts():
     twice = [(b"x-gateway-timeout", b"1"), (b"x-gateway-timeout", b"2")]
-    assert wishes.timeout(wishes.of_gateway(twice)) == 2
+    assert wishes.timeout(Fields(twice)) == 2
 
 
 ANYBODY = Principal("bob", ())
@@ -75,11 +74,11 @@ PATIENT = Principal("batch", (), max_priority=Priority.LOW)
 )
 def test_the_key_bounds_the_priority(written, principal, priority):
     headers = [] if written is None else [(b"x-gateway-priority", written.encode())]
-    assert wishes.priority(wishes.of_gateway(headers), principal) is priority
+    assert wishes.priority(Fields(headers), principal) is priority
 
 
 @pytest.mark.parametrize("written", ["", "urgent", "0", "-1", "\xff"])
 def test_a_class_that_there_is_not_is_refused(written):
-    found = wishes.of_gateway([(b"x-gateway-priority", written.encode("latin-1"))])
+    found = Fields([(b"x-gateway-priority", written.encode("latin-1"))])
     with pytest.raises(BadRequest, match="high, normal or low"):
         wishes.priority(found, None)

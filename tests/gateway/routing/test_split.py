@@ -11,6 +11,7 @@ from gateway.config import structs
 from gateway.config.names import Glob
 from gateway.routing.split import choose_variant, sticky_key
 from gateway.routing.table import Route, Rule, Sticky, Table, Variant
+from gateway.wire.fields import Fields
 
 USERS = [f"user-{n}".encode() for n in range(4000)]
 
@@ -29,7 +30,7 @@ def route(*weights: tuple[str, float], name: str = "m", rules: tuple[Rule, ...] 
 
 
 def chosen(of: Route, users: list[bytes] = USERS) -> list[str]:
-    return [choose_variant(of, key_name=None, headers=(), sticky_key=it).name for it in users]
+    return [choose_variant(of, key_name=None, headers=Fields(), sticky_key=it).name for it in users]
 
 
 # Weights
@@ -126,7 +127,7 @@ def ruled(*rules: tuple[dict[str, str], set[str], int]) -> Route:
 
 
 def pick(of: Route, key: str | None = None, *headers: tuple[bytes, bytes]) -> Variant:
-    return choose_variant(of, key_name=key, headers=headers, sticky_key=b"x")
+    return choose_variant(of, key_name=key, headers=Fields(headers), sticky_key=b"x")
 
 
 def test_a_rule_comes_before_the_weights() -> None:
@@ -160,7 +161,7 @@ def test_one_of_repeated_headers_is_enough_and_any_bytes_are_fine() -> None:
 
 # Sticky keys
 
-HEADERS = ((b"x-session", b"s1"), (b"x-empty", b""))
+HEADERS = Fields([(b"x-session", b"s1"), (b"x-empty", b"")])
 
 
 def key(kind: str, **given: object) -> bytes:

@@ -1,0 +1,34 @@
+"""The header fields of a request, found by name without a look at all of them.
+
+Every request is asked for half a dozen names, most of which it does not have.
+"""
+
+from __future__ import annotations
+
+from collections.abc import KeysView, Sequence
+
+from backends.base import Header
+
+
+class Fields:
+    """Header fields as they came, names in lower case, and an index of the names."""
+
+    __slots__ = ("_index", "all", "first")
+
+    def __init__(self, fields: Sequence[Header] = ()) -> None:
+        self.all = fields
+        """In the order in which they came."""
+        self._index = dict(reversed(fields))
+        self.first = self._index.get
+        """The value of the first field of a name; None where there is none."""
+
+    @property
+    def names(self) -> KeysView[bytes]:
+        """Each name once."""
+        return self._index.keys()
+
+    def every(self, name: bytes) -> list[bytes]:
+        """The values of all fields called `name`, in their order."""
+        if name not in self._index:
+            return []
+        return [value for found, value in self.all if found == name]
