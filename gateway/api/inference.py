@@ -76,6 +76,7 @@ class Inference:
         self._drain = drain
         self._watchdogs = watchdogs
         self._metrics = metrics
+        self._in_flight = metrics.requests_in_flight(endpoint)
         self._tracing = tracing
         self._access_log = access_log
 
@@ -89,7 +90,7 @@ class Inference:
         )
         span = self._tracing.request(record, headers.all)
         try:
-            with self._metrics.requests_in_flight(self._endpoint):
+            with self._in_flight:
                 exchange = Exchange(send, record, self._dialect)
                 await self._serve(exchange, headers, scope, receive, span)
         finally:
@@ -204,6 +205,7 @@ class Inference:
         record.route = route.name
         if principal is not None:
             principal.require(route)
+            body = wishes.within_rank(body, peeked, principal)
         return Ask(
             endpoint=self._endpoint,
             body=body,

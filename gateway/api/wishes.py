@@ -1,4 +1,5 @@
-"""What a client asks of the gateway itself, in headers that no engine sees. Pure.
+"""What a client asks of the gateway itself, in headers that no engine sees, and how far its key
+lets it go with what engines are asked. Pure.
 
 A value that means nothing is refused: a client that believes in a deadline which nobody keeps is
 worse off than one that is told.
@@ -8,11 +9,16 @@ from __future__ import annotations
 
 import re
 
+import msgspec
+
+from backends.malformed import MALFORMED
 from backends.units import Timeout
 from gateway.errors import BadRequest
 from gateway.routing.admission import Priority
 from gateway.routing.principal import Principal
 from gateway.wire.fields import Fields
+from gateway.wire.peek import Peek
+from gateway.wire.rename import with_priority
 
 TIMEOUT = "x-gateway-timeout"
 PRIORITY = "x-gateway-priority"
@@ -53,6 +59,35 @@ def priority(headers: Fields, principal: Principal | None) -> Priority:
             code="invalid_header",
         )
     return wanted if principal is None else max(wanted, principal.max_priority)
+
+
+def within_rank(body: bytes, peeked: Peek, principal: Principal | None) -> bytes:
+    """`body`, whose `priority` engines look at, with one no more urgent than its key may say.
+
+    A client without a key may say what it likes, as in the header. What is no number is nobody's
+    priority, and an engine's to refuse. Raises `BadRequest` where the body is no JSON after all.
+    """
+    if principal is None or not bytes(peeked.priority):
+        return body
+    most = principal.max_priority.for_engines
+    try:
+        said = _number(bytes(peeked.priority))
+        return body if said is None or said >= most else with_priority(body, most)
+    except MALFORMED as error:
+        raise BadRequest(
+            f"the request body is not valid JSON: {error}", code="invalid_json"
+        ) from None
+
+
+def _number(raw: bytes) -> float | None:
+    """The number in `raw`, JSON; also one in quotes, which vLLM takes for one."""
+    value = None if raw[:1] in (b"[", b"{") else msgspec.json.decode(raw)
+    if isinstance(value, str):
+        try:
+            return float(value)
+        except ValueError:
+            return None
+    return value if isinstance(value, int | float) else None
 
 
 def _last(headers: Fields, name: str) -> str | None:

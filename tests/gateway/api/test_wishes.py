@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import pytest
 
+from backends.base import Endpoint
 from gateway.api import wishes
 from gateway.errors import BadRequest
 from gateway.routing.admission import Priority
 from gateway.routing.principal import Principal
 from gateway.wire.fields import Fields
+from gateway.wire.peek import peek
 
 
 @pytest.mark.parametrize(
@@ -82,3 +84,56 @@ def test_a_class_that_there_is_not_is_refused(written):
     found = Fields([(b"x-gateway-priority", written.encode("latin-1"))])
     with pytest.raises(BadRequest, match="high, normal or low"):
         wishes.priority(found, None)
+
+
+def ranked(priority: str, principal: Principal | None, endpoint: Endpoint = Endpoint.CHAT) -> str:
+    """What an engine is sent of `priority`, as JSON."""
+    body = (
+        b'{"model":"m","messages":[1],"prompt":"p","input":"i","priority":%s}' % priority.encode()
+    )
+    sent = wishes.within_rank(body, peek(endpoint, body), principal)
+    return sent.rpartition(b":")[2].rstrip(b"}").decode()
+
+
+@pytest.mark.parametrize(
+    ("said", "principal", "sent"),
+    [
+        ("-100", None, "-100"),
+        ("-100", URGENT, "-1"),
+        ("-1", URGENT, "-1"),
+        ("-100", ANYBODY, "0"),
+        ("-0.5", ANYBODY, "0"),
+        ('"-100"', ANYBODY, "0"),
+        ('"\\u002d100"', ANYBODY, "0"),
+        ('"nan"', ANYBODY, "0"),
+        ("-1e300", ANYBODY, "0"),
+        ("-1" + "0" * 400, ANYBODY, "0"),
+        ("0", ANYBODY, "0"),
+        ("7", ANYBODY, "7"),
+        ("0", PATIENT, "1"),
+        ("false", PATIENT, "1"),
+        ("null", PATIENT, "null"),
+        ('"asap"', PATIENT, '"asap"'),
+        ("[-5]", PATIENT, "[-5]"),
+    ],
+)
+def test_the_key_bounds_what_engines_are_told_too(said, principal, sent):
+    assert ranked(said, principal) == sent
+
+
+@pytest.mark.parametrize("endpoint", list(Endpoint))
+def test_at_every_endpoint(endpoint):
+    assert ranked("-5", ANYBODY, endpoint) == "0"
+
+
+def test_of_one_given_twice_the_last_is_bounded_and_the_only_one():
+    body = b'{"model":"m","messages":[1],"priority":-9,"priority":-7}'
+    sent = wishes.within_rank(body, peek(Endpoint.CHAT, body), ANYBODY)
+    assert sent == b'{"model":"m","messages":[1],"priority":0}'
+
+
+@pytest.mark.parametrize("name", [b"\\ud800", b"a\\udc00"])
+def test_a_field_that_hides_behind_half_a_character_is_refused(name):
+    body = b'{"%s":1,"model":"m","messages":[1],"priority":-7}' % name
+    with pytest.raises(BadRequest, match="not valid JSON"):
+        wishes.within_rank(body, peek(Endpoint.CHAT, body), ANYBODY)
