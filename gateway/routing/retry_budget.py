@@ -45,6 +45,8 @@ class RetryBudget:
 
     def _advance(self, now: float) -> None:
         current = int(now / self._slice_length)
+        if current == self._slice:
+            return
         for passed in range(self._slice + 1, min(current, self._slice + _SLICES) + 1):
             self._deposits[passed % _SLICES] = 0
             self._retries[passed % _SLICES] = 0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import msgspec
 
 _decode_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
@@ -11,7 +13,7 @@ _encode = msgspec.json.encode
 _KEY = b'"model"'
 _ESCAPED_LETTER = b"\\u006"
 """How every escape for a letter of the key begins: they are U+0064, 65, 6C, 6D and 6F."""
-_SPACES = frozenset((b" ", b"\t", b"\r", b"\n"))
+_colon = re.compile(rb"[ \t\r\n]*:[ \t\r\n]*").match
 
 
 def with_model(body: bytes, old: str, new: str) -> bytes:
@@ -27,8 +29,9 @@ def with_model(body: bytes, old: str, new: str) -> bytes:
     at = body.find(_KEY)
     if at >= 0 and body.find(_KEY, at + 1) < 0 and _ESCAPED_LETTER not in body:
         value = _encode(old)
-        start = _value_after(body, at + len(_KEY))
-        if start and body.startswith(value, start):
+        colon = _colon(body, at + len(_KEY))  # without one it is no key
+        if colon is not None and body.startswith(value, colon.end()):
+            start = colon.end()
             return b"%s%s%s" % (body[:start], _encode(new), body[start + len(value) :])
     return _rebuilt(body, new)
 
@@ -41,18 +44,6 @@ def with_priority(body: bytes, priority: int) -> bytes:
     fields = _decode_fields(body)
     fields["priority"] = msgspec.Raw(_encode(priority))
     return _encode(fields)
-
-
-def _value_after(body: bytes, at: int) -> int:
-    """Where the value of the key that ends at `at` begins; 0 where no colon makes it a key."""
-    at = _skip_spaces(body, at)
-    return _skip_spaces(body, at + 1) if body[at : at + 1] == b":" else 0
-
-
-def _skip_spaces(body: bytes, at: int) -> int:
-    while body[at : at + 1] in _SPACES:
-        at += 1
-    return at
 
 
 def _rebuilt(body: bytes, model: str) -> bytes:
