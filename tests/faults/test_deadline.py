@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
-import pytest
-
 from tests.support.inprocess import ask, post, routing, serving
+from tests.support.kinds import BOTH
 from tests.support.upstream import (
     CHAT,
     STORY,
@@ -15,8 +14,6 @@ from tests.support.upstream import (
     scripted,
     stream,
 )
-
-BOTH = pytest.mark.parametrize("streamed", [False, True], ids=["whole", "stream"])
 
 
 async def chat(gateway, within, streamed=False):

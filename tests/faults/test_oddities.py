@@ -6,7 +6,9 @@ import pytest
 
 from tests.support.answers import error_of, is_done, said
 from tests.support.inprocess import routing, serving
+from tests.support.kinds import BOTH
 from tests.support.upstream import (
+    CHAT,
     DONE,
     FINISH,
     ROLE,
@@ -21,7 +23,6 @@ from tests.support.upstream import (
     text,
 )
 
-BOTH = pytest.mark.parametrize("streamed", [False, True], ids=["whole", "stream"])
 ODD_USAGE = {"prompt_tokens": 12.0, "completion_tokens": "2", "total_tokens": None}
 
 
@@ -87,6 +88,45 @@ class TestAnErrorWithStatus200:
         assert answer.status_code == 400
         assert answer.json()["error"]["param"] == "messages"
         assert len(engine.seen) == 1
+
+    async def test_an_error_event_is_no_answer_of_its_own(self, tmp_path):
+        rate = stream(data({"error": {"message": "slow down", "code": 429}}))
+        async with scripted(rate) as busy, serving(tmp_path, routing(busy)) as gateway:
+            answer = await gateway.chat(stream=True)
+        assert answer.status_code == 429
+        assert len(busy.seen) == 3
+
+    async def test_a_clients_mistake_told_in_a_stream_is_a_400(self, tmp_path):
+        bad = stream(data({"error": {"message": "bad grammar", "code": 400}}))
+        async with scripted(bad) as strict, serving(tmp_path, routing(strict)) as gateway:
+            answer = await gateway.chat(stream=True)
+        assert answer.status_code == 400
+        assert answer.json()["error"]["message"] == "bad grammar"
+        assert len(strict.seen) == 1
+
+
+class TestAnswersOutOfPlace:
+    async def test_a_deep_error_is_an_error_like_any_other(self, tmp_path):
+        body = b'{"error":' + b"[" * 100_000
+        async with (
+            scripted((Send(response(400, body)),)) as strange,
+            serving(tmp_path, routing(strange)) as gateway,
+        ):
+            answer = await gateway.chat()
+        assert answer.status_code == 400
+
+    async def test_a_json_answer_to_a_stream_request_is_handed_on(self, tmp_path):
+        async with scripted(CHAT) as plain, serving(tmp_path, routing(plain)) as gateway:
+            answer = await gateway.chat(stream=True)
+        assert answer.status_code == 200
+        assert answer.json()["model"] == "tale"
+
+    async def test_data_for_the_stale_connection_is_not_the_next_answer(self, tmp_path):
+        (send,) = CHAT
+        greedy = (Send(send.data + response(200, b'{"model":"evil"}')),)
+        async with scripted(greedy, CHAT) as odd, serving(tmp_path, routing(odd)) as gateway:
+            answers = [(await gateway.chat()).json()["model"] for _ in range(3)]
+        assert answers == ["tale"] * 3
 
 
 @pytest.mark.parametrize("kind", ["text/event-stream", "Text/Event-Stream;charset=UTF-8"])

@@ -14,6 +14,7 @@ from gateway.dispatch.admission import Admission, Pass
 from gateway.routing.admission import Gate, Priority, Visitor
 from gateway.telemetry.metrics import Metrics
 from tests.support.inprocess import ask, routing, serving
+from tests.support.kinds import BOTH, good
 from tests.support.upstream import (
     CHAT,
     ENGINE_MODEL,
@@ -65,14 +66,10 @@ async def narrow(tmp_path, *scripts, size=1, timeout="5s", budget=None, **sectio
         yield gateway, engine
 
 
-GOOD = {True: stream(*STORY), False: CHAT}
-BOTH = pytest.mark.parametrize("streamed", [False, True], ids=["whole", "stream"])
-
-
 @BOTH
 async def test_one_waits_and_the_next_is_told_to_come_back(tmp_path, streamed):
-    good = GOOD[streamed]
-    async with narrow(tmp_path, (Hold(), *good), good) as (gateway, engine):
+    answer = good(streamed)
+    async with narrow(tmp_path, (Hold(), *answer), answer) as (gateway, engine):
         first = asyncio.create_task(post(gateway, streamed=streamed))
         await until(gateway, "gateway_admission_inside", 1)
         second = asyncio.create_task(post(gateway, streamed=streamed))
@@ -118,7 +115,7 @@ async def test_a_stream_that_breaks_off_frees_its_place(tmp_path):
 @BOTH
 async def test_only_whole_answers_teach_how_long_one_takes(tmp_path, streamed):
     bad = stream(*STORY[:2], Reset(), ended=False) if streamed else failing(400)
-    async with narrow(tmp_path, bad, GOOD[streamed]) as (gateway, _):
+    async with narrow(tmp_path, bad, good(streamed)) as (gateway, _):
         learnt = []
         for _ in range(2):
             await post(gateway, streamed=streamed)

@@ -1,0 +1,113 @@
+"""The client's own mistakes are told once, in the engine's words, whatever their shape."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.support.inprocess import routing, serving
+from tests.support.kinds import BOTH, good
+from tests.support.upstream import Send, failing, reply, response, scripted
+
+CLIENTS_OWN = {
+    "OpenAI": (
+        reply(
+            {
+                "error": {
+                    "message": "temperature too high",
+                    "type": "invalid_request_error",
+                    "param": "temperature",
+                    "code": "invalid_value",
+                }
+            },
+            400,
+        ),
+        400,
+        {"message": "temperature too high", "param": "temperature", "code": "invalid_value"},
+    ),
+    "vLLM, flat": (
+        reply(
+            {
+                "object": "error",
+                "message": "temperature too high",
+                "type": "BadRequestError",
+                "param": None,
+                "code": 400,
+            },
+            400,
+        ),
+        400,
+        {"message": "temperature too high"},
+    ),
+    "llama-server": (
+        reply(
+            {"error": {"code": 400, "message": "bad grammar", "type": "invalid_request_error"}}, 400
+        ),
+        400,
+        {"message": "bad grammar", "code": None},
+    ),
+    "llama-server, context": (
+        reply(
+            {
+                "error": {
+                    "code": 400,
+                    "message": "the request exceeds the available context size",
+                    "type": "exceed_context_size_error",
+                    "n_ctx": 4096,
+                }
+            },
+            400,
+        ),
+        400,
+        {"code": "context_length_exceeded"},
+    ),
+    "FastAPI": (
+        reply({"detail": [{"loc": ["body", "n"], "msg": "must be positive"}]}, 422),
+        400,
+        {"code": None},
+    ),
+    "text": ((Send(response(400, b"just no")),), 400, {"message": "just no"}),
+    "nothing": ((Send(response(400, b"")),), 400, {}),
+    "an unknown answer": (failing(404, "No response with id `r` found"), 404, {}),
+    "a conflict": (failing(409, "busy with that"), 409, {"message": "busy with that"}),
+    "too large": (failing(413, "image too large"), 413, {"message": "image too large"}),
+}
+
+
+class TestClientsOwnMistakes:
+    @pytest.mark.parametrize(("script", "status", "fields"), CLIENTS_OWN.values(), ids=CLIENTS_OWN)
+    @BOTH
+    async def test_are_told_in_the_engines_words_and_not_tried_elsewhere(
+        self, tmp_path, script, status, fields, streamed
+    ):
+        async with (
+            scripted(good(streamed)) as other,
+            scripted(script) as strict,
+            serving(tmp_path, routing(other, strict)) as gateway,
+        ):
+            answer = await gateway.chat(stream=streamed)
+        error = answer.json()["error"]
+        assert answer.status_code == status
+        assert set(error) == {"message", "type", "param", "code"}
+        assert error["message"]
+        assert {name: error[name] for name in fields} == fields
+        assert error["type"] == "invalid_request_error"
+        assert (len(strict.seen), len(other.seen)) == (1, 0)
+
+    async def test_fastapis_reasons_are_readable(self, tmp_path):
+        async with (
+            scripted(CLIENTS_OWN["FastAPI"][0]) as strict,
+            serving(tmp_path, routing(strict)) as gateway,
+        ):
+            answer = await gateway.chat()
+        assert "must be positive" in answer.json()["error"]["message"]
+
+    async def test_do_not_count_against_the_replica(self, tmp_path):
+        async with (
+            scripted(failing(400)) as strict,
+            serving(tmp_path, routing(strict)) as gateway,
+        ):
+            for _ in range(5):
+                await gateway.chat()
+            ready = await gateway.client.get("/ready")
+        assert ready.status_code == 200
+        assert len(strict.seen) == 5
