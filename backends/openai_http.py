@@ -133,7 +133,9 @@ class OpenAIHttpBackend(Backend):
         if busy and await probe.steps(within) is None:
             return None
         found = await look_closely(probe, within)
-        return None if found.moves is None else Readiness(found.moves, found.why_not)
+        if found.moves is None:
+            return None
+        return Readiness(found.moves, found.why_not, found.condition)
 
     async def demand(self, address: str) -> Demand | None:
         """See `Backend.demand`: by its metrics, where it has any."""
@@ -212,12 +214,13 @@ class OpenAIHttpBackend(Backend):
 
     def judge(self, address: str, status: int) -> Readiness:
         """What the status of `/v1/models` says. Not every server has that path: a 404 is alive."""
+        why = ""
         if status in (401, 403):
-            keyed = self._replicas[address].keyed
-            what = "the engine refuses the api_key" if keyed else "the engine wants an api_key"
-            return Readiness(
-                False, f"misconfigured: {what} (HTTP {status})", Condition.MISCONFIGURED
-            )
+            why = self._replicas[address].refused(status, f"`backends.{self.name}.api_key`")
+        elif 300 <= status < 400:
+            why = f"it redirects (HTTP {status}), which is not followed: give the final URL"
+        if why:
+            return Readiness(False, f"misconfigured: {why}", Condition.MISCONFIGURED)
         if status >= 500:
             return Readiness(False, f"HTTP {status}")
         return Readiness(True)
@@ -254,7 +257,7 @@ class _Replica:
 
     def __init__(self, base: Base, api_key: Secret | None) -> None:
         self.base = base
-        self.keyed = api_key is not None
+        self._api_key = api_key
         self.headers: list[Header] = [
             (b"host", httpx.URL(base.url).netloc),
             (b"content-type", b"application/json"),
@@ -271,6 +274,13 @@ class _Replica:
             endpoint: b"POST %s%s HTTP/1.1\r\n%s" % (path, endpoint.encode(), fixed)
             for endpoint in Endpoint
         }
+
+    def refused(self, status: int, key: str) -> str:
+        """What a 401 or 403 means, and where to mend it: at `key` of the configuration."""
+        if self._api_key is None:
+            return f"the engine wants an api_key (HTTP {status}): set {key}"
+        where = f"{key}, which is {self._api_key.origin}" if self._api_key.origin else key
+        return f"the engine refuses the api_key (HTTP {status}): look at {where}"
 
     def pool(self, transport: Transport) -> Pool:
         """The connections to this replica."""

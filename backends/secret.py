@@ -11,10 +11,12 @@ class Secret:
     A plain string becomes one with `Secret(text)`, which is also what a decoder's hook does.
     """
 
-    __slots__ = ("_value",)
+    __slots__ = ("_value", "origin")
 
-    def __init__(self, value: str) -> None:
+    def __init__(self, value: str, origin: str = "") -> None:
         self._value = value
+        self.origin = origin
+        """What it was put together from, to be told to whoever has to mend it: `${NAME}`."""
 
     def reveal(self) -> str:
         """The string itself, for the one place that sends it."""

@@ -13,6 +13,7 @@ import msgspec
 
 from backends.base import BackendError, Endpoint, Reply, Request, RequestRefused
 from backends.launch.doubt import Token
+from backends.readiness import Condition
 
 if TYPE_CHECKING:
     from backends.openai_http import OpenAIHttpBackend
@@ -64,6 +65,9 @@ class TokenProbe:
                 break
         if status < 300 or status in _CANNOT:
             return Token(True)
+        said = self._adapter.judge(self._address, status)
+        if said.condition is Condition.MISCONFIGURED:
+            return Token(False, said.reason, condition=said.condition)
         why_not = f"answers HTTP {status} when asked for a token"
         return Token(False, why_not, refused=status in _NO_ROOM)
 

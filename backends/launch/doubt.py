@@ -15,6 +15,8 @@ from typing import Protocol
 
 import msgspec
 
+from backends.readiness import Condition
+
 
 class Token(msgspec.Struct, frozen=True):
     """What became of a token that was asked for."""
@@ -23,6 +25,8 @@ class Token(msgspec.Struct, frozen=True):
     why_not: str = ""
     refused: bool = False
     """For want of room: the engine was not reached."""
+    condition: Condition = Condition.UNHEALTHY
+    """What kind of reason there is, where it was not made."""
 
 
 class Doubtful(Protocol):
@@ -43,6 +47,8 @@ class Finding(msgspec.Struct, frozen=True):
     moves: bool | None
     """Whether it generates; None where that cannot be told yet."""
     why_not: str = ""
+    condition: Condition = Condition.UNHEALTHY
+    """What kind of reason that is, where it does not."""
 
 
 async def look_closely(engine: Doubtful, within: float) -> Finding:
@@ -52,6 +58,8 @@ async def look_closely(engine: Doubtful, within: float) -> Finding:
     before, token = await asyncio.gather(engine.steps(within), engine.make_token(within))
     if token.made:
         return Finding(True)
+    if token.condition is Condition.MISCONFIGURED:
+        return Finding(False, token.why_not, token.condition)  # it gets on, but for others only
     if before is None:
         return Finding(None) if token.refused else Finding(False, token.why_not)
     await asyncio.sleep(max(0.0, until - loop.time()))

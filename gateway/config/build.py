@@ -14,7 +14,7 @@ from msgspec import inspect
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from gateway.config.document import kind, scalar_text
-from gateway.config.environment import expand, refers
+from gateway.config.environment import expand, references, refers
 from gateway.config.problems import Path, Report
 from gateway.config.scalars import SECRETS, Scalar, ScalarError, convert
 
@@ -231,6 +231,7 @@ class _Builder:
                 text=text,
                 kind="str" if reference else kind(node),
                 quoted=node.style is not None and not reference,
+                origin=references(written),
             )
             return convert(scalar, wanted, description)
         except ScalarError as error:

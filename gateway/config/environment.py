@@ -41,6 +41,12 @@ def expand(text: str, env: Mapping[str, str]) -> str:
     return expanded
 
 
+def references(text: str) -> str:
+    """The variables that `text` refers to, as `${NAME}`, and nothing else of it."""
+    names = (match[2] for match in _REFERENCE.finditer(text) if match[2])
+    return ", ".join(f"${{{name}}}" for name in dict.fromkeys(names))
+
+
 def _unset(name: str, env: Mapping[str, str]) -> str:
     near = get_close_matches(name, env, n=1, cutoff=0.7)
     advice = f"did you mean ${{{near[0]}}}?" if near else f"set it, or write ${{{name}:-default}}"

@@ -33,6 +33,8 @@ class Scalar(msgspec.Struct, frozen=True):
     """What YAML takes it for: `str`, `int`, `float`, `bool`, `null`, `timestamp`."""
     quoted: bool
     """In quotes, and without references: text and nothing else."""
+    origin: str = ""
+    """The references in it, without their defaults: safe to show anywhere."""
 
     def shown(self) -> str:
         """For a message: what was found, without credentials."""
@@ -53,13 +55,14 @@ class ScalarError(ValueError):
         self.hint = hint
 
 
-def engine_secret(text: str) -> Secret:
-    """Wrap a credential for an engine. Raises `ValueError`, which does not quote it."""
+def engine_secret(text: str, origin: str = "") -> Secret:
+    """Wrap a credential for an engine, and the variables that it is `origin`ally from. Raises
+    `ValueError`, which does not quote it."""
     if not text:
         raise ValueError("is empty; is the environment variable set?")
     if not (text.isascii() and text.isprintable()):
         raise ValueError("holds a line break or a character that no header can carry")
-    return Secret(text)
+    return Secret(text, origin)
 
 
 PARSERS: dict[type, Callable[[str], object]] = {
@@ -146,6 +149,8 @@ def _custom(scalar: Scalar, cls: type[Any]) -> object:
     if scalar.kind == "null" and not scalar.text:
         raise ScalarError("expected a value, found nothing")
     try:
+        if cls is Secret:
+            return engine_secret(scalar.text, scalar.origin)
         return PARSERS[cls](scalar.text)
     except ValueError as error:
         found = "" if cls in SECRETS else f", found {scalar.shown()}"

@@ -81,9 +81,7 @@ class TokenMonitor:
         self._asked_at[replica] = now
         if said is None or replica.backend is not backend or replica.answered_at > answered_at:
             return  # nothing can be told, or somebody else has
-        replica.stuck = "" if said.ready else said.reason
-        if said.ready:
-            replica.answered_at = now
+        replica.asked_for_token(said, now)
 
 
 def _health(snapshot: Snapshot, replica: Replica) -> Health:

@@ -36,6 +36,7 @@ class Replica:
         "_ejections",
         "_left_alone_until",
         "_slow_since",
+        "_stuck_as",
         "_why_ejected",
         "adapter_faults",
         "address",
@@ -79,6 +80,7 @@ class Replica:
         """It is in no table any more; requests that run there go on."""
         self.stuck = ""
         """Why it is believed to make no tokens, whatever its health check says."""
+        self._stuck_as = Condition.UNHEALTHY
         self.answered_at = -inf
         """When it was last seen to make a token, or a whole answer."""
         self._detection = OutlierDetection()
@@ -153,7 +155,7 @@ class Replica:
         if not self.readiness.ready:
             return self.readiness.condition
         if self.stuck:
-            return Condition.UNHEALTHY
+            return self._stuck_as
         if not self.breaker.closed:
             return self._ejected_as
         return Condition.READY if now >= self._left_alone_until else Condition.RATE_LIMITED
@@ -179,7 +181,7 @@ class Replica:
                 return f"asked to be left alone for {self._left_alone_until - now:.0f} s more"
             case _ if not self.readiness.ready:
                 return self.readiness.reason
-            case Condition.UNHEALTHY:
+            case _ if self.stuck:
                 return self.stuck
             case ejected:
                 wait = self.breaker.opens_at - now
@@ -269,6 +271,12 @@ class Replica:
         self._ejected_as, self._why_ejected = condition, why
         self._ejections[by] = self._ejections.get(by, 0) + 1
         self.tally.clear()
+
+    def asked_for_token(self, said: Readiness, now: float) -> None:
+        """Take note of what came of that."""
+        self.stuck, self._stuck_as = ("" if said.ready else said.reason), said.condition
+        if said.ready:
+            self.answered_at = now
 
     def observe(self, readiness: Readiness) -> None:
         """Take note of a probe. A replica that comes back starts with a clean record."""

@@ -269,8 +269,9 @@ class TestProbe:
         [
             (200, True, ""),
             (404, True, ""),
-            (401, False, "misconfigured: the engine refuses the api_key"),
-            (403, False, "misconfigured: the engine refuses the api_key"),
+            (401, False, "misconfigured: the engine refuses the api_key (HTTP 401): look at"),
+            (403, False, "misconfigured: the engine refuses the api_key (HTTP 403): look at"),
+            (307, False, "misconfigured: it redirects (HTTP 307), which is not followed"),
             (500, False, "HTTP 500"),
             (503, False, "HTTP 503"),
         ],
@@ -290,6 +291,15 @@ class TestProbe:
             backend = opened(peer.url)
             assert "wants an api_key" in (await backend.probe(peer.url)).reason
             await backend.stop()
+
+    async def test_it_is_told_where_the_key_is_from_and_not_what_it_is(self, start_peer, step):
+        key = Secret(KEY, "${ENGINE_KEY}")
+        async with start_peer([step.READ, answer(401), step.LOOP]) as peer:
+            backend = OpenAIHttpBackend("e", OpenAIOptions(replicas=(peer.url,), api_key=key))
+            reason = (await backend.probe(peer.url)).reason
+            await backend.stop()
+        assert reason.endswith("(HTTP 401): look at `backends.e.api_key`, which is ${ENGINE_KEY}")
+        assert KEY not in reason
 
     async def test_it_waits_no_longer_than_it_must(self, start_peer, step):
         async with start_peer([step.READ, step.HANG]) as peer:

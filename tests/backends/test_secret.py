@@ -35,6 +35,13 @@ def test_equal_secrets_are_equal_and_hash_alike():
     assert Secret(KEY) != KEY
 
 
+def test_where_it_comes_from_may_be_told():
+    one = Secret(KEY, "${ENGINE_KEY}")
+    assert one.origin == "${ENGINE_KEY}"
+    assert one == Secret(KEY)
+    assert pickle.loads(pickle.dumps(one)).origin == one.origin
+
+
 def test_a_secret_cannot_be_serialised_by_accident():
     with pytest.raises(TypeError):
         msgspec.json.encode({"key": Secret(KEY)})

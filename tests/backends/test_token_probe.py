@@ -8,6 +8,7 @@ import pytest
 
 from backends.openai_http import OpenAIHttpBackend
 from backends.options import LlamaServerOptions, OpenAIOptions
+from backends.readiness import Condition
 from backends.token_probe import TokenProbe
 from tests.support.upstream import Silence, failing, reply, scripted
 
@@ -54,6 +55,20 @@ async def test_a_full_engine_is_no_dead_one(status):
     async with engine(failing(status)) as (upstream, backend):
         assert (await TokenProbe(backend, upstream.url, "m").make_token(2.0)).refused
         assert await backend.look_closely(upstream.url, "m", 0.1, busy=False) is None
+
+
+@pytest.mark.parametrize("status", [401, 403])
+@pytest.mark.parametrize("busy", [False, True])
+async def test_one_that_refuses_the_gateway_is_not_dead_but_misconfigured(status, busy):
+    async with engine(failing(status), kind=LlamaServerOptions) as (upstream, backend):
+
+        async def get(address, path):
+            return 200, b"llamacpp:n_decode_total 7\n"
+
+        backend.get = get
+        said = await backend.look_closely(upstream.url, "m", 0.1, busy=busy)
+        assert (said.ready, said.condition) == (False, Condition.MISCONFIGURED)
+        assert f"wants an api_key (HTTP {status}): set `backends.e.api_key`" in said.reason
 
 
 async def test_silence_is_told_and_its_request_given_up():

@@ -3,8 +3,10 @@ from __future__ import annotations
 import pytest
 
 from backends.launch.doubt import Finding, Token, look_closely
+from backends.readiness import Condition
 
 MADE = Token(True)
+REFUSED = Token(False, "refuses the key", condition=Condition.MISCONFIGURED)
 LATE = Token(False, "made no token within 1 s")
 FULL = Token(False, "answers HTTP 429 when asked for a token", refused=True)
 STILL = ", and nothing else moves"
@@ -29,6 +31,7 @@ class Engine:
     [
         (None, MADE, None, Finding(True)),
         (5, MADE, 5, Finding(True)),
+        (5, REFUSED, 6, Finding(False, REFUSED.why_not, Condition.MISCONFIGURED)),
         (5, LATE, 6, Finding(True)),
         (5, FULL, 6, Finding(True)),
         (5, LATE, 5, Finding(False, LATE.why_not + STILL)),

@@ -227,6 +227,7 @@ def test_secrets_do_not_show_in_the_configuration(load_text: Load) -> None:
     assert SECRET not in str(config)
     assert config.keys["alice"].value == KeyHash.of(SECRET)
     assert config.backends["b"].api_key.reveal() == SECRET  # type: ignore[union-attr]
+    assert config.backends["b"].api_key.origin == "${KEY}"  # type: ignore[union-attr]
 
 
 def test_numbers_and_booleans_may_come_from_the_environment(load_text: Load) -> None:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.config.environment import expand, refers
+from gateway.config.environment import expand, references, refers
 
 ENV = {"HOST": "10.0.0.1", "EMPTY": "", "TRICK": "${HOST}"}
 
@@ -23,6 +23,19 @@ ENV = {"HOST": "10.0.0.1", "EMPTY": "", "TRICK": "${HOST}"}
 )
 def test_references_become_values(text: str, value: str) -> None:
     assert expand(text, ENV) == value
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("${KEY}", "${KEY}"),
+        ("Bearer-${KEY:-sk-secret}-${TAIL}-${KEY}", "${KEY}, ${TAIL}"),
+        ("sk-secret", ""),
+        ("$${KEY}", ""),
+    ],
+)
+def test_only_the_names_are_told_of_what_it_refers_to(text: str, names: str) -> None:
+    assert references(text) == names
 
 
 def test_every_missing_variable_is_named() -> None:

@@ -117,6 +117,20 @@ async def test_one_that_makes_none_gets_no_requests_until_it_does():
         assert one.may_take_traffic(watch.now)
 
 
+async def test_one_that_refuses_the_gateway_is_misconfigured_until_it_does_not():
+    refused = Readiness(False, "misconfigured: look at the key", Condition.MISCONFIGURED)
+    one = ready(Engine(refused, DEAD, Readiness(True)))
+    async with Watch(snapshot(one)).running() as watch:
+        await watch.until(60.0)
+        assert one.condition(60.0) is Condition.MISCONFIGURED
+        assert one.why_not(60.0) == refused.reason
+        assert not one.may_take_traffic(60.0)
+        await watch.until(60.0 + AGAIN)
+        assert one.condition(watch.now) is Condition.UNHEALTHY
+        await watch.until(60.0 + 2 * AGAIN)
+        assert one.condition(watch.now) is Condition.READY
+
+
 async def test_a_request_that_it_answers_all_the_same_says_more():
     one = ready(Engine(DEAD))
     async with Watch(snapshot(one)).running() as watch:
