@@ -38,7 +38,8 @@ from gateway.dispatch.watchdog import Watchdogs
 from gateway.routing.replica import Replica
 from gateway.server import GatewayServer
 from gateway.telemetry.access_log import AccessLog
-from gateway.telemetry.metrics import Metrics, ReplicaState
+from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.replicas import ReplicaState
 from gateway.telemetry.tracing import Tracing
 
 

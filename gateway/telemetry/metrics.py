@@ -10,10 +10,9 @@ Rules of this file:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
 
-import msgspec
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
     CollectorRegistry,
@@ -26,44 +25,18 @@ from prometheus_client import (
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from backends.base import Endpoint, Supervised
-from backends.load import Load
-from backends.readiness import Condition
+from backends.base import Endpoint
 from gateway.telemetry import names
-from gateway.telemetry.engine_load import LoadFamilies
+from gateway.telemetry.families import AttemptSeries, Families, RequestSeries
 from gateway.telemetry.gates import GateState, gate_metrics
 from gateway.telemetry.record import RequestRecord
-from gateway.telemetry.replica_belief import Belief, BeliefFamilies
-from gateway.telemetry.series import Counter, CounterFamily, Histogram, HistogramFamily
+from gateway.telemetry.replicas import ReplicaState, replica_metrics
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 """What `render` returns."""
 
 _MAX_SERIES = 4096
 _MAX_CAUSES = 256
-
-
-class ReplicaState(msgspec.Struct, frozen=True):
-    """One replica as it is now."""
-
-    backend: str
-    replica: str
-    ready: bool
-    """Whether it may take traffic."""
-    outstanding: int
-    """Attempts running on it."""
-    condition: Condition = Condition.READY
-    """How it is, and if it may not take traffic, why."""
-    ejections: Mapping[str, int] = {}
-    """How often it has been, by what."""
-    load: Load | None = None
-    """What its engine has to do, where that is in this process."""
-    supervised: Supervised | None = None
-    """How its engine is doing, where the gateway runs it in a process of its own."""
-    belief: Belief | None = None
-    """What policies go by."""
-    adapters: Sequence[tuple[str, bool]] = ()
-    """The LoRA adapters that it should have, and whether it has each."""
 
 
 class InFlight:
@@ -91,12 +64,12 @@ class AttemptMetrics:
 
     __slots__ = ("_families", "_key", "_series", "in_flight")
 
-    def __init__(self, families: _Families, key: tuple[str, str, str]) -> None:
+    def __init__(self, families: Families, key: tuple[str, str, str]) -> None:
         self.in_flight = InFlight()
         """To be entered for as long as a try runs."""
         self._families = families
         self._key = key
-        self._series: dict[tuple[Endpoint, str], _AttemptSeries] = {}
+        self._series: dict[tuple[Endpoint, str], AttemptSeries] = {}
 
     def finished(self, endpoint: Endpoint, cause: str, seconds: float) -> None:
         """Count a try that has ended: `cause` is why it failed, or `names.OK`."""
@@ -123,9 +96,9 @@ class Metrics:
 
     def __init__(self, version: str, *, max_series: int = _MAX_SERIES) -> None:
         self._registry = CollectorRegistry(auto_describe=False)
-        self._families = _Families(self._registry)
+        self._families = Families(self._registry)
         self._max_series = max_series
-        self._requests: dict[tuple[object, ...], _RequestSeries] = {}
+        self._requests: dict[tuple[object, ...], RequestSeries] = {}
         self._live = _LiveCollector()
         self._registry.register(self._live)
         Info(names.BUILD, "What runs here.", registry=self._registry).info({"version": version})
@@ -190,7 +163,7 @@ class Metrics:
         """The exposition, in Prometheus' text format (`CONTENT_TYPE`)."""
         return generate_latest(self._registry)
 
-    def _bind_request(self, key: tuple[object, ...], record: RequestRecord) -> _RequestSeries:
+    def _bind_request(self, key: tuple[object, ...], record: RequestRecord) -> RequestSeries:
         arm = (record.route or "", record.variant or "", record.replica or "")
         status, error = str(record.status), record.error_type
         if len(self._requests) >= self._max_series:
@@ -201,133 +174,6 @@ class Metrics:
         )
         self._requests[key] = series
         return series
-
-
-class _RequestSeries(msgspec.Struct, frozen=True):
-    """The children that one kind of request moves."""
-
-    total: Counter
-    duration: Histogram
-    first_token: Histogram
-    per_token: Histogram
-    input_tokens: Histogram
-    output_tokens: Histogram
-    cached_tokens: Counter
-
-    def count(self, record: RequestRecord) -> None:
-        self.total.inc()
-        self.duration.observe(record.duration)
-        first_token = record.time_to_first_token
-        if first_token is not None:
-            self.first_token.observe(first_token)
-            per_token = record.time_per_output_token
-            if per_token is not None:
-                self.per_token.observe(per_token)
-        if record.input_tokens is not None:
-            self.input_tokens.observe(record.input_tokens)
-        if record.output_tokens is not None:
-            self.output_tokens.observe(record.output_tokens)
-        if record.cached_tokens:
-            self.cached_tokens.inc(record.cached_tokens)
-
-
-class _AttemptSeries(msgspec.Struct, frozen=True):
-    """The children that one kind of attempt moves."""
-
-    total: Counter
-    duration: Histogram
-
-
-class _Families:
-    """The metric families, and how their children are bound."""
-
-    def __init__(self, registry: CollectorRegistry) -> None:
-        self._requests = CounterFamily(names.REQUESTS, "Requests answered.", names.REQUEST_LABELS)
-        self._attempts = CounterFamily(
-            names.ATTEMPTS_TOTAL, "Tries on a replica, by how they ended.", names.ATTEMPT_LABELS
-        )
-        self.failovers = CounterFamily(
-            names.FAILOVERS_TOTAL,
-            "Answers that broke off on another replica and that this one went on with.",
-            names.FAILOVER_LABELS,
-        )
-        self.wasted = CounterFamily(
-            names.WASTED_TOKENS,
-            "Tokens that were generated and given to nobody, as far as that was seen.",
-            names.MODEL_LABELS,
-        )
-        self.queued = HistogramFamily(
-            names.ADMISSION_WAIT,
-            "How long requests stood before a model's gate, let in or not.",
-            names.CLASS_LABELS,
-            names.DURATION_BUCKETS,
-        )
-        self.refused = CounterFamily(
-            names.ADMISSION_REFUSED, "Requests that a model's gate sent away.", names.REFUSED_LABELS
-        )
-        self.hedges = CounterFamily(
-            names.HEDGES_TOTAL,
-            "Second attempts that were made because the first was late, by how they went.",
-            names.HEDGE_LABELS,
-        )
-        self._duration = HistogramFamily(
-            names.SERVER_REQUEST_DURATION,
-            "From a request's first byte to the answer's last.",
-            names.DURATION_LABELS,
-            names.DURATION_BUCKETS,
-        )
-        self._first_token = HistogramFamily(
-            names.SERVER_TIME_TO_FIRST_TOKEN,
-            "From a request's first byte to the first content of its stream.",
-            names.OPERATION_LABELS,
-            names.FIRST_TOKEN_BUCKETS,
-        )
-        self._per_token = HistogramFamily(
-            names.SERVER_TIME_PER_OUTPUT_TOKEN,
-            "Between the tokens of a stream, after the first.",
-            names.OPERATION_LABELS,
-            names.OUTPUT_TOKEN_BUCKETS,
-        )
-        self._upstream = HistogramFamily(
-            names.CLIENT_OPERATION_DURATION,
-            "From sending a try to a replica to the end of its reply.",
-            names.DURATION_LABELS,
-            names.DURATION_BUCKETS,
-        )
-        self._tokens = HistogramFamily(
-            names.CLIENT_TOKEN_USAGE,
-            "Tokens of a request, as the engine counted them.",
-            names.TOKEN_LABELS,
-            names.TOKEN_BUCKETS,
-        )
-        self._cached = CounterFamily(
-            names.CACHED_INPUT_TOKENS,
-            "Tokens of prompts that engines say they had in their caches.",
-            names.MODEL_LABELS,
-        )
-        for family in vars(self).values():
-            registry.register(family)
-
-    def request(
-        self, endpoint: Endpoint, key: tuple[str, str, str], status: str, error: str
-    ) -> _RequestSeries:
-        where = (names.OPERATIONS[endpoint], *key)
-        return _RequestSeries(
-            total=self._requests.labels(endpoint.value, *key, status, error),
-            duration=self._duration.labels(*where, error),
-            first_token=self._first_token.labels(*where),
-            per_token=self._per_token.labels(*where),
-            input_tokens=self._tokens.labels(*where, names.INPUT),
-            output_tokens=self._tokens.labels(*where, names.OUTPUT),
-            cached_tokens=self._cached.labels(*key),
-        )
-
-    def attempt(self, endpoint: Endpoint, key: tuple[str, str, str], cause: str) -> _AttemptSeries:
-        error = "" if cause == names.OK else cause
-        return _AttemptSeries(
-            total=self._attempts.labels(*key, cause),
-            duration=self._upstream.labels(names.OPERATIONS[endpoint], *key, error),
-        )
 
 
 class _LiveCollector(Collector):
@@ -353,7 +199,7 @@ class _LiveCollector(Collector):
         for key, tries in self.attempts.items():
             attempts.add_metric(key, tries.in_flight.count)
         yield attempts
-        yield from self._collect_replicas()
+        yield from replica_metrics(self.replicas())
         yield from gate_metrics(self.gates())
         drops = CounterMetricFamily(
             names.TELEMETRY_DROPPED,
@@ -363,81 +209,3 @@ class _LiveCollector(Collector):
         for signal, dropped in self.drops.items():
             drops.add_metric([signal], dropped())
         yield drops
-
-    def _collect_replicas(self) -> Iterator[Metric]:
-        ready = GaugeMetricFamily(
-            names.REPLICA_READY, "Whether a replica may take traffic.", labels=names.REPLICA_LABELS
-        )
-        condition = GaugeMetricFamily(
-            names.REPLICA_CONDITION,
-            "1 for how a replica is now.",
-            labels=(*names.REPLICA_LABELS, names.label(names.CONDITION)),
-        )
-        ejections = CounterMetricFamily(
-            names.REPLICA_EJECTIONS,
-            "How often a replica has been ejected, by what.",
-            labels=(*names.REPLICA_LABELS, names.label(names.EJECTED_BY)),
-        )
-        outstanding = GaugeMetricFamily(
-            names.REPLICA_OUTSTANDING, "Tries running on a replica.", labels=names.REPLICA_LABELS
-        )
-        adapters = GaugeMetricFamily(
-            names.ADAPTER_READY,
-            "Whether a replica has an adapter that it should have.",
-            labels=names.ADAPTER_LABELS,
-        )
-        loads, engines, beliefs = LoadFamilies(), _EngineFamilies(), BeliefFamilies()
-        for state in self.replicas():
-            where = (state.backend, state.replica)
-            ready.add_metric(where, float(state.ready))
-            condition.add_metric((*where, state.condition), 1.0)
-            for by, times in state.ejections.items():
-                ejections.add_metric((*where, by), times)
-            outstanding.add_metric(where, state.outstanding)
-            for adapter, is_there in state.adapters:
-                adapters.add_metric((*where, adapter), float(is_there))
-            if state.belief is not None:
-                beliefs.add(where, state.belief)
-            if state.load is not None:
-                loads.add(where, state.load)
-            if state.supervised is not None:
-                engines.add(where, state.supervised)
-        yield from (
-            ready,
-            condition,
-            ejections,
-            outstanding,
-            *beliefs,
-            adapters,
-            *loads,
-            *engines.families,
-        )
-
-
-class _EngineFamilies:
-    """What is told of engines that the gateway runs in processes of their own."""
-
-    def __init__(self) -> None:
-        self._state = GaugeMetricFamily(
-            names.ENGINE_STATE,
-            "1 for what an engine started by the gateway is doing now.",
-            labels=(*names.REPLICA_LABELS, names.label(names.STATE)),
-        )
-        self._restarts = CounterMetricFamily(
-            names.ENGINE_RESTARTS,
-            "Starts of an engine after its first.",
-            labels=names.REPLICA_LABELS,
-        )
-        self._memory = GaugeMetricFamily(
-            names.ENGINE_MEMORY,
-            "Resident memory of an engine started by the gateway.",
-            labels=names.REPLICA_LABELS,
-        )
-        self.families = (self._state, self._restarts, self._memory)
-
-    def add(self, where: tuple[str, str], supervised: Supervised) -> None:
-        """Tell one replica."""
-        self._state.add_metric((*where, supervised.state), 1.0)
-        self._restarts.add_metric(where, supervised.restarts)
-        if supervised.memory is not None:
-            self._memory.add_metric(where, supervised.memory)

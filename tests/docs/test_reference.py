@@ -9,7 +9,8 @@ import pytest
 
 from backends.base import Endpoint
 from gateway import errors
-from gateway.telemetry.metrics import Metrics, ReplicaState
+from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.replicas import ReplicaState
 from tests.docs.conftest import ROOT, read
 
 

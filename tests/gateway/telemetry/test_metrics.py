@@ -4,10 +4,10 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from backends.base import Cause, Endpoint
-from backends.load import Load
 from gateway.telemetry import names
-from gateway.telemetry.metrics import Metrics, ReplicaState
+from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.record import RequestRecord
+from gateway.telemetry.replicas import ReplicaState
 
 ARM = {
     "gen_ai_request_model": "assistant",
@@ -187,19 +187,6 @@ def test_replicas_are_read_at_each_scrape() -> None:
     assert value(metrics, names.REPLICA_OUTSTANDING, **where) == 3
     now = []
     assert samples(metrics, names.REPLICA_OUTSTANDING) == []
-
-
-def test_an_engine_in_this_process_tells_how_busy_it_is() -> None:
-    metrics = Metrics("1")
-    states = [
-        ReplicaState("tale", "in-process", ready=True, outstanding=5, load=Load(3, 2)),
-        ReplicaState("qwen", "http://a:1", ready=True, outstanding=1),
-    ]
-    metrics.watch_replicas(lambda: states)
-    where = {"gateway_backend": "tale", "gateway_replica": "in-process"}
-    assert value(metrics, names.ENGINE_RUNNING, **where) == 3
-    assert value(metrics, names.ENGINE_WAITING, **where) == 2
-    assert len(samples(metrics, names.ENGINE_RUNNING)) == 1
 
 
 def test_what_telemetry_itself_gave_up_is_told() -> None:
