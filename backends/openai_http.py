@@ -28,7 +28,7 @@ from backends.secret import Secret
 from backends.token_probe import TokenProbe
 from backends.transport import Pool, Transport, check_head
 
-Answer = TypeVar("Answer", bound=msgspec.Struct)
+Answer = TypeVar("Answer")
 
 PROBE_TIMEOUT = 2.0
 """Seconds within which a replica must answer a probe."""
