@@ -14,7 +14,7 @@ Rules of this file:
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Awaitable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from enum import StrEnum
 from typing import Protocol
 
@@ -139,6 +139,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds to establish a connection, where one is needed."""
     adapter: Adapter | None = None
     """The LoRA adapter to answer with; None asks for the model as it is."""
+    on_progress: Callable[[], None] | None = None
+    """To be called for each event of a stream that becomes the one answer: see `shows_progress`."""
 
 
 class ByteStream(Protocol):
@@ -192,6 +194,8 @@ class Backend(ABC):
     """Whether it tells the tokens of a chat's body at `COUNT_TOKENS`, as `{"input_tokens": n}`."""
     takes_priority: bool = False
     """Whether it serves what waits there by the body's `priority`: vLLM's, lower first."""
+    shows_progress: frozenset[Endpoint] = frozenset()
+    """Where it makes an answer in one piece of a stream, and calls the request's `on_progress`."""
     loads_here: bool = False
     """Its start takes memory of this process, so no two such start at a time."""
     addresses: tuple[str, ...]

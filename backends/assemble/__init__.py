@@ -8,7 +8,10 @@ from backends.assemble.messages import MessagesAssembler
 from backends.assemble.responses import ResponsesAssembler
 from backends.base import Endpoint
 
-__all__ = ["Assembler", "BrokenStreamError", "EngineSaysError", "assembler_for"]
+__all__ = ["STREAMED", "Assembler", "BrokenStreamError", "EngineSaysError", "assembler_for"]
+
+STREAMED = frozenset((Endpoint.CHAT, Endpoint.COMPLETIONS, Endpoint.RESPONSES, Endpoint.MESSAGES))
+"""The endpoints that stream."""
 
 
 def assembler_for(endpoint: Endpoint, choices: int = 1) -> Assembler | None:

@@ -7,6 +7,7 @@ from typing import ClassVar
 
 import msgspec
 
+from backends.assemble import STREAMED
 from backends.base import Adapter, BackendError, Cause, Reply, Request, Stage
 from backends.capabilities import EVERYTHING, Capability
 from backends.gauges import LLAMA_SERVER, Gauges
@@ -49,6 +50,7 @@ class LlamaServerBackend(OpenAIHttpBackend):
         }
     )
     """`--embeddings`, `--reranking`, `--jinja` (by default), `--mmproj`."""
+    shows_progress = STREAMED
     strips: ClassVar[frozenset[bytes]] = frozenset((b"x-conversation-id",))
     """It names a server-side stream that outlives its connection, so a cancel would not reach
     the engine, and one client could attach to another's stream."""
@@ -106,7 +108,7 @@ class LlamaServerBackend(OpenAIHttpBackend):
         if not is_event_stream(reply.headers):
             return reply  # an error, in the engine's own words
         reply = msgspec.structs.replace(reply, body=with_one_usage(streamed, reply.body))
-        return in_one_piece(address, request.endpoint, reply, assembler)
+        return in_one_piece(address, request, reply, assembler)
 
     async def count_text(self, address: str, text: str) -> int | None:
         """See `Backend.count_text`."""

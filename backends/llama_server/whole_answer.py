@@ -18,29 +18,40 @@ from typing import Any
 import msgspec
 
 from backends.assemble import Assembler, BrokenStreamError, EngineSaysError
-from backends.base import BackendError, ByteStream, Cause, Endpoint, Reply, RequestRefused, Stage
+from backends.base import (
+    BackendError,
+    ByteStream,
+    Cause,
+    Endpoint,
+    Reply,
+    Request,
+    RequestRefused,
+    Stage,
+)
 from backends.engine_error import EngineError
+from backends.llama_server.prompt_progress import says_something
 from backends.sse import EventCutter, EventTooLargeError
 
 _OF_STREAMS = frozenset((b"content-type", b"content-length", b"cache-control"))
 """Headers of a stream that say nothing true of the answer made from it."""
 
 
-def in_one_piece(address: str, endpoint: Endpoint, reply: Reply, assembler: Assembler) -> Reply:
-    """`reply`, a stream of `endpoint`, as the reply that would have come without streaming."""
+def in_one_piece(address: str, request: Request, reply: Reply, assembler: Assembler) -> Reply:
+    """`reply`, a stream, as the reply to `request` that would have come without streaming."""
     headers = [header for header in reply.headers if header[0] not in _OF_STREAMS]
     headers.append((b"content-type", b"application/json"))
-    return Reply(reply.status, headers, WholeAnswer(address, endpoint, reply.body, assembler))
+    return Reply(reply.status, headers, WholeAnswer(address, request, reply.body, assembler))
 
 
 class WholeAnswer:
     """A stream as an answer in one piece: the first piece comes when the stream has ended."""
 
     def __init__(
-        self, address: str, endpoint: Endpoint, stream: ByteStream, assembler: Assembler
+        self, address: str, request: Request, stream: ByteStream, assembler: Assembler
     ) -> None:
         self._address = address
-        self._endpoint = endpoint
+        self._endpoint = request.endpoint
+        self._on_progress = request.on_progress
         self._stream = stream
         self._assembler = assembler
         self._over = False
@@ -69,6 +80,8 @@ class WholeAnswer:
         async for piece in self._stream:
             if block := cutter.feed(piece):
                 assembler.feed(block)
+                if self._on_progress is not None and says_something(block):
+                    self._on_progress()
         if cutter.rest.strip():
             assembler.feed(cutter.rest + b"\n\n")
         return assembler.answer()

@@ -93,9 +93,11 @@ class Timeouts(Struct, frozen=True, kw_only=True):
     connect: Timeout = Timeout(2)
     """To establish a connection to a replica."""
     first_token: Timeout = Timeout(60)
-    """To the first content of a stream; a non-streaming answer has only `total`."""
+    """To the first content of a stream. Where the engine is asked for a stream anyway, as
+    llama-server is, to that of an answer in one piece as well."""
     idle: Timeout = Timeout(60)
-    """Between two pieces of a stream."""
+    """Between two events of a stream. An answer in one piece may take longer, unless nothing is
+    heard of its replica for so long, and its health checks fail."""
     total: Timeout = Timeout(600)
     """For the whole request, all attempts together."""
 

@@ -62,6 +62,8 @@ class HealthMonitor:
     async def _look_at(self, replica: Replica) -> None:
         backend, known = replica.backend, replica.readiness
         said = await self._probed(replica)
+        if said.ready:
+            replica.alive_at = self._clock()
         if replica.readiness is not known:
             return  # there is newer word, and this one is not counted either
         readiness = self._believed(replica, said)

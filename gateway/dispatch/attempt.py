@@ -5,7 +5,8 @@ Rules of this file:
 - Whatever way an attempt ends, `close` settles it exactly once: the engine's work is stopped,
   the counts go back, the breaker, the metrics and the span learn how it went.
 - Every wait has a deadline: `first_token` until a stream's first content, `idle` between two
-  pieces of it, and `total` over all, attempts before this one included.
+  events of it, and `total` over all, attempts before this one included. For an answer in one piece
+  `Patience` says what takes the place of the first two.
 """
 
 from __future__ import annotations
@@ -14,10 +15,14 @@ import time
 from collections.abc import Awaitable
 from typing import NoReturn, TypeVar
 
+import msgspec
+
 from backends.base import BackendError, Endpoint, Reply, Request
+from backends.malformed import MALFORMED
 from gateway.dispatch.ask import Ask
 from gateway.dispatch.choice import Choice
 from gateway.dispatch.continuation import Continuation, completed
+from gateway.dispatch.patience import Patience
 from gateway.dispatch.translate import (
     asked_endpoint,
     in_clients_words,
@@ -35,7 +40,6 @@ from gateway.dispatch.verdict import (
 )
 from gateway.dispatch.watchdog import WaitTooLongError
 from gateway.errors import BadRequest
-from gateway.routing.admission import Priority
 from gateway.routing.latency import Lesson
 from gateway.routing.table import Route, Variant
 from gateway.telemetry import names
@@ -45,8 +49,6 @@ from gateway.wire.translate import Translation
 
 T = TypeVar("T")
 
-_URGENCY = {Priority.HIGH: -1, Priority.LOW: 1}
-"""What engines are told, whose usual priority is 0."""
 _PRIORITIZED = (Endpoint.CHAT, Endpoint.COMPLETIONS)
 """Where they know the field."""
 
@@ -93,6 +95,10 @@ class Attempt:
         self._committed = False
         self._heard = True
         self._silent_since = 0.0
+        self._patience: Patience | None = None
+        """With an answer in one piece; a stream needs none."""
+        self._out_of = ""
+        """Which timeout has ended a wait for it."""
         self._cause = names.CANCELLED
         self._failure: Failure | None = None
         self._translation: Translation | None = None
@@ -143,6 +149,13 @@ class Attempt:
             connect_timeout=self.route.timeouts.connect,
             adapter=self.variant.adapter,
         )
+        if not ask.stream:
+            watched = endpoint in self.replica.backend.shows_progress
+            self._patience = Patience(
+                self.replica, self.route.timeouts, self._started, watched=watched
+            )
+            if watched:
+                request = msgspec.structs.replace(request, on_progress=self._progressed)
         reply = await self._bounded(self.replica.backend.send(self.replica.address, request))
         if goes_on is not None:
             reply = completed(reply, goes_on)
@@ -162,11 +175,9 @@ class Attempt:
         self._committed = True
         now = time.monotonic()
         if self.ask.stream:
-            self._work.first_token(now)
-            if self.lesson is not None:
-                self.lesson.first_token(now)
-        waited = now - self._started if self.ask.stream else None
-        self.replica.answers(self._epoch, now, waited, self._tokens)
+            self._generates(now)
+        else:
+            self.replica.answers(self._epoch, now, None, self._tokens)
 
     def heard(self, something: bool) -> None:
         """Whether what was read last says anything. What only keeps a connection alive does not:
@@ -205,17 +216,32 @@ class Attempt:
     def _body(self, body: bytes, endpoint: Endpoint) -> bytes:
         """`body` with the engine's own name for the model, and how urgent it is."""
         ask = self.ask
-        urgency = _URGENCY.get(ask.priority) if self.replica.backend.takes_priority else None
-        if self._upstream == ask.model and urgency is None:
+        urgency = ask.priority.for_engines if self.replica.backend.takes_priority else 0
+        if self._upstream == ask.model and not urgency:
             return body
         try:
-            if urgency is not None and endpoint in _PRIORITIZED:
+            if urgency and endpoint in _PRIORITIZED:
                 body = with_priority(body, urgency)
             return with_model(body, ask.model, self._upstream)
-        except UnicodeDecodeError as error:
+        except MALFORMED as error:
             raise BadRequest(
                 f"the request body is not valid JSON: {error}", code="invalid_json"
             ) from None
+
+    def _generates(self, now: float) -> None:
+        """The first token is there."""
+        self._work.first_token(now)
+        if self.lesson is not None:
+            self.lesson.first_token(now)
+        self.replica.answers(self._epoch, now, now - self._started, self._tokens)
+
+    def _progressed(self) -> None:
+        """An event has come of what becomes an answer in one piece."""
+        assert self._patience is not None, "a stream tells of itself"
+        now = time.monotonic()
+        if self._patience.heard(now):
+            self._generates(now)
+        self.replica.answered_at = now
 
     def _settle(self) -> None:
         now = time.monotonic()
@@ -253,9 +279,11 @@ class Attempt:
     async def _bounded(self, awaitable: Awaitable[T]) -> T:
         watchdog = self.ask.watchdog
         due, cause = self._next_deadline(watchdog.now())
+        waits_on = None if self._committed or self._patience is None else self._prolonged
         try:
-            return await watchdog.wait(awaitable, due)
+            return await watchdog.wait(awaitable, due, waits_on)
         except WaitTooLongError:
+            cause = cause if waits_on is None else self._out_of
             had = watchdog.now() - self.asked_at
             self.fail(judge_timeout(*self._allowed(cause), self.replica.id, had))
         except BackendError as error:
@@ -270,8 +298,21 @@ class Attempt:
         elif self.ask.stream:
             due, cause = self._first_token_by, FIRST_TOKEN_TIMEOUT
         else:
-            return self._total_by, ""
+            assert self._patience is not None, "it is made before the first wait"
+            due, cause = now + self._patience.next_look(), ""
         return (due, cause) if due < self._total_by else (self._total_by, "")
+
+    def _prolonged(self, now: float) -> float:
+        """When to look again whether to wait on for an answer in one piece; or that it is over."""
+        assert self._patience is not None, "only an answer in one piece is looked after so"
+        self._out_of = ""
+        if now >= self._total_by:
+            return self._total_by
+        left, cause = self._patience.left(time.monotonic())
+        if left <= 0:
+            self._out_of = cause
+            return now
+        return min(now + min(left, self._patience.next_look()), self._total_by)
 
     def _allowed(self, cause: str) -> tuple[str, float]:
         if cause == FIRST_TOKEN_TIMEOUT:

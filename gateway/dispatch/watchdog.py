@@ -9,11 +9,12 @@ is little beside the seconds that timeouts are made of.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from math import inf
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+Prolong = Callable[[float], float]
 
 TICK = 0.025
 """Seconds between two looks."""
@@ -46,7 +47,7 @@ class Watchdogs:
     def _look(self, loop: asyncio.AbstractEventLoop) -> None:
         now = loop.time()
         for watchdog in self._awake:
-            if watchdog.due <= now:
+            if watchdog.due <= now and not watchdog.may_go_on(now):
                 watchdog.expire()
         self._timer = loop.call_later(TICK, self._look, loop) if self._awake else None
 
@@ -54,7 +55,7 @@ class Watchdogs:
 class Watchdog:
     """Watches one task, which alone may wait with it, one wait at a time."""
 
-    __slots__ = ("_cancelling", "_expired", "_loop", "_owner", "_task", "due")
+    __slots__ = ("_cancelling", "_expired", "_loop", "_owner", "_prolong", "_task", "due")
 
     def __init__(
         self, owner: Watchdogs, loop: asyncio.AbstractEventLoop, task: asyncio.Task[Any]
@@ -64,6 +65,7 @@ class Watchdog:
         self._task = task
         self._expired = False
         self._cancelling = 0
+        self._prolong: Prolong | None = None
         self.due = inf
         """When the wait of the moment is too long; infinity between two waits."""
 
@@ -71,9 +73,16 @@ class Watchdog:
         """The loop's time in seconds, which deadlines are given in."""
         return self._loop.time()
 
-    async def wait(self, awaitable: Awaitable[T], deadline: float) -> T:
-        """What `awaitable` gives; cancels it and raises `WaitTooLongError` after `deadline`."""
+    async def wait(
+        self, awaitable: Awaitable[T], deadline: float, prolong: Prolong | None = None
+    ) -> T:
+        """What `awaitable` gives; cancels it and raises `WaitTooLongError` after `deadline`.
+
+        `prolong` is given the time when it is over, and gives the deadline by what is known then:
+        the wait goes on where that is still to come.
+        """
         self.due = deadline
+        self._prolong = prolong
         self._cancelling = self._task.cancelling()
         try:
             result = await awaitable
@@ -92,6 +101,13 @@ class Watchdog:
     def of(self, task: asyncio.Task[Any]) -> Watchdog:
         """One for another task, which must `close` it."""
         return self._owner.watch(task)
+
+    def may_go_on(self, now: float) -> bool:
+        """Whether the wait, whose deadline has come, has another one."""
+        if self._prolong is None:
+            return False
+        self.due = self._prolong(now)
+        return self.due > now
 
     def close(self) -> None:
         """Watch no more."""

@@ -40,6 +40,7 @@ class Replica:
         "_why_ejected",
         "adapter_faults",
         "address",
+        "alive_at",
         "answered_at",
         "backend",
         "backend_name",
@@ -83,6 +84,8 @@ class Replica:
         self._stuck_as = Condition.UNHEALTHY
         self.answered_at = -inf
         """When it was last seen to make a token, or a whole answer."""
+        self.alive_at = -inf
+        """When it last answered a health check with a yes."""
         self._detection = OutlierDetection()
         self._ejected_as = Condition.EJECTED
         self._why_ejected = ""
@@ -165,6 +168,18 @@ class Replica:
         return max(
             now, self._left_alone_until, now if self.breaker.closed else self.breaker.opens_at
         )
+
+    @property
+    def gone_since(self) -> float | None:
+        """Since when there has been no sign of it, where it seems to be down or to hang; else None,
+        also where nobody looks."""
+        if self.leaving:
+            return None
+        if self.stuck:
+            return self.answered_at if self._stuck_as is Condition.UNHEALTHY else None
+        if self.readiness.ready or self.readiness.condition is not Condition.UNHEALTHY:
+            return None
+        return max(self.answered_at, self.alive_at)
 
     def serves(self, adapter: Adapter | None) -> bool:
         """Whether it can answer with `adapter`; None is the model itself."""

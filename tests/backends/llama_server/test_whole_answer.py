@@ -5,7 +5,7 @@ import json
 import pytest
 
 from backends.assemble import assembler_for
-from backends.base import BackendError, Cause, Endpoint, Reply
+from backends.base import BackendError, Cause, Endpoint, Reply, Request
 from backends.llama_server.whole_answer import in_one_piece
 from backends.sse import MAX_EVENT
 
@@ -16,8 +16,9 @@ HEADERS = (
 )
 
 
-async def made(pieces, endpoint=Endpoint.RESPONSES):
-    reply = in_one_piece("http://h", endpoint, Reply(200, HEADERS, pieces), assembler_for(endpoint))
+async def made(pieces, endpoint=Endpoint.RESPONSES, on_progress=None):
+    request = Request(endpoint=endpoint, body=b"{}", on_progress=on_progress)
+    reply = in_one_piece("http://h", request, Reply(200, HEADERS, pieces), assembler_for(endpoint))
     return reply, b"".join([piece async for piece in reply.body])
 
 
@@ -45,3 +46,11 @@ async def test_an_event_without_end_is_an_error(stream_of):
     with pytest.raises(BackendError, match="http://h: an event is longer than 16 MiB") as caught:
         await made(stream_of(b"data: ", b"x" * MAX_EVENT))
     assert caught.value.cause is Cause.PROTOCOL
+
+
+async def test_each_event_that_is_a_part_of_it_is_told(stream_of):
+    told = []
+    report = b'data: {"type":"x","prompt_progress":{}}\n\n'
+    pieces = stream_of(b":\n\n", report, completed({})[:5], completed({})[5:])
+    await made(pieces, on_progress=lambda: told.append(1))
+    assert len(told) == 1

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import asyncio
+import math
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -165,3 +167,13 @@ async def test_one_that_flaps_is_watched_before_it_is_believed():
     assert await look(down, up, down, up, up, up) == [False, False, False, False, False, True]
     now = 1000.0
     assert await look(down, up) == [False, True], "it is forgiven"
+
+
+async def test_each_yes_is_a_sign_of_life_and_nothing_else_is():
+    fine, odd, never = replica("a", good), replica("b", broken), replica("c", hung)
+    before = time.monotonic()
+    await monitor(fine, odd, never).look((fine, odd, never))
+    assert before <= fine.alive_at <= time.monotonic()
+    assert odd.alive_at == never.alive_at == -math.inf
+    assert fine.gone_since is None
+    assert never.gone_since == -math.inf

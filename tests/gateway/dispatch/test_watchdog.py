@@ -13,10 +13,10 @@ async def watch():
     owner = Watchdogs()
     made = []
 
-    async def wait(awaitable, seconds):
+    async def wait(awaitable, seconds, prolong=None):
         watchdog = owner.watch(asyncio.current_task())
         made.append(watchdog)
-        return await watchdog.wait(awaitable, watchdog.now() + seconds)
+        return await watchdog.wait(awaitable, watchdog.now() + seconds, prolong)
 
     yield wait
     for watchdog in made:
@@ -94,3 +94,28 @@ async def test_the_timer_ends_with_the_last_watchdog():
     owner.watch(asyncio.current_task()).close()
     await asyncio.sleep(TICK * 3)
     assert owner._timer is None
+
+
+async def test_a_wait_goes_on_where_its_deadline_has_moved(watch):
+    asked = []
+
+    def later(now):
+        asked.append(now)
+        return now + 60
+
+    assert await watch(asyncio.sleep(TICK * 3, "here"), 0.01, later) == "here"
+    assert len(asked) == 1
+
+
+async def test_it_ends_where_it_has_not(watch):
+    with pytest.raises(WaitTooLongError):
+        await watch(asyncio.sleep(60), 0.01, lambda now: now)
+
+
+async def test_what_prolonged_one_wait_does_not_prolong_the_next():
+    owner = Watchdogs()
+    watchdog = owner.watch(asyncio.current_task())
+    await watchdog.wait(asyncio.sleep(0), watchdog.now() + 60, lambda now: now + 60)
+    with pytest.raises(WaitTooLongError):
+        await watchdog.wait(asyncio.sleep(60), watchdog.now() + 0.01)
+    watchdog.close()

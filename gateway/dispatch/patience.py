@@ -1,0 +1,65 @@
+"""How long an answer in one piece is waited for: as long as its replica shows that it is there.
+
+A stream shows by its events whether its engine works. Of an answer in one piece nothing is seen
+before it is whole, and that it is long is no sign of a dead engine. So something else stands in
+for the events:
+
+- Where the adapter makes the answer of a stream, by its events: `first_token` and `idle` hold
+  as for any stream. But who sends answers in one piece often sends many at a time, and they wait
+  for their turn in the engine: what the replica says to others prolongs the wait for the first.
+- Else a health check that was answered, or a token for anybody, is the sign of life, and `idle` is
+  how long there may be none. A replica that nobody has found at fault is waited for: an ejection
+  says that it fails requests, and not that it is gone.
+
+Source of the second: Envoy's `close_connections_on_host_health_failure`, with a delay, so that an
+engine that is too busy for one health check does not lose all that it has worked on.
+
+Pure: time is passed in, in monotonic seconds.
+"""
+
+from __future__ import annotations
+
+from gateway.config.structs import Timeouts
+from gateway.dispatch.verdict import FIRST_TOKEN_TIMEOUT, IDLE_TIMEOUT
+from gateway.routing.replica import Replica
+
+_LOOK = 1.0
+"""Seconds after which at the latest is looked again: nothing tells when a replica goes."""
+
+
+class Patience:
+    """With one attempt."""
+
+    __slots__ = ("_asked_at", "_heard_at", "_replica", "_timeouts", "_watched")
+
+    def __init__(
+        self, replica: Replica, timeouts: Timeouts, asked_at: float, *, watched: bool
+    ) -> None:
+        """`watched`: the adapter tells of the events that the answer is made of."""
+        self._replica = replica
+        self._timeouts = timeouts
+        self._asked_at = asked_at
+        self._watched = watched
+        self._heard_at: float | None = None
+
+    def heard(self, now: float) -> bool:
+        """An event has come. Whether that was the first."""
+        first, self._heard_at = self._heard_at is None, now
+        return first
+
+    def next_look(self) -> float:
+        """Seconds for which nothing need be looked at, whatever comes."""
+        timeouts = self._timeouts
+        return min(timeouts.idle, timeouts.first_token, _LOOK)
+
+    def left(self, now: float) -> tuple[float, str]:
+        """Seconds for which it is waited by what is known now, and what ends the wait then."""
+        timeouts, replica = self._timeouts, self._replica
+        if self._heard_at is not None:
+            return self._heard_at + timeouts.idle - now, IDLE_TIMEOUT
+        if self._watched:
+            since = max(self._asked_at, replica.answered_at)
+            return since + timeouts.first_token - now, FIRST_TOKEN_TIMEOUT
+        gone = replica.gone_since
+        since = now if gone is None else max(self._asked_at, gone)
+        return since + timeouts.idle - now, IDLE_TIMEOUT

@@ -1,0 +1,107 @@
+"""Answers in one piece: their engines are given up where they hang, and waited for where not."""
+
+from __future__ import annotations
+
+import asyncio
+
+from backends.readiness import Readiness
+from tests.support.inprocess import routing, serving
+from tests.support.upstream import (
+    CHAT,
+    DONE,
+    ENGINE_MODEL,
+    FINISH,
+    ROLE,
+    STORY,
+    Hold,
+    Pause,
+    Silence,
+    scripted,
+    stream,
+    text,
+)
+
+SHORT = {"first_token": "150ms", "idle": "150ms", "total": "10s"}
+
+
+def llamas(*upstreams, timeouts):
+    document = routing(*upstreams, model={"timeouts": timeouts})
+    backend = {"use": "llama_server", "replicas": [one.url for one in upstreams]}
+    return {**document, "backends": {"engine": {**backend, "model": ENGINE_MODEL}}}
+
+
+async def test_one_that_begins_and_goes_silent(tmp_path):
+    timeouts = {"first_token": "10s", "idle": "150ms", "total": "10s"}
+    async with (
+        scripted(stream(*STORY)) as good,
+        scripted(stream(ROLE, text("Once"), Silence())) as bad,
+        serving(tmp_path, llamas(good, bad, timeouts=timeouts)) as gateway,
+    ):
+        answer = await gateway.chat()
+        await bad.seen[0].gone()
+    assert answer.status_code == 200
+    assert answer.headers["x-gateway-attempts"] == "2"
+    assert (len(bad.seen), len(good.seen)) == (1, 1)
+
+
+async def test_one_that_only_keeps_its_connection_alive(tmp_path):
+    alive = [Pause(0.05), b":\n\n"] * 100
+    async with (
+        scripted(stream(*STORY)) as good,
+        scripted(stream(*alive)) as bad,
+        serving(tmp_path, llamas(good, bad, timeouts=SHORT)) as gateway,
+    ):
+        answer = await gateway.chat()
+    assert answer.status_code == 200
+    assert answer.headers["x-gateway-attempts"] == "2"
+
+
+async def test_one_that_takes_its_time_and_says_so(tmp_path):
+    """Longer than its first token's time, and each event in time."""
+    timeouts = {"first_token": "500ms", "idle": "500ms", "total": "10s"}
+    slowly = [step for _ in range(10) for step in (Pause(0.07), text("."))]
+    async with (
+        scripted(stream(ROLE, *slowly, FINISH, DONE)) as slow,
+        serving(tmp_path, llamas(slow, timeouts=timeouts)) as gateway,
+    ):
+        answer = await gateway.chat()
+    assert answer.status_code == 200
+    assert answer.json()["choices"][0]["message"]["content"] == "." * 10
+    assert len(slow.seen) == 1
+
+
+async def test_one_that_is_gone_by_its_health_checks(tmp_path):
+    async with (
+        scripted(CHAT) as good,
+        scripted((Silence(),)) as bad,
+        serving(tmp_path, routing(good, bad, model={"timeouts": SHORT})) as gateway,
+    ):
+        bad.probe = (Silence(),)
+        asking = asyncio.create_task(gateway.chat())
+        await asyncio.sleep(0.3)
+        assert not asking.done(), "nobody has said that it is gone"
+        (replica,) = (
+            one
+            for one in gateway.gateway._state.snapshot.replicas
+            if one.address.startswith(bad.url)
+        )
+        replica.observe(Readiness(False, "no answer"))
+        answer = await asking
+        await bad.seen[0].gone()
+        metrics = (await gateway.client.get("/metrics")).text
+    assert answer.status_code == 200
+    assert (len(bad.seen), len(good.seen)) == (1, 1)
+    assert 'gateway_attempt_cause="idle_timeout"' in metrics
+
+
+async def test_one_that_is_there_may_take_its_time(tmp_path):
+    async with (
+        scripted((Hold(), *CHAT)) as slow,
+        serving(tmp_path, routing(slow, model={"timeouts": SHORT})) as gateway,
+    ):
+        asking = asyncio.create_task(gateway.chat())
+        await asyncio.sleep(0.5)
+        slow.release()
+        answer = await asking
+    assert answer.status_code == 200
+    assert len(slow.seen) == 1
