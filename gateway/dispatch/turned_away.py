@@ -22,22 +22,22 @@ _COME_BACK_WITHIN = 60.0
 and of the SDKs some sleep that long, while others do not come back at all."""
 
 
-def judge_refusal(
-    reason: Reason, retry_after: float, model: str, places: int, size: int
-) -> Failure:
-    """A route's own gate does not let it in."""
+def judge_refusal(reason: Reason, wait: float, model: str, places: int, size: int) -> Failure:
+    """A route's own gate does not let it in, which would have taken about `wait` seconds; 0 where
+    that is not known."""
     why = {
         Reason.FULL: f"and {size} wait already",
         Reason.SHED: f"{size} wait already, and a more urgent one took its place",
         Reason.LATE: "and it could not be answered in the time that it has",
         Reason.TIMEOUT: "and it has waited as long as `queue`, `budget` or its own time let it",
     }[reason]
+    known = f"; by those before it, a place takes about {wait:.2g} s" if wait >= _TOLD else ""
     return Failure(
         cause=reason,
         error=RateLimited(
-            f"the model {model!r} has its {places} requests, {why}",
+            f"the model {model!r} has its {places} requests, {why}{known}",
             code=reason,
-            retry_after=_worth_waiting(retry_after),
+            retry_after=_worth_waiting(wait),
         ),
         why=Why.OVERLOADED,
         retry=False,

@@ -18,12 +18,15 @@ def test_a_gate_says_why_and_when_to_come_back(reason):
     assert (failure.error.status, failure.error.code, failure.cause) == (429, reason, reason)
     assert failure.error.retry_after == 3.5
     assert "'tale' has its 8 requests" in failure.error.message
+    assert failure.error.message.endswith("a place takes about 3.5 s")
     assert (failure.retry, failure.fall_back, failure.why) == (False, True, Why.OVERLOADED)
     assert not failure.blame
 
 
 def test_nobody_is_told_to_come_back_at_once():
-    assert judge_refusal(Reason.FULL, 0.0, "tale", 1, 1).error.retry_after >= 1
+    error = judge_refusal(Reason.FULL, 0.0, "tale", 1, 1).error
+    assert error.retry_after >= 1
+    assert error.message.endswith("and 1 wait already")
 
 
 def test_nobody_is_told_to_stay_away_for_hours():
