@@ -1,13 +1,15 @@
-"""What counts as an answer, whichever way its bytes are cut."""
+"""What counts as an answer, whichever way its bytes are cut, and who waits for whom."""
 
 from __future__ import annotations
 
 import asyncio
+import os
 
 import httpx
 import pytest
 
 from backends.transport.connection import MAX_HEAD, Connection
+from tests.support.exchanges import OK, ask, eventually, fetch
 
 REQUEST = b"POST / HTTP/1.1\r\ncontent-length: 0\r\n\r\n"
 HEAD = b"HTTP/1.1 200 OK\r\n"
@@ -225,3 +227,87 @@ async def test_a_closed_connection_takes_no_request():
     line.connection.abort()
     with pytest.raises(httpx.ReadError, match="closed before"):
         await line.connection.exchange(REQUEST, b"")
+
+
+class TestBackPressure:
+    async def test_a_slow_reader_stops_the_engine(self, transport, start_peer, step):
+        size = 64 << 20
+        head = b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % size
+        async with start_peer([step.READ, head, bytes(size), step.HANG]) as peer:
+            response = await transport.handle_async_request(ask(peer.url))
+            stalled, before = 0, -1
+            while stalled < 20:  # until nothing has moved for a while
+                await asyncio.sleep(0.02)
+                stalled = stalled + 1 if peer.written == before else 0
+                before = peer.written
+            assert response.stream.buffered < 1 << 20
+            assert peer.written < 16 << 20  # what the two sockets' buffers hold
+            total, largest = 0, 0
+            async for piece in response.stream:
+                total += len(piece)
+                largest = max(largest, len(piece))
+            assert total == size
+            assert largest < 1 << 20
+            assert transport.idle == 1
+            await transport.aclose()
+
+    async def test_a_large_request_waits_for_a_slow_engine(self, transport, start_peer, step):
+        body = os.urandom(1 << 20) * 20
+        script = [step.READ_HEAD, step.STALL, step.READ, OK]
+        async with start_peer(script) as peer:
+            asking = asyncio.create_task(fetch(transport, ask(peer.url, body)))
+            await eventually(lambda: peer.requests)
+            await asyncio.sleep(0.1)
+            (pool,) = transport._pools.values()
+            (connection,) = pool._open
+            assert connection._transport.get_write_buffer_size() < 1 << 20
+            asking.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await asking
+            peer.go.set()
+
+    @pytest.mark.parametrize("size", [1, 65536, 65537, 20 << 20])
+    async def test_a_request_of_any_size_arrives_whole(self, transport, start_peer, step, size):
+        body = os.urandom(4096) * (size // 4096 + 1)
+        body = body[:size]
+        async with start_peer([step.READ, OK, step.LOOP]) as peer:
+            for _ in range(2):
+                assert await fetch(transport, ask(peer.url, body)) == (200, b"hi")
+            assert peer.accepted == 1
+            assert all(request.endswith(b"\r\n\r\n" + body) for request in peer.requests)
+            await transport.aclose()
+
+    async def test_a_refusal_comes_through_while_the_request_is_still_sent(
+        self, transport, start_peer, step
+    ):
+        refusal = b"HTTP/1.1 413 Content Too Large\r\ncontent-length: 3\r\n\r\nbig"
+        async with start_peer([step.READ_HEAD, refusal, step.STALL]) as peer:
+            status, body = await fetch(transport, ask(peer.url, bytes(32 << 20)))
+            assert (status, body) == (413, b"big")
+            await eventually(lambda: transport.connections == 0)
+
+    async def test_after_a_refusal_the_rest_of_the_request_stays_unsent(
+        self, transport, start_peer, step
+    ):
+        refusal = b"HTTP/1.1 413 Content Too Large\r\ncontent-length: 3\r\n\r\nbi"
+        async with start_peer([step.READ_HEAD, refusal, step.STALL]) as peer:
+            response = await transport.handle_async_request(ask(peer.url, bytes(32 << 20)))
+            (pool,) = transport._pools.values()
+            (connection,) = pool._open
+            assert connection._transport.get_write_buffer_size() < 1 << 20
+            await response.stream.aclose()
+            await eventually(lambda: transport.connections == 0)
+
+    async def test_a_peer_that_will_not_answer_is_sent_no_more(self, transport, start_peer, step):
+        async with start_peer([step.READ_HEAD, step.EOF, step.STALL]) as peer:
+            with pytest.raises(httpx.ReadError, match="without an answer"):
+                await transport.handle_async_request(ask(peer.url, bytes(32 << 20)))
+            await eventually(lambda: transport.connections == 0)
+
+    async def test_an_interim_answer_does_not_stop_the_request(self, transport, start_peer, step):
+        body = bytes(8 << 20)
+        early = b"HTTP/1.1 102 Processing\r\n\r\n"
+        async with start_peer([early, step.READ, OK, step.HANG]) as peer:
+            assert await fetch(transport, ask(peer.url, body)) == (200, b"hi")
+            assert peer.requests[0].endswith(body)
+            await transport.aclose()

@@ -5,8 +5,11 @@ import asyncio
 import httpx
 import pytest
 
-from backends.transport.connection import Connection
+from backends.transport import Transport
+from backends.transport.connection import Connection, UnansweredError
 from backends.transport.pool import Pool, PoolLimits
+from backends.transport.transport import RACE_WINDOW
+from tests.support.exchanges import OK, ask, eventually, fetch, read
 
 
 class Wire(asyncio.Transport):
@@ -204,3 +207,186 @@ async def test_closing_does_not_wait_for_ever_for_a_socket(dialer):
     await asyncio.wait_for(pool.aclose(within=0.02), 5)
     assert connection.closed
     assert pool.open == 1
+
+
+class TestKeepAlive:
+    async def test_a_connection_is_used_again(self, transport, start_peer, step):
+        async with start_peer([step.READ, OK, step.LOOP]) as peer:
+            for _ in range(5):
+                assert await fetch(transport, ask(peer.url)) == (200, b"hi")
+            assert (peer.accepted, transport.connections, transport.idle) == (1, 1, 1)
+            await transport.aclose()
+
+    async def test_a_body_nobody_reads_does_not_hold_the_connection(
+        self, transport, start_peer, step
+    ):
+        async with start_peer([step.READ, OK, step.LOOP]) as peer:
+            first = await transport.handle_async_request(ask(peer.url))
+            assert await fetch(transport, ask(peer.url)) == (200, b"hi")
+            assert peer.accepted == 1
+            assert await read(first) == b"hi"
+            await transport.aclose()
+
+    async def test_a_close_after_the_answer_is_noticed_at_once(self, transport, start_peer, step):
+        async with start_peer([step.READ, OK, step.CLOSE]) as peer:
+            for expected in (1, 2, 3):
+                assert await fetch(transport, ask(peer.url)) == (200, b"hi")
+                await eventually(lambda: transport.connections == 0)
+                assert peer.accepted == expected
+
+    @pytest.mark.parametrize("end", ["CLOSE", "RESET"])
+    async def test_a_connection_that_dies_under_a_request_is_replaced_unnoticed(
+        self, transport, start_peer, step, end
+    ):
+        first = [step.READ, OK, step.READ, step[end]]
+        async with start_peer(first, [step.READ, OK, step.LOOP]) as peer:
+            for _ in range(3):
+                assert await fetch(transport, ask(peer.url, b'{"n": 1}')) == (200, b"hi")
+            assert peer.accepted == 2
+            assert len(peer.requests) == 4
+            await transport.aclose()
+
+    async def test_a_close_that_crosses_the_request_is_unnoticed(self, start_peer, step):
+        for _ in range(10):
+            transport = Transport()
+            crossing = [step.READ, OK, step.STALL, step.CLOSE]
+            async with start_peer(crossing, [step.READ, OK, step.LOOP]) as peer:
+                assert await fetch(transport, ask(peer.url)) == (200, b"hi")
+                peer.go.set()  # it closes when the loop comes to it: after the request is written
+                assert await fetch(transport, ask(peer.url)) == (200, b"hi")
+                assert (peer.accepted, len(peer.requests)) == (2, 2)
+                await transport.aclose()
+
+    @pytest.mark.parametrize("end", ["CLOSE", "RESET"])
+    async def test_an_engine_that_dies_at_its_work_is_asked_once(
+        self, transport, start_peer, step, end
+    ):
+        dying = [step.READ, OK, step.READ, step.STALL, step[end]]
+        async with start_peer(dying, [step.READ, OK, step.LOOP]) as peer:
+            assert await fetch(transport, ask(peer.url)) == (200, b"hi")
+            asking = asyncio.create_task(fetch(transport, ask(peer.url)))
+            await eventually(lambda: len(peer.requests) == 2)
+            await asyncio.sleep(0.5)
+            peer.go.set()
+            with pytest.raises(UnansweredError) as caught:
+                await asking
+            assert caught.value.after > RACE_WINDOW
+            assert (peer.accepted, len(peer.requests)) == (1, 2)
+
+    async def test_a_connection_closed_before_the_request_is_replaced_whatever_its_age(
+        self, start_peer, step
+    ):
+        transport = Transport(limits=PoolLimits(max_connections=1))
+        async with start_peer([step.HANG], [step.READ, OK, step.LOOP]) as peer:
+            pool = transport.pool(httpx.URL(peer.url))
+            busy = await pool.acquire(5, 5)
+            asking = asyncio.create_task(fetch(transport, ask(peer.url)))
+            await asyncio.sleep(0)
+            pool.release(busy)  # to who asks, and lost before they can write
+            busy.abort()
+            assert await asking == (200, b"hi")
+            await transport.aclose()
+
+    async def test_where_nothing_was_written_a_failed_reconnect_is_a_failed_connect(
+        self, start_peer, step, tmp_path
+    ):
+        path = tmp_path / "engine.sock"
+        transport = Transport(limits=PoolLimits(max_connections=1))
+        async with start_peer([step.HANG], path=path) as peer:
+            url = httpx.URL(peer.url)
+            pool = transport.pool(url, str(path))
+            busy = await pool.acquire(5, 5)
+            path.unlink()
+            asking = asyncio.create_task(fetch(transport, ask(peer.url, uds=str(path))))
+            await asyncio.sleep(0)
+            pool.release(busy)
+            busy.abort()
+            with pytest.raises(httpx.ConnectError, match="no such socket"):
+                await asking
+            await transport.aclose()
+
+    @pytest.mark.parametrize("end", ["CLOSE", "RESET"])
+    async def test_a_new_connection_that_dies_is_not_replaced(
+        self, transport, start_peer, step, end
+    ):
+        async with start_peer([step.READ, step[end]]) as peer:
+            with pytest.raises(httpx.ReadError, match="without an answer"):
+                await fetch(transport, ask(peer.url))
+            assert peer.accepted == 1
+
+    async def test_it_is_replaced_only_once(self, transport, start_peer, step):
+        async with start_peer(
+            [step.READ, OK, step.READ, step.CLOSE], [step.READ, step.CLOSE]
+        ) as peer:
+            assert await fetch(transport, ask(peer.url)) == (200, b"hi")
+            with pytest.raises(httpx.ReadError):
+                await fetch(transport, ask(peer.url))
+            assert peer.accepted == 2
+
+    async def test_after_a_byte_of_the_answer_nothing_is_repeated(
+        self, transport, start_peer, step
+    ):
+        async with start_peer([step.READ, OK, step.READ, b"H", step.CLOSE]) as peer:
+            assert await fetch(transport, ask(peer.url)) == (200, b"hi")
+            with pytest.raises(httpx.ReadError, match="cut short"):
+                await fetch(transport, ask(peer.url))
+            assert (peer.accepted, len(peer.requests)) == (1, 2)
+
+    async def test_a_restarted_engine_is_unnoticed(self, transport, start_peer, step, tmp_path):
+        path = tmp_path / "engine.sock"
+        for _ in range(3):
+            path.unlink(missing_ok=True)
+            async with start_peer([step.READ, OK, step.STALL], path=path) as peer:
+                assert await fetch(transport, ask(peer.url, uds=str(path))) == (200, b"hi")
+
+    async def test_a_reconnect_that_fails_does_not_claim_that_nothing_was_sent(
+        self, transport, start_peer, step, tmp_path
+    ):
+        path = tmp_path / "engine.sock"
+        async with start_peer(
+            [step.READ, OK, step.READ, step.STALL, step.CLOSE], path=path
+        ) as peer:
+            assert await fetch(transport, ask(peer.url, uds=str(path))) == (200, b"hi")
+            path.unlink()
+            peer.go.set()
+            with pytest.raises(httpx.ReadError, match="no such socket"):
+                await fetch(transport, ask(peer.url, uds=str(path)))
+
+    @pytest.mark.parametrize(
+        "answer",
+        [
+            pytest.param(
+                b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 2\r\n\r\nhi", id="close"
+            ),
+            pytest.param(b"HTTP/1.0 200 OK\r\ncontent-length: 2\r\n\r\nhi", id="http/1.0"),
+            pytest.param(
+                OK + b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nextra", id="two answers"
+            ),
+            pytest.param(OK + b"garbage", id="garbage after it"),
+        ],
+    )
+    async def test_a_connection_that_cannot_be_trusted_again_is_closed(
+        self, transport, start_peer, step, answer
+    ):
+        async with start_peer([step.READ, answer, step.HANG]) as peer:
+            for expected in (1, 2):
+                assert await fetch(transport, ask(peer.url)) == (200, b"hi")
+                await eventually(lambda: transport.connections == 0)
+                assert peer.accepted == expected
+
+    async def test_an_answer_nobody_asked_for_closes_an_idle_connection(
+        self, transport, start_peer, step
+    ):
+        poisoned = [
+            step.READ,
+            OK,
+            step.STALL,
+            b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n",
+            step.HANG,
+        ]
+        async with start_peer(poisoned, [step.READ, OK, step.HANG]) as peer:
+            assert await fetch(transport, ask(peer.url)) == (200, b"hi")
+            peer.go.set()
+            await eventually(lambda: transport.connections == 0)
+            assert await fetch(transport, ask(peer.url)) == (200, b"hi")
+            await transport.aclose()
