@@ -20,7 +20,23 @@ from backends.options import HttpOptions, LaunchableOptions
 from gateway import config
 from gateway.cli import which_file
 from gateway.config.checks import model_index
+from gateway.config.problems import did_you_mean
 from gateway.config.structs import Config, LatencyBudget, Model
+
+_WHAT_FOR = """\
+Say how long answers of a model take under a load, and whether that keeps its `budget`.
+Nobody is asked: it is arithmetic with the rates that you give."""
+
+_WHENCE = """\
+where rates come from: a benchmark of the engine (llama-bench calls them pp and tg), or, once the
+model was served with a `budget`, gateway_replica_prefill_tokens_per_second and
+gateway_replica_decode_tokens_per_second in /metrics. An engine decodes more slowly the more
+answers it generates at a time: take --decode from a run with as many as --concurrency gives each.
+
+example:
+  gateway budget assistant --prompt 2000 --output 300 --concurrency 8 --prefill 3000 --decode 60
+
+exit code: 0 where the budget is kept or there is none, 1 where it is not, 2 for mistakes"""
 
 WRONG = 2
 """The exit code for a file with mistakes, or a model that is not in it."""
@@ -75,15 +91,21 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command to the ones `gateway` knows."""
-    parser = subparsers.add_parser("budget", help="say what a load on a model would take, on paper")
+    parser = subparsers.add_parser(
+        "budget",
+        help="say what a load on a model would take, on paper",
+        description=_WHAT_FOR,
+        epilog=_WHENCE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("model", metavar="MODEL", help="as clients ask for it")
     parser.add_argument("file", nargs="?", type=Path, metavar="FILE", help=which_file.HELP)
     for name, kind, said in (
         ("prompt", _count, "tokens of a prompt, without those in a prompt cache"),
         ("output", _count, "tokens of an answer"),
-        ("concurrency", _count, "requests at a time"),
+        ("concurrency", _count, "requests at a time, on all replicas together"),
         ("prefill", _rate, "tokens of prompts that a replica computes in a second"),
-        ("decode", _rate, "tokens a second in one answer"),
+        ("decode", _rate, "tokens a second in one answer, beside the others"),
     ):
         parser.add_argument(f"--{name}", type=kind, required=True, metavar="N", help=said)
     parser.add_argument("--replicas", type=_count, metavar="N", help="default: those in FILE")
@@ -100,7 +122,8 @@ def run(args: argparse.Namespace) -> int:
         return WRONG
     name = model_index(checked).find(args.model)
     if name is None or name not in checked.models:
-        print(f'{file}: no model is called "{args.model}"', file=sys.stderr)
+        hint = did_you_mean(args.model, checked.models)
+        print(f'{file}: no model is called "{args.model}"; {hint}', file=sys.stderr)
         return WRONG
     model = checked.models[name]
     load = Load(
@@ -115,6 +138,12 @@ def run(args: argparse.Namespace) -> int:
     verdicts = list(judged(load, model.budget or LatencyBudget()))
     for said, _ in verdicts:
         print(said)
+    if not verdicts:
+        print(f"{name} has no `budget` that this could keep")
+    if model.concurrency is not None and model.concurrency < load.concurrency:
+        print(
+            f"concurrency {model.concurrency}: no more are begun at a time; the others wait first"
+        )
     return 0 if all(fits for _, fits in verdicts) else OVER
 
 
@@ -166,7 +195,7 @@ def judged(load: Load, budget: LatencyBudget) -> Iterator[tuple[str, bool]]:
             continue
         most = load.most(bound - other)
         fits = taken <= bound
-        kept = f"{most} at a time keep it" if most else "not even one alone keeps it"
+        kept = f"up to {most} at a time keep it" if most else "not even one alone keeps it"
         over = "kept" if fits else f"over by {_seconds(taken - bound)}"
         yield f"budget.{name} {_seconds(bound)}: {over}; {kept}", fits
 

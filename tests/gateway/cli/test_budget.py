@@ -6,6 +6,7 @@ from backends.units import Timeout
 from gateway.__main__ import main
 from gateway.cli.budget import Load, judged, table
 from gateway.config.structs import LatencyBudget
+from gateway.telemetry import names
 
 FILE = """
 backends:
@@ -13,7 +14,7 @@ backends:
   small: {use: llama_server, replicas: [http://127.0.0.1:8080]}
 models:
   assistant: {backend: qwen, aliases: [gpt], budget: {ttft: 500ms, total: 8s}}
-  tiny: {backend: small}
+  tiny: {backend: small, concurrency: 4}
 """
 LOAD = Load(prompt=2000, output=300, concurrency=8, prefill=4000, decode=60, replicas=2)
 
@@ -56,10 +57,10 @@ def test_the_table():
 @pytest.mark.parametrize(
     ("ttft", "total", "said"),
     [
-        (2.0, None, ["budget.ttft 2.00 s: kept; 8 at a time keep it"]),
-        (1.0, None, ["budget.ttft 1.00 s: over by 1.00 s; 4 at a time keep it"]),
+        (2.0, None, ["budget.ttft 2.00 s: kept; up to 8 at a time keep it"]),
+        (1.0, None, ["budget.ttft 1.00 s: over by 1.00 s; up to 4 at a time keep it"]),
         (0.1, None, ["budget.ttft 100 ms: over by 1.90 s; not even one alone keeps it"]),
-        (None, 7.0, ["budget.total 7.00 s: kept; 8 at a time keep it"]),
+        (None, 7.0, ["budget.total 7.00 s: kept; up to 8 at a time keep it"]),
         (None, 4.0, ["budget.total 4.00 s: over by 3.00 s; not even one alone keeps it"]),
         (None, None, []),
     ],
@@ -75,7 +76,25 @@ def test_a_load_that_does_not_fit_is_an_exit_code(budget):
     assert "budget.ttft 500 ms: over by" in said.out
     assert "8 at a time on 2 replicas" in said.out
     assert budget("gpt", prompt=100, output=10)[0] == 0
-    assert budget("tiny")[0] == 0
+
+
+def test_a_model_without_a_budget_or_with_fewer_places(budget):
+    code, said = budget("tiny")
+    assert code == 0
+    assert said.out.splitlines()[-2:] == [
+        "tiny has no `budget` that this could keep",
+        "concurrency 4: no more are begun at a time; the others wait first",
+    ]
+    assert "concurrency 4" not in budget("tiny", concurrency=4)[1].out
+
+
+def test_the_help_says_what_it_is_for_and_where_rates_come_from(capsys):
+    with pytest.raises(SystemExit):
+        main(["budget", "--help"])
+    said = capsys.readouterr().out
+    assert "keeps its `budget`" in said
+    assert names.REPLICA_PREFILL_RATE in said
+    assert names.REPLICA_DECODE_RATE in said
 
 
 def test_replicas_may_be_given(budget):
@@ -85,7 +104,8 @@ def test_replicas_may_be_given(budget):
 def test_a_model_that_is_not_there(budget):
     code, said = budget("nobody")
     assert code == 2
-    assert 'no model is called "nobody"' in said.err
+    assert 'no model is called "nobody"; there is assistant, tiny' in said.err
+    assert 'did you mean "assistant"?' in budget("asistant")[1].err
 
 
 @pytest.mark.parametrize(
