@@ -8,8 +8,8 @@ Pure: what happened goes in, a `Failure` comes out; the attempt loop does what i
 | no first token in time                          | yes   | yes       | 504                    |
 | 408, 429, 5xx                                   | yes   | yes       | 429, 502, 503, 504     |
 | 429 of an engine here, which has a queue        | other | yes       | 429                    |
-| 401, 403: the engine refuses the gateway        | yes   | yes       | 502                    |
-| 3xx: not followed                               | yes   | yes       | 502                    |
+| 401, 403: the engine refuses the gateway        | other | yes       | 502                    |
+| 3xx: not followed                               | other | yes       | 502                    |
 | 404 for the model: this replica lacks it        | yes   | yes       | the engine's own words |
 | 404 and 405 that are no error object, 501       | no    | yes       | 501                    |
 | the request is too long for the model           | no    | longer    | the engine's own words |
@@ -24,6 +24,7 @@ from collections.abc import Sequence
 from email.utils import parsedate_to_datetime
 from enum import IntEnum, StrEnum
 from math import inf, isnan
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -57,6 +58,8 @@ RETRY_SOON = 1.0
 _WHILE_STARTING = 10.0
 """The same, where an engine has to be started first, and does not say when that will be."""
 _PLAUSIBLE_WAIT = 3600.0
+_LONGEST_HOST = 300
+"""Characters of a redirect's scheme, host and port that are told."""
 _OVERLOADED = 529
 """What Anthropic's API says where it has too much to do, and those that imitate it."""
 
@@ -148,7 +151,7 @@ def judge_status(
     said = parse_error(status, body)
     if _is_refused_content(said):
         return _clients_own(status, said)
-    misconfigured = _misconfigured(status, replica)
+    misconfigured = _misconfigured(status, headers, replica)
     if misconfigured is not None:
         return misconfigured
     if status in (501, 405) or (status == 404 and not is_error_object(body)):
@@ -182,14 +185,14 @@ def judge_status(
     return _clients_own(status, said)
 
 
-def _misconfigured(status: int, replica: str) -> Failure | None:
+def _misconfigured(status: int, headers: Sequence[Header], replica: str) -> Failure | None:
     """An answer that only whoever wrote routing.yaml can mend, if it is one."""
     if status in (401, 403):
         what = f"refuses the gateway's credentials (HTTP {status}): check `api_key` of its backend"
     elif 300 <= status < 400:
         what = (
-            f"redirects (HTTP {status}), which the gateway does not follow: put the final URL "
-            "under `replicas`"
+            f"redirects (HTTP {status}){_whither(headers)}, which the gateway does not follow: "
+            "put the final URL under `replicas`"
         )
     else:
         return None
@@ -199,6 +202,22 @@ def _misconfigured(status: int, replica: str) -> Failure | None:
         misconfigured=True,
         leave_replica=True,
     )
+
+
+def _whither(headers: Sequence[Header]) -> str:
+    """Where a redirect leads, as far as may be told: a path or a query may hold a secret."""
+    told = next((value for name, value in headers if name.lower() == b"location"), b"")
+    try:
+        target = urlsplit(told.decode("latin-1").strip())
+        host, port = target.hostname, target.port
+    except ValueError:
+        return ""
+    if not host:
+        return " to another path there" if target.path else ""
+    name = f"[{host}]" if ":" in host else host
+    where = f"{target.scheme}://{name}" if target.scheme else name
+    where = where if port is None else f"{where}:{port}"
+    return f" to {where}" if where.isprintable() and len(where) <= _LONGEST_HOST else ""
 
 
 def judge_stream(said: EngineError, replica: str) -> Failure:

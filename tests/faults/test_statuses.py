@@ -64,7 +64,7 @@ class TestStatuses:
 
     async def test_a_redirect_is_not_followed(self, tmp_path):
         async with scripted(CHAT) as target:
-            script = (Send(response(307, b"", ("location", target.url + "/v1/x"))),)
+            script = (Send(response(307, b"", ("location", target.url + "/v1/x?key=sk-engine"))),)
             async with (
                 scripted(script) as moved,
                 serving(tmp_path, routing(moved)) as gateway,
@@ -72,6 +72,8 @@ class TestStatuses:
                 answer = await gateway.chat()
         assert answer.status_code == 502
         assert "location" not in answer.headers
+        assert f"to http://{target.id}," in answer.json()["error"]["message"]
+        assert len(moved.seen) == 1, "it would say the same again"
         assert target.seen == []
 
     @pytest.mark.parametrize(

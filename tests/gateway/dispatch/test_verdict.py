@@ -60,6 +60,28 @@ def test_the_table_of_statuses(case, verdict):
 
 
 @pytest.mark.parametrize(
+    ("location", "told"),
+    [
+        (b"https://me:secret@h.example:8443/v1?key=secret#secret", "to https://h.example:8443, "),
+        (b"https://h.example/secret", "to https://h.example, "),
+        (b"http://[::1]:8000/v1", "to http://[::1]:8000, "),
+        (b"//h.example/secret", "to h.example, "),
+        (b"/secret/", "to another path there, "),
+        (b"http://h.example:secret/", "(HTTP 307), which"),
+        (b"http://[secret/", "(HTTP 307), which"),
+        (b"http://h\x00secret/", "(HTTP 307), which"),
+        (b"http://" + b"secret" * 100, "(HTTP 307), which"),
+        (b"", "(HTTP 307), which"),
+    ],
+)
+def test_of_a_redirect_the_host_is_told_and_no_secret(location, told):
+    failure = judge_status(307, [(b"Location", location)], b"", "e@r", 0.0)
+    assert told in failure.error.message
+    assert "secret" not in failure.error.message
+    assert "`replicas`" in failure.error.message
+
+
+@pytest.mark.parametrize(
     ("stage", "cause", "status"),
     [
         (Stage.CONNECT, Cause.REFUSED, 503),
