@@ -19,6 +19,7 @@ from backends.isolation.server import (
     ADAPTER_HEADER,
     ADAPTERS_PATH,
     COUNT_PATH,
+    Counted,
     Failed,
     Health,
 )
@@ -107,7 +108,8 @@ class IsolatedAdapter(OpenAIHttpBackend):
 
     async def count_text(self, address: str, text: str) -> int | None:
         """See `Backend.count_text`."""
-        return await self.tell(address, COUNT_PATH, text, int)
+        counted = await self.tell(address, COUNT_PATH, text, Counted)
+        return None if counted is None else counted.tokens
 
     async def steps(self, address: str) -> float | None:
         """See `OpenAIHttpBackend.steps`."""

@@ -64,6 +64,12 @@ class Health(msgspec.Struct, frozen=True):
     why_not: Mapping[Capability, str] = {}
 
 
+class Counted(msgspec.Struct, frozen=True):
+    """What `/count` says: how many tokens a text is, or null where that cannot be told."""
+
+    tokens: int | None
+
+
 class ErrorObject(msgspec.Struct, frozen=True):
     """OpenAI's error object."""
 
@@ -156,13 +162,14 @@ class EngineServer:
             await _answer(send, 200, _encode(found))
 
     async def _count(self, body: bytes, send: Send) -> None:
-        """How many tokens `body`, a text in JSON, is: a number, or null where that is not known."""
+        """How many tokens `body` is, a text in JSON."""
         try:
             text = _decode_text(body)
         except MALFORMED as error:
             await _answer(send, 400, _failed(RequestRefused(400, str(error))))
         else:
-            await _answer(send, 200, _encode(await self._backend.count_text(self._address, text)))
+            tokens = await self._backend.count_text(self._address, text)
+            await _answer(send, 200, _encode(Counted(tokens)))
 
     async def _serve(self, request: Request, send: Send) -> None:
         try:

@@ -181,7 +181,7 @@ class Attempts:
         others = [
             one for one in place.variant.able() if one not in asked and one.may_take_traffic(now)
         ]
-        if not others or not hedging.budget.try_retry(now) or not self.take_retry():
+        if not others or not hedging.budget.try_retry(now) or not self.take_retry(now):
             return None
         if place.route.budget is None:
             return self.pick(ask, place, others)
@@ -260,9 +260,13 @@ class Attempts:
         """A place behind the gate that `route` has, if there is one now."""
         return self._admission.try_enter(ask, route)
 
-    def take_retry(self) -> bool:
-        """Take one try out of the budget; False where it is spent."""
-        return self._budget.try_retry(time.monotonic())
+    def take_retry(self, at: float) -> bool:
+        """Take one try out of the budget, at that time (monotonic s); False where it is spent."""
+        return self._budget.try_retry(at)
+
+    def give_back_retry(self, at: float) -> None:
+        """Put back the one that was taken at that time, and not used."""
+        self._budget.give_back(at)
 
     def chain(self, ask: Ask) -> Iterator[Route]:
         """The route asked for, then those that stand in for it where it is not there."""
@@ -281,10 +285,15 @@ class Attempts:
         wait = wait_before(replica, retry, tried, self._rng)
         if ask.watchdog.now() + wait >= deadline:
             return False
-        if not self.take_retry():
+        taken = time.monotonic()
+        if not self.take_retry(taken):
             return False
         if wait:
-            await asyncio.sleep(wait)
+            try:
+                await asyncio.sleep(wait)
+            except asyncio.CancelledError:  # a client that leaves has caused none
+                self.give_back_retry(taken)
+                raise
         return True
 
     def _sticky_key(self, ask: Ask, route: Route) -> bytes:

@@ -11,8 +11,11 @@ what would have followed.
 | is longer than what is kept, or has more in it than is    |                             |
 |   understood here, as sound has                           | nothing                     |
 | greedy, or seeded and the engine of the same kind         | replay                      |
-| … whose replay said something else, or would take longer  |                             |
-|   than there is time                                      | continue, if that may be    |
+| … whose replay said something else on this replica, or    |                             |
+|   would take longer than there is time                    | continue, if that may be    |
+| … whose replay said something else on another one, and    |                             |
+|   this is the last attempt                                | continue, if that may be,   |
+|                                                           |   else replay               |
 | sampled                                                   | continue, if that may be    |
 
 Continue may be where there is text and nothing else so far (no call of a tool, no thinking), which
@@ -60,11 +63,15 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     only_text: bool
     """What has been said is text, and there is some."""
     took: float
-    """Seconds from its first content to its break."""
+    """Seconds that it took to say it so far."""
     left: float
     """Seconds until the whole request must be over."""
     diverged: bool = False
-    """Somebody has said something else when asked again."""
+    """The one that would go on has said something else when asked again."""
+    doubted: bool = False
+    """Somebody has."""
+    last: bool = False
+    """There will be no other attempt after this one."""
 
 
 def choose_way(standing: Standing, began: Backend, next_one: Backend) -> Way:
@@ -74,11 +81,13 @@ def choose_way(standing: Standing, began: Backend, next_one: Backend) -> Way:
     if standing.incomparable:
         raise CannotGoOnError("something has been said that cannot be compared")
     why_no_replay = _why_no_replay(standing, began, next_one)
-    if not why_no_replay:
+    if not why_no_replay and not (standing.doubted and standing.last):
         return Way.REPLAY
     why_no_continuation = _why_no_continuation(standing, next_one)
     if not why_no_continuation:
         return Way.CONTINUE
+    if not why_no_replay:
+        return Way.REPLAY
     raise CannotGoOnError(f"{why_no_replay}, and {why_no_continuation}")
 
 
@@ -88,7 +97,7 @@ def _why_no_replay(standing: Standing, began: Backend, next_one: Backend) -> str
     if not exact:
         return "it would be another one if it was asked for again"
     if standing.diverged:
-        return "it was another one when it was asked for again"
+        return "it was another one when it was asked for there again"
     if standing.took > standing.left:
         return "there is no time to say it all again"
     return ""

@@ -5,11 +5,11 @@ Pure: the time is passed in.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from enum import IntEnum
 from typing import NamedTuple
 
-from gateway.dispatch.failover_rules import CannotGoOnError
+from gateway.dispatch.failover_rules import CannotGoOnError, Way
 from gateway.dispatch.verdict import Failure
 from gateway.routing.replica import Replica
 from gateway.routing.table import Route, Variant
@@ -47,21 +47,28 @@ class Rank(IntEnum):
 
     HEALTHY = 0
     """It may take traffic, and has not failed this answer."""
-    BACK = 1
-    """It has, and may take traffic again, or has not been noticed yet."""
-    SAME = 2
+    DIVERGED = 1
+    """It may, and has said something else when it was asked again."""
+    BACK = 2
+    """It has failed, and may take traffic again, or has not been noticed yet."""
+    SAME = 3
     """The same, and it is the one that failed last."""
-    DOWN = 3
+    DOWN = 4
     """It seems to be down; that may be wrong."""
-    NEVER = 4
-    """It was silent on this answer, and nothing says that it is back."""
+    NEVER = 5
+    """There is no way for it to go on; or it was silent on this answer, and nothing says that it is
+    back."""
 
 
 class Search(NamedTuple):
     """Who may go on with an answer, and since when somebody has been looked for."""
 
     places: Sequence[Place]
+    ways: Mapping[Replica, Way]
+    """How each one would go on that may."""
     failed: Mapping[Replica, Failed]
+    diverged: Collection[Replica]
+    """Who has said something else."""
     broke: Replica
     """The one that failed last."""
     began: float
@@ -91,10 +98,13 @@ class Search(NamedTuple):
         return self._replace(places=[one for one in self.places if one.route.gate != gate])
 
     def _rank(self, replica: Replica, now: float) -> Rank:
+        if replica not in self.ways:
+            return Rank.NEVER
         healthy = replica.may_take_traffic(now)
         failed = self.failed.get(replica)
         if failed is None:
-            return Rank.HEALTHY if healthy else Rank.DOWN
+            up = Rank.DIVERGED if replica in self.diverged else Rank.HEALTHY
+            return up if healthy else Rank.DOWN
         if healthy and replica is not self.broke:
             return Rank.BACK
         if failed.failure.leave_replica:
@@ -103,7 +113,7 @@ class Search(NamedTuple):
 
     def _due(self, replica: Replica, rank: Rank) -> float:
         """From when on it may be asked: who has failed gets time to recover, each time more."""
-        if rank is Rank.HEALTHY:
+        if rank in (Rank.HEALTHY, Rank.DIVERGED):
             return 0.0
         if rank in (Rank.BACK, Rank.SAME):
             _, times, at = self.failed[replica]

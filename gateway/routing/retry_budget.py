@@ -38,6 +38,12 @@ class RetryBudget:
         self._retries[self._slice % _SLICES] += 1
         return True
 
+    def give_back(self, taken: float) -> None:
+        """Put back a retry that was taken at that time, and not made."""
+        at = int(taken / self._slice_length)
+        if at > self._slice - _SLICES:  # what is older is not counted any more
+            self._retries[at % _SLICES] = max(0, self._retries[at % _SLICES] - 1)
+
     @property
     def balance(self) -> float:
         """Retries left, as of the last call that gave the time."""

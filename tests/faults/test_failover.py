@@ -8,6 +8,7 @@ import json
 import pytest
 
 from gateway.dispatch import failover
+from gateway.telemetry.access_log import line as access_line
 from tests.faults.houses import settled
 from tests.support.answers import error_of, events, is_done, said
 from tests.support.inprocess import ask, routing, serving
@@ -127,6 +128,30 @@ class TestReplay:
         assert is_whole(reply)
         assert ": another replica goes on\n\n" in reply.text
 
+    @pytest.mark.parametrize("stays", [True, False])
+    async def test_says_so_while_the_next_one_reads_the_prompt(self, tmp_path, monkeypatch, stays):
+        monkeypatch.setattr(failover, "QUIET", 0.02)
+        async with (
+            scripted((Hold(), *GOOD)) as good,
+            scripted(DEAD) as bad,
+            serving(tmp_path, engines(good, bad)) as gateway,
+        ):
+            asked = ask(stream=True, temperature=0)
+            heard = ""
+            async with gateway.client.stream("POST", "/v1/chat/completions", json=asked) as reply:
+                pieces = reply.aiter_text()
+                while heard.count(": another replica goes on\n\n") < 3:
+                    heard += await anext(pieces)
+                if stays:
+                    good.release()
+                    heard += "".join([piece async for piece in pieces])
+            if stays:
+                assert said(heard) == "Once upon a time"
+                assert is_done(heard)
+            else:
+                await good.seen[0].gone()
+            await settled(gateway, good, bad)
+
     async def test_may_break_off_too(self, tmp_path):
         async with (
             scripted(GOOD) as good,
@@ -165,6 +190,18 @@ class TestReplay:
         assert "gateway_failovers_total{" not in metrics
         assert "gateway_wasted_tokens_total{" in metrics
 
+    async def test_that_says_something_else_leaves_others_to_be_asked(self, tmp_path):
+        async with (
+            scripted(GOOD) as good,
+            scripted(stream(*answer("Once", " more"))) as other,
+            scripted(DEAD) as bad,
+            serving(tmp_path, engines(good, other, bad)) as gateway,
+        ):
+            reply = await greedy(gateway)
+            await settled(gateway, good, bad, other)
+        assert is_whole(reply)
+        assert [len(one.seen) for one in (bad, other, good)] == [1, 1, 1]
+
     async def test_that_is_refused_leaves_the_first_error(self, tmp_path):
         async with (
             scripted(failing(400, "too long")) as other,
@@ -196,6 +233,49 @@ class TestReplay:
             await settled(gateway, other, bad)
         assert f"engine@{bad.id}" in error_of(reply.text)["message"]
         assert len(other.seen) == 1
+
+
+class TestTold:
+    """The operator hears of each attempt as it was."""
+
+    async def run(self, tmp_path, *upstreams):
+        document = engines(*upstreams, model={"failover": {"attempts": 2}})
+        document["telemetry"] = {"access_log": True}
+        async with serving(tmp_path, document) as gateway:
+            lines = []
+            gateway.gateway._access_log.write = lambda record: lines.append(access_line(record))
+            reply = await greedy(gateway)
+            await settled(gateway, *upstreams)
+        return reply, lines[0]
+
+    async def test_where_somebody_goes_on(self, tmp_path, caplog):
+        async with scripted(GOOD) as good, scripted(DEATHS["reset"]) as bad:
+            _, line = await self.run(tmp_path, good, bad)
+            assert (line.replica, line.failovers, line.attempts) == (f"engine@{good.id}", 1, 2)
+            failed = f"engine@{bad.id} failed it (reset); engine@{good.id} is asked to go on"
+            assert [failed in one for one in told(caplog)] == [True]
+
+    async def test_where_nobody_does(self, tmp_path, caplog):
+        async with (
+            scripted(failing(500)) as worse,
+            scripted(stream(*answer("Once", " more"))) as other,
+            scripted(DEATHS["reset"]) as bad,
+        ):
+            reply, line = await self.run(tmp_path, other, worse, bad)
+            assert (line.replica, line.failovers, line.attempts) == (f"engine@{bad.id}", 0, 3)
+            assert line.cause == "reset"
+            assert f"engine@{bad.id}" in error_of(reply.text)["message"]
+            lines = told(caplog)
+            for one, cause in ((bad, "reset"), (other, "diverged"), (worse, "http_500")):
+                failed = f"engine@{one.id} failed it ({cause})"
+                assert [failed in line for line in lines].count(True) == 1
+            assert f"as engine@{bad.id} had left it: 2 more attempts" in lines[-1]
+
+
+def told(caplog):
+    """What the log says of answers that broke off."""
+    wanted = ("gateway.dispatch.failover", "gateway.dispatch.handover")
+    return [one.getMessage() for one in caplog.records if one.name in wanted]
 
 
 class TestContinue:

@@ -209,6 +209,8 @@ class Splice(ABC):
         self._left = Remaining(had)
         self.repeated = 0
         """Events of which the client has had the text: work that was done twice."""
+        self.went_on = False
+        """Whether there was anything that the client lacked."""
 
     @property
     def caught_up(self) -> bool:
@@ -218,7 +220,11 @@ class Splice(ABC):
     def feed(self, block: bytes) -> bytes:
         """What of `block`, whole events, the client lacks. Raises `DivergedError`."""
         out = [self._lacking(name, data) for name, data, _ in events(block)]
-        return b"".join(out) if out else block  # comments keep a connection alive
+        if not out:
+            return block  # comments keep a connection alive
+        lacked = b"".join(out)
+        self.went_on = self.went_on or bool(lacked)
+        return lacked
 
     def _lacking(self, name: bytes, data: bytes) -> bytes:
         before = self._left.characters

@@ -70,6 +70,12 @@ class TestReplay:
         with pytest.raises(CannotGoOnError):
             way(standing(**more))
 
+    def test_elsewhere_of_what_another_one_said_otherwise_while_there_are_attempts(self):
+        assert way(standing(GREEDY, doubted=True)) is Way.REPLAY
+        assert way(standing(GREEDY, doubted=True, last=True)) is Way.CONTINUE
+        assert way(standing(GREEDY, doubted=True, last=True, only_text=False)) is Way.REPLAY
+        assert way(standing(GREEDY, last=True)) is Way.REPLAY
+
     def test_is_not_tried_twice_where_it_was_another_answer(self):
         assert way(standing(GREEDY, diverged=True)) is Way.CONTINUE
         with pytest.raises(CannotGoOnError, match="another one when"):

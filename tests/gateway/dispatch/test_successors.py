@@ -4,7 +4,7 @@ import pytest
 
 from backends.base import Adapter
 from backends.readiness import Readiness
-from gateway.dispatch.failover_rules import CannotGoOnError
+from gateway.dispatch.failover_rules import CannotGoOnError, Way
 from gateway.dispatch.successors import Failed, Place, Search, says_the_same
 from gateway.dispatch.verdict import Failure
 from gateway.errors import UpstreamFailed
@@ -43,7 +43,8 @@ def search(places, *failed, patience=8.0, **more):
     """One that began at 100 s; `failed` are replicas, the last one last, since then."""
     times = {one: failed.count(one) for one in failed}
     how = {one: Failed(failure(**more), count, 100.0) for one, count in times.items()}
-    return Search(places, how, failed[-1], 100.0, patience)
+    ways = {one: Way.REPLAY for there in places for one in there.variant.replicas}
+    return Search(places, ways, how, (), failed[-1], 100.0, patience)
 
 
 def asked(found):
@@ -100,6 +101,23 @@ def test_another_variant_comes_after_the_replicas_beside_it_and_before_those_tha
     here = place(a, b)
     assert asked(search([here, there], a).at(100.0)) == (here, [b])
     assert asked(search([place(a, c), there], a).at(100.0))[0] is there
+
+
+def test_one_that_said_something_else_comes_after_those_that_have_not_been_asked():
+    a, b, d = replica("a"), replica("b"), replica("d")
+    here, there = place(a, b), place(d)
+    doubtful = search([here, there], a)._replace(diverged={b})
+    assert asked(doubtful.at(100.0)) == (there, [d])
+    assert asked(doubtful._replace(diverged={b, d}).at(100.0)) == (here, [b])
+
+
+def test_one_that_has_no_way_to_go_on_is_not_asked():
+    a, b = replica("a"), replica("b")
+    here = place(a, b)
+    without = search([here], a)
+    assert asked(without._replace(ways={a: Way.REPLAY}).at(108.0)) == (here, [a])
+    with pytest.raises(CannotGoOnError, match="nobody"):
+        without._replace(ways={}).at(108.0)
 
 
 def test_the_same_weights_are_those_of_the_same_name_and_adapter():

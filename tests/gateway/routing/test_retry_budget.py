@@ -27,6 +27,22 @@ def test_nothing_is_nothing():
     assert not RetryBudget(0, 0, 10).try_retry(5.0)
 
 
+def test_one_that_was_not_made_is_given_back():
+    budget = RetryBudget(0, 0.1, 10)
+    assert budget.try_retry(1.0)
+    assert not budget.try_retry(2.0)
+    budget.give_back(1.0)
+    assert budget.try_retry(2.0)
+
+
+def test_one_that_is_given_back_late_makes_no_more_of_them():
+    budget = RetryBudget(0, 0.1, 10)
+    assert budget.try_retry(1.0)
+    assert spend(budget, 30.0) == 1
+    budget.give_back(1.0)
+    assert spend(budget, 30.0) == 0
+
+
 def test_what_is_older_than_the_window_counts_no_more():
     budget = RetryBudget(100, 0, 10)
     for _ in range(30):
