@@ -7,7 +7,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from backends.units import Timeout
+from backends.units import Duration, Timeout
 
 _DnsUrl = Annotated[
     str,
@@ -45,11 +45,14 @@ class Discover(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """How often to look; a name's time to live makes that sooner, and never later."""
     nameserver: _Nameserver | None = None
     """Whom to ask, in place of the machine's own."""
+    removal_grace: Duration = Duration(120)
+    """For how long one that is missing in an answer stays, as long as it answers its probes, where
+    the resolver is seen to tell of some at a time; 0 for never."""
 
     @property
     def source(self) -> Discover:
         """The same for all that find the same."""
-        return msgspec.structs.replace(self, every=Timeout(10))
+        return msgspec.structs.replace(self, every=Timeout(10), removal_grace=Duration(120))
 
     @property
     def where(self) -> str:

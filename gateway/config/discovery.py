@@ -59,5 +59,7 @@ def _check(name: str, options: HttpOptions, report: Report) -> None:
         report.add(path, "goes with engines that run already, not with `launch`", "keep one")
     elif discover.file is not None and discover.nameserver is not None:
         report.add((*path, "nameserver"), "goes with `dns` or `srv`, not with `file`")
+    elif discover.file is not None and report.written((*path, "removal_grace")):
+        report.add((*path, "removal_grace"), "goes with `dns` or `srv`, not with `file`")
     elif (discover.srv or discover.nameserver) and find_spec("dns") is None:
         report.add(path, "needs dnspython", "pip install 'llm-gateway[srv]'")

@@ -5,6 +5,8 @@ Rules of this file:
 - What cannot be found out changes nothing: the replicas known last stay, and probes judge them.
 - News is a change of the configuration like any other: taken over whole, or not at all. So who
   stays keeps its counters, who is gone drains, and who is new is probed first.
+- Where answers tell of some replicas only, others stay: `gateway.control.lingering` says who. One
+  of them that may not take traffic any more is let go at once, without another look.
 - One look at a backend at a time, with a deadline; what goes on failing is told once.
 - A resolver that hangs keeps a thread. Those are few and its own, so nothing else waits for it.
 """
@@ -21,7 +23,9 @@ from functools import partial
 import msgspec
 
 from backends.options import Discover, HttpOptions
+from backends.readiness import Condition
 from gateway.config.structs import Config
+from gateway.control.lingering import Lingering
 from gateway.control.lookup import MOST, Entry, Found, LookupFailedError, look_up
 from gateway.control.state import State
 from gateway.errors import GatewayError
@@ -36,6 +40,9 @@ THREADS = 4
 """Names that the machine's own resolver is asked for at the same time."""
 LEAST = 1.0
 """Seconds between two looks at one backend, whatever its time to live."""
+
+_ANSWERING = (Condition.READY, Condition.RATE_LIMITED)
+"""How a replica is that works, as far as anybody can tell."""
 
 TakeOver = Callable[[str, Discover, tuple[Entry, ...]], Awaitable[None]]
 
@@ -70,6 +77,9 @@ class Discovery:
                     for name, place in self._due():
                         place.looking = True
                         looks.create_task(self._look(name, place))
+                    for name, place in self._outlived():
+                        place.looking = True
+                        looks.create_task(self._let_go(name, place))
                     await asyncio.sleep(self._tick)
         finally:
             self._threads.shutdown(wait=False, cancel_futures=True)
@@ -100,7 +110,8 @@ class Discovery:
                 found = await self._find(place.discover)
             if found.ttl is not None:
                 wait = min(wait, max(LEAST, found.ttl))
-            await self._put_in_force(name, place, found)
+            place.lingering.hear(found.replicas, found.ttl, time.monotonic())
+            await self._put_in_force(name, place)
             place.tell_success(name, found)
         except TimeoutError:
             place.tell_failure(name, f"no answer within {self._timeout:g} s")
@@ -114,13 +125,44 @@ class Discovery:
             place.looking = False
             place.due = time.monotonic() + wait
 
-    async def _put_in_force(self, name: str, place: _Place, found: Found) -> None:
+    def _outlived(self) -> list[tuple[str, _Place]]:
+        """Backends with replicas that stayed on, and do so no more. After a failure the next look
+        is waited for."""
+        return [
+            (name, one)
+            for name, one in self._places.items()
+            if not (one.looking or one.fails) and self._entries(name, one) != one.in_force
+        ]
+
+    async def _let_go(self, name: str, place: _Place) -> None:
+        try:
+            await self._put_in_force(name, place)
+        except GatewayError as error:
+            place.tell_failure(name, f"what was found is not in force: {error}")
+        except Exception:
+            logger.exception("%s: letting replicas go hit a bug", name)
+            place.fails = True
+        finally:
+            place.looking = False
+
+    async def _put_in_force(self, name: str, place: _Place) -> None:
         options = self._state.snapshot.config.backends.get(name)
         if self._places.get(name) is not place or not isinstance(options, HttpOptions):
             return  # a reload has changed what is looked for
-        if options.listed != found.replicas:
-            await self._take_over(name, place.discover, found.replicas)
-            logger.info("%s: %d replicas by %s", name, len(found.replicas), place.discover.where)
+        entries = self._entries(name, place)
+        if options.listed != entries:
+            await self._take_over(name, place.discover, entries)
+            logger.info("%s: %d replicas by %s", name, len(entries), place.discover.where)
+        place.in_force = entries
+
+    def _entries(self, name: str, place: _Place) -> tuple[Entry, ...]:
+        now = time.monotonic()
+        answering = {
+            one.address
+            for one in self._state.snapshot.replicas
+            if one.backend_name == name and one.condition(now) in _ANSWERING
+        }
+        return place.lingering.entries(now, answering.__contains__)
 
 
 class _Place:
@@ -128,26 +170,37 @@ class _Place:
 
     def __init__(self, discover: Discover) -> None:
         self.discover = discover
+        self.lingering = Lingering(0.0 if discover.file else discover.removal_grace)
+        self.in_force: tuple[Entry, ...] = ()
+        """What was put there last."""
         self.due = 0.0
         """Monotonic seconds."""
         self.looking = False
-        self._fails = False
+        self.fails = False
+        """The last that was done for it did not succeed; that has been told."""
         self._left_out = 0
+        self._stay = 0
 
     def tell_success(self, name: str, found: Found) -> None:
-        if self._fails:
+        if self.fails:
             logger.info("%s: its replicas are found and in force again", name)
         if found.left_out and found.left_out != self._left_out:
             logger.warning(
                 "%s: %s tells of more than %d replicas: %d are left out",
                 name, self.discover.where, MOST, found.left_out,
             )  # fmt: skip
-        self._fails, self._left_out = False, found.left_out
+        stay = len(self.in_force) - len(found.replicas)
+        if stay > 0 and not self._stay:
+            logger.info(
+                "%s: %s tells of some replicas at a time: those missing, now %d, stay for %g s, or "
+                "until they fail", name, self.discover.where, stay, self.lingering.grace,
+            )  # fmt: skip
+        self.fails, self._left_out, self._stay = False, found.left_out, stay
 
     def tell_failure(self, name: str, why: str) -> None:
-        if not self._fails:
+        if not self.fails:
             logger.warning("%s: its replicas are not renewed, those known stay: %s", name, why)
-        self._fails = True
+        self.fails = True
 
 
 def discovered(config: Config) -> Mapping[str, Discover]:

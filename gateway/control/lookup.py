@@ -112,6 +112,11 @@ def by_service(url: str, records: Iterable[object]) -> list[Entry]:
     return found
 
 
+def url_of(entry: Entry) -> str:
+    """Where it is."""
+    return entry if isinstance(entry, str) else entry.url
+
+
 def read_list(text: bytes) -> list[Entry]:
     """The replicas that a file lists, as under `replicas`. Raises `LookupFailedError`."""
     try:
@@ -128,12 +133,11 @@ def checked(entries: Sequence[Entry], ttl: float | None = None) -> Found:
     """`entries` without doubles and beyond the bound. Raises `LookupFailedError`."""
     by_base: dict[object, Entry] = {}
     for entry in entries:
-        url = entry if isinstance(entry, str) else entry.url
         try:
-            by_base.setdefault(parse_base(url), entry)
+            by_base.setdefault(parse_base(url_of(entry)), entry)
         except ValueError as error:
             raise LookupFailedError(str(error)) from None
-    every = sorted(by_base.values(), key=lambda one: one if isinstance(one, str) else one.url)
+    every = sorted(by_base.values(), key=url_of)
     return Found(tuple(every[:MOST]), max(0, len(every) - MOST), ttl)
 
 

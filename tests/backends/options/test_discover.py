@@ -4,7 +4,7 @@ import msgspec
 import pytest
 
 from backends.options import Discover
-from backends.units import Timeout
+from backends.units import Duration, Timeout
 
 
 @pytest.mark.parametrize(
@@ -25,6 +25,6 @@ def test_what_means_nothing_is_refused(wrong):
 
 
 def test_how_often_is_no_part_of_where():
-    often = Discover(dns="http://llama.internal:8080", every=Timeout(1))
+    often = Discover(dns="http://llama.internal:8080", every=Timeout(1), removal_grace=Duration(0))
     assert often.source == Discover(dns="http://llama.internal:8080")
     assert often.where == "dns http://llama.internal:8080"

@@ -52,6 +52,10 @@ def test_a_file_is_seen_from_where_the_file_is(tmp_path):
             "{use: vllm, discover: {file: a, nameserver: 10.0.0.1}}",
             "b.discover.nameserver: goes with `dns` or `srv`, not with `file`",
         ),
+        (
+            "{use: vllm, discover: {file: a, removal_grace: 2m}}",
+            "b.discover.removal_grace: goes with `dns` or `srv`, not with `file`",
+        ),
         ("{use: vllm, discover: {dns: 'https://a'}}", "b.discover.dns: expected a URL with a host"),
         ("{use: vllm, discover: {file: \"a\\0\"}}", "b.discover.file: holds a NUL character"),
     ],

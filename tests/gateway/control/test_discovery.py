@@ -13,7 +13,8 @@ from types import SimpleNamespace
 import pytest
 
 from backends.options import Discover, OpenAIOptions
-from backends.units import Timeout
+from backends.readiness import Condition
+from backends.units import Duration, Timeout
 from gateway.control.discovery import THREADS, Discovery, discovered
 from gateway.control.lookup import Found, LookupFailedError
 from gateway.errors import Conflict
@@ -32,7 +33,8 @@ class Stage:
         self.taken = []
         self.refuses = 0
         self.config = SimpleNamespace(backends={"b": OpenAIOptions(discover=discover)})
-        state = SimpleNamespace(snapshot=SimpleNamespace(config=self.config))
+        self.snapshot = SimpleNamespace(config=self.config, replicas=())
+        state = SimpleNamespace(snapshot=self.snapshot)
         self.discovery = Discovery(state, self.take_over, find=self.find, tick=0.002, timeout=0.1)
 
     async def find(self, discover):
@@ -76,6 +78,65 @@ async def test_only_news_is_taken_over():
     assert len(stage.taken) == 3
 
 
+def replica(address, condition=Condition.READY):
+    return SimpleNamespace(backend_name="b", address=address, condition=lambda _: condition)
+
+
+async def test_where_some_are_told_of_at_a_time_those_missing_stay_until_they_fail(caplog):
+    caplog.set_level(logging.INFO)
+    stage = Stage([A], [B], [A], [B])
+    stage.snapshot.replicas = (replica(A), replica(B))
+    async with stage.running():
+        await stage.until([(A,), (B,), (A, B)])
+        stage.snapshot.replicas = (replica(A, Condition.RATE_LIMITED), replica(B))
+        await asyncio.sleep(0.05)
+        assert len(stage.taken) == 3
+        stage.snapshot.replicas = (replica(A, Condition.UNHEALTHY), replica(B))
+        await stage.until([(A,), (B,), (A, B), (B,)])
+    assert caplog.text.count("tells of some replicas at a time: those missing, now 1, stay") == 1
+
+
+async def test_one_that_stays_and_fails_is_let_go_before_the_next_look():
+    slow = Discover(dns="http://llama.internal", every=Timeout(60))
+    stage = Stage([A], [B], [A], discover=slow)
+    stage.snapshot.replicas = (replica(A), replica(B))
+    for _ in range(3):
+        for place in stage.discovery._places.values():
+            place.due = 0.0
+        await stage.discovery.look()
+    assert stage.taken[-1] == (A, B)
+    async with stage.running():
+        stage.snapshot.replicas = (replica(A), replica(B, Condition.LOADING))
+        await stage.until([(A,), (B,), (A, B), (A,)])
+
+
+async def test_what_cannot_be_let_go_waits_for_the_next_look(caplog):
+    slow = Discover(dns="http://llama.internal", every=Timeout(60))
+    stage = Stage([A], [B], [A], discover=slow)
+    stage.snapshot.replicas = (replica(A), replica(B))
+    for _ in range(3):
+        for place in stage.discovery._places.values():
+            place.due = 0.0
+        await stage.discovery.look()
+    stage.snapshot.replicas = (replica(A),)
+    stage.refuses = 99
+    async with stage.running():
+        await asyncio.sleep(0.1)
+    assert stage.refuses == 98
+    assert caplog.text.count("another change is under way") == 1
+
+
+async def test_nobody_stays_where_that_is_not_wanted_nor_by_a_file():
+    for discover in (
+        Discover(dns="http://llama.internal", every=Timeout(0.01), removal_grace=Duration(0)),
+        Discover(file="/replicas.yaml", every=Timeout(0.01)),
+    ):
+        stage = Stage([A], [B], [A], [B], discover=discover)
+        stage.snapshot.replicas = (replica(A), replica(B))
+        async with stage.running():
+            await stage.until([(A,), (B,), (A,), (B,)])
+
+
 async def test_failures_keep_what_is_known_and_are_told_once(caplog):
     caplog.set_level(logging.INFO)
     no = LookupFailedError("llama.internal is not found")
@@ -106,13 +167,15 @@ async def test_a_resolver_that_hangs_keeps_a_few_threads_and_none_of_the_others(
         f"b{number}": OpenAIOptions(discover=Discover(dns=f"http://h{number}", every=every))
         for number in range(3 * THREADS)
     }
-    state = SimpleNamespace(snapshot=SimpleNamespace(config=SimpleNamespace(backends=backends)))
+    state = SimpleNamespace(
+        snapshot=SimpleNamespace(config=SimpleNamespace(backends=backends), replicas=())
+    )
     discovery = Discovery(state, None, tick=0.002, timeout=0.02)
     looking = asyncio.create_task(discovery.run())
     try:
         async with asyncio.timeout(5):
             while len(asked) < THREADS or not all(
-                place._fails for place in discovery._places.values()
+                place.fails for place in discovery._places.values()
             ):
                 await asyncio.sleep(0.01)
             await asyncio.sleep(0.1)
@@ -242,6 +305,28 @@ async def test_replicas_come_and_go_by_dns_and_streams_go_on(tmp_path):
             assert (await gateway.chat()).status_code == 200, "a reload keeps them"
             first.release()
             assert b" upon" in await asyncio.wait_for(raw.reader.readuntil(b" upon"), 5)
+
+
+@pytest.mark.slow
+async def test_a_resolver_that_tells_of_one_at_a_time_keeps_both_until_one_is_gone(tmp_path):
+    async with nameserver() as server, scripted(CHAT) as first, scripted(CHAT) as second:
+        tell(server, first)
+        discover = {"srv": "http://_llama._tcp.internal", "nameserver": server.address}
+        async with serving(tmp_path, routing(discover)) as gateway:
+            await until_ready(gateway, first)
+            for upstream in (second, first):
+                asked = len(server.questions)
+                tell(server, upstream)
+                async with asyncio.timeout(10):
+                    while len(server.questions) < asked + 2:
+                        await asyncio.sleep(0.02)
+            await until_ready(gateway, first, second)
+            asked = len(server.questions)
+            while len(server.questions) < asked + 2:
+                assert len(await ready(gateway)) == 2
+                await asyncio.sleep(0.02)
+            await second.close()
+            await until_ready(gateway, first)
 
 
 @pytest.mark.slow
