@@ -16,7 +16,7 @@ from gateway.dispatch.attempt import Attempt, AttemptFailedError
 from gateway.dispatch.verdict import judge_protocol, judge_status, judge_stream
 from gateway.wire.json_answer import MalformedAnswerError, read_answer
 from gateway.wire.peek import expected_choices
-from gateway.wire.rename import StreamRename, with_model
+from gateway.wire.rename import LongRename, StreamRename, with_model
 from gateway.wire.watch import StreamWatch, watch_for
 
 WHOLE_ANSWER = 8 << 20
@@ -70,6 +70,26 @@ class Answer:
         finally:
             if self.on_close is not None:
                 self.on_close()
+
+
+class LongAnswer(Answer):
+    """One in one piece that is too long to be held: its bytes, with the client's word for the
+    model, as they come. `head` is what came before it turned out to be long."""
+
+    def __init__(self, attempt: Attempt, reply: Reply, head: bytes) -> None:
+        self._rename = LongRename(attempt.reported_model, head, attempt.asked_model)
+        super().__init__(attempt, reply, self._rename.feed(head), whole=False)
+        attempt.commit()
+
+    async def _next(self) -> bytes:
+        while not self.attempt.is_complete:
+            piece = await self.attempt.read()
+            if not piece:
+                self.attempt.complete()
+                return self._rename.end()
+            if told := self._rename.feed(piece):
+                return told
+        return b""
 
 
 class EventStream(Answer):
@@ -183,8 +203,7 @@ async def open_answer(attempt: Attempt) -> Answer:
 async def _open_json(attempt: Attempt, reply: Reply) -> Answer:
     body, whole = await _gather(attempt, WHOLE_ANSWER)
     if not whole:
-        attempt.commit()
-        return Answer(attempt, reply, body, whole=False)
+        return LongAnswer(attempt, reply, body)
     try:
         told = read_answer(body)
         if told.model is not None and told.model != attempt.reported_model:

@@ -127,6 +127,11 @@ class Attempt:
         return self.ask.model if self.route is self.ask.route else self.route.name
 
     @property
+    def asked_model(self) -> str:
+        """What the engine was told to call the model."""
+        return self._upstream
+
+    @property
     def is_complete(self) -> bool:
         """Whether its answer has come, whole and sound."""
         return self._cause == names.OK
@@ -241,6 +246,8 @@ class Attempt:
         now = time.monotonic()
         if self._patience.heard(now):
             self._generates(now)
+            if self.ask.on_content is not None:
+                self.ask.on_content()
         self.replica.answered_at = now
 
     def _settle(self) -> None:

@@ -7,6 +7,7 @@ import re
 import msgspec
 
 _decode_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_decode_text = msgspec.json.Decoder(str).decode
 _encode = msgspec.json.encode
 
 
@@ -74,8 +75,57 @@ class StreamRename:
         old, new = _encode(engine_name), _encode(self._wanted)
         self._forms = tuple((key + old, key + new) for key in (b'"model":', b'"model": '))
 
+    @property
+    def longest(self) -> int:
+        """Bytes of the longest that is looked for; 0 where nothing is."""
+        return max((len(old) for old, _ in self._forms), default=0)
+
     def apply(self, block: bytes) -> bytes:
         """`block`, whole events, with the client's name for the model."""
         for old, new in self._forms:
             block = block.replace(old, new)
         return block
+
+
+_NAMED = re.compile(rb'"model"\s*:\s*("(?:[^"\\]|\\.)*")')
+
+
+class LongRename:
+    """Renames the model in an answer that is too long to be held: its pieces end anywhere.
+
+    The end of each, as long as what is looked for, is kept back for the next one.
+    """
+
+    __slots__ = ("_kept", "_longest", "_rename")
+
+    def __init__(self, wanted: str, head: bytes, asked: str) -> None:
+        """`head`: how the answer begins, some megabytes, fed later as all of it is. A name that
+        does not stand there is the one that the engine was `asked` by.
+        """
+        named = _NAMED.search(head)
+        name = _decode_name(named.group(1)) if named is not None else asked
+        self._rename = StreamRename(wanted)
+        self._rename.learn(name)
+        self._longest = self._rename.longest
+        self._kept = b""
+
+    def feed(self, piece: bytes) -> bytes:
+        """What can be told of the answer with `piece`; nothing where that is too short."""
+        if not self._longest:
+            return piece
+        data = self._rename.apply(self._kept + piece)
+        end = max(0, len(data) - self._longest + 1)
+        self._kept = data[end:]
+        return data[:end]
+
+    def end(self) -> bytes:
+        """What is still kept, once no more comes."""
+        kept, self._kept = self._kept, b""
+        return kept
+
+
+def _decode_name(text: bytes) -> str:
+    try:
+        return _decode_text(text)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return ""  # it is no name that could be looked for

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
+
+import pytest
 
 from backends.readiness import Readiness
 from tests.support.inprocess import routing, serving
@@ -15,7 +18,9 @@ from tests.support.upstream import (
     STORY,
     Hold,
     Pause,
+    Send,
     Silence,
+    response,
     scripted,
     stream,
     text,
@@ -105,3 +110,19 @@ async def test_one_that_is_there_may_take_its_time(tmp_path):
         answer = await asking
     assert answer.status_code == 200
     assert len(slow.seen) == 1
+
+
+@pytest.mark.parametrize("first", [True, False], ids=["model first", "model last"])
+async def test_one_too_long_to_be_held_has_the_clients_name_for_the_model(tmp_path, first):
+    told = json.dumps({"model": ENGINE_MODEL})[1:-1]
+    long = f'"text":"{"x" * (9 << 20)}"'
+    body = "{" + ",".join([told, long] if first else [long, told]) + "}"
+    async with (
+        scripted((Send(response(200, body.encode())),)) as engine,
+        serving(tmp_path, routing(engine)) as gateway,
+    ):
+        answer = await gateway.chat()
+        metrics = (await gateway.client.get("/metrics")).text
+    assert answer.json() == {"model": "tale", "text": "x" * (9 << 20)}
+    assert "content-length" not in answer.headers
+    assert 'gateway_attempt_cause="ok"' in metrics

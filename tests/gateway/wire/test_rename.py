@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from gateway.wire.rename import StreamRename, with_model, with_priority
+from gateway.wire.rename import LongRename, StreamRename, with_model, with_priority
 
 
 @pytest.mark.parametrize(
@@ -68,3 +68,38 @@ def test_a_priority_takes_the_place_of_one_that_is_there():
     body = b'{"model":"a","x":1e400,"priority":9,"y":[1 , 2]}'
     assert with_priority(body, -1) == b'{"model":"a","x":1e400,"priority":-1,"y":[1 , 2]}'
     assert with_priority(b"{}", 1) == b'{"priority":1}'
+
+
+class TestLong:
+    BODY = (
+        b'{"id":"x","model":"theirs","text":"\\"model\\":\\"theirs\\"","more":[{"model": "other"}]}'
+    )
+    RIGHT = BODY.replace(b'"model":"theirs"', b'"model":"the one I asked for"')
+
+    @staticmethod
+    def renamed(rename, *pieces):
+        return b"".join([*map(rename.feed, pieces), rename.end()])
+
+    @pytest.mark.parametrize("at", range(len(BODY) + 1))
+    def test_pieces_may_end_anywhere(self, at):
+        rename = LongRename("the one I asked for", self.BODY, "theirs")
+        assert self.renamed(rename, self.BODY[:at], self.BODY[at:]) == self.RIGHT
+
+    def test_even_behind_each_byte(self):
+        rename = LongRename("the one I asked for", self.BODY, "theirs")
+        assert self.renamed(rename, *(bytes([one]) for one in self.BODY)) == self.RIGHT
+
+    def test_a_name_that_comes_late_is_the_one_that_was_asked_for(self):
+        rename = LongRename("mine", b'{"data":[0.1', "theirs")
+        pieces = (b'{"data":[0.1', b'],"model": "the', b'irs"}')
+        assert self.renamed(rename, *pieces) == b'{"data":[0.1],"model": "mine"}'
+
+    def test_where_it_is_the_same_nothing_is_kept_back(self):
+        rename = LongRename("theirs", self.BODY, "theirs")
+        assert rename.feed(self.BODY) == self.BODY
+        assert rename.end() == b""
+
+    @pytest.mark.parametrize("name", [b'"\\ud800"', b'"\xff"', b'"\x01"'])
+    def test_what_is_no_name_is_left_alone(self, name):
+        body = b'{"model":' + name + b"}"
+        assert self.renamed(LongRename("mine", body, "theirs"), body) == body
