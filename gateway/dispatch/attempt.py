@@ -193,6 +193,7 @@ class Attempt:
     def count_failover(self, way: str) -> None:
         """It has gone on with another one's answer."""
         self._metrics.went_on(way)
+        self._span.went_on(way)
 
     def count_wasted(self, tokens: int) -> None:
         """It has said so many tokens once more."""

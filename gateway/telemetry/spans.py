@@ -143,6 +143,9 @@ class _Attempt:
     def propagate(self, headers: Sequence[Header]) -> Sequence[Header]:
         return _with_parent(headers, self._span.get_span_context())
 
+    def went_on(self, way: str) -> None:
+        self._span.set_attribute(names.WAY, way)
+
     def end(self, cause: str, status: int | None = None) -> None:
         if self not in self._open:
             return
@@ -183,6 +186,9 @@ class _UnsampledAttempt:
 
     def propagate(self, headers: Sequence[Header]) -> Sequence[Header]:
         return _with_parent(headers, self._context)
+
+    def went_on(self, way: str) -> None:
+        return
 
     def end(self, cause: str, status: int | None = None) -> None:
         return

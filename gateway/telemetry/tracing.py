@@ -30,6 +30,10 @@ class AttemptSpan(Protocol):
         """`headers` with the `traceparent` that the engine shall see."""
         ...
 
+    def went_on(self, way: str) -> None:
+        """It has gone on with another try's answer, that way."""
+        ...
+
     def end(self, cause: str, status: int | None = None) -> None:
         """The try is over: `cause` is why it failed, or `names.OK`; `status` what it answered."""
         ...
@@ -56,6 +60,9 @@ class _NoAttempt:
 
     def propagate(self, headers: Sequence[Header]) -> Sequence[Header]:
         return headers
+
+    def went_on(self, way: str) -> None:
+        return
 
     def end(self, cause: str, status: int | None = None) -> None:
         return

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 from random import Random
 
 import pytest
@@ -11,6 +12,8 @@ from gateway.dispatch.attempts import Tried, candidates_for, wait_before
 from gateway.dispatch.verdict import Failure
 from gateway.errors import UpstreamFailed
 from gateway.routing.replica import Replica
+from tests.support.inprocess import routing, serving
+from tests.support.upstream import CHAT, failing, scripted
 
 RETRY = Retry(backoff=Duration(0.1), max_backoff=Duration(2))
 
@@ -90,3 +93,21 @@ class TestWait:
         a = three[0]
         failures = [tried(a, retry_after=60.0), tried(a)]
         assert wait_before(a, RETRY, failures, Random(1)) < 1
+
+
+async def test_a_client_that_leaves_while_it_waits_has_caused_no_retry(tmp_path):
+    slow = {"retry": {"backoff": "60s", "max_backoff": "60s"}}
+    budget = {"retry_budget": {"percent": 0, "min_per_second": 0.1, "window": "10s"}}
+    async with (
+        scripted(failing(500), failing(500), CHAT) as engine,
+        serving(tmp_path, routing(engine, model=slow, **budget)) as gateway,
+    ):
+        left = gateway.gateway._attempts._budget
+        leaving = asyncio.create_task(gateway.chat())
+        async with asyncio.timeout(5):
+            while left.balance:
+                await asyncio.sleep(0.005)
+            leaving.cancel()
+            while not left.balance:
+                await asyncio.sleep(0.005)
+    assert left.balance == 1

@@ -126,6 +126,7 @@ def test_a_request_is_the_callers_child_and_its_attempts_are_its_own(collector: 
     seen_by_first = first.propagate([(b"accept", b"*/*"), *traceparent(sampled=True)])
     first.end("reset", 502)
     second = begin(span, 2, "https://[::1]/v1")
+    second.went_on("replay")
     second.end("ok", 200)
     second.end("reset")
     span.end(it)
@@ -179,6 +180,10 @@ def test_a_request_is_the_callers_child_and_its_attempts_are_its_own(collector: 
         "http.response.status_code": 502,
         "error.type": "reset",
     }
+    assert (_attributes(good)["gateway.way"], "gateway.way" in _attributes(failed)) == (
+        "replay",
+        False,
+    )
     assert (_attributes(good)["server.address"], _attributes(good)["server.port"]) == ("::1", 443)
 
 
