@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any, Protocol
 
@@ -22,6 +23,7 @@ from tests.support.engines import (
     EngineServer,
 )
 from tests.support.gateway import GatewayProcess
+from tests.support.launched import QUESTION, read_some
 from tools.engines import ENGINES
 
 MLX = "mlx"
@@ -129,3 +131,28 @@ def two_llamas(
 ) -> tuple[EngineServer, EngineServer]:
     """Two llama-servers of the test's own."""
     return start_llama_server(), start_llama_server()
+
+
+@pytest.fixture
+def start(start_gateway, tmp_path):
+    def started(text: str, *, wait: bool = True, **env: str) -> GatewayProcess:
+        return start_gateway(text, wait=wait, env={"XDG_STATE_HOME": str(tmp_path), **env})
+
+    return started
+
+
+@pytest.fixture
+def stream_of() -> Iterator[Callable[..., Any]]:
+    """Begin streams, read a little of each, and hold them open until the test is over."""
+    with contextlib.ExitStack() as held:
+
+        def begin(gateway: GatewayProcess, model: str = "tale", **more: Any) -> Any:
+            client = held.enter_context(gateway.openai())
+            fields = {"max_tokens": 1_000_000, "extra_body": {"ignore_eos": True}, **more}
+            stream = client.chat.completions.create(
+                model=model, messages=QUESTION, temperature=0, stream=True, **fields
+            )
+            read_some(stream)
+            return stream
+
+        yield begin

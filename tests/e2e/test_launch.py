@@ -1,150 +1,37 @@
-"""Engines that the gateway starts itself: real ones, killed, held still, swapped and reloaded."""
+"""Engines that the gateway starts itself: real ones, killed, held still and reloaded."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import signal
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Any
 
 import openai
 import pytest
 
 from tests.support import engines
 from tests.support.children import wait_until
-from tests.support.engines import sample
-from tests.support.gateway import GatewayProcess
 from tests.support.inprocess import serving
-from tests.support.voices import QUESTIONS, A, voice_of
+from tests.support.launched import (
+    ANSWER,
+    ARGS,
+    MODEL,
+    QUESTION,
+    ask,
+    below,
+    engine_pids,
+    gone,
+    launched,
+    one,
+    read_some,
+    status,
+    text_of,
+    wait_status,
+)
 
 pytestmark = [pytest.mark.engine, pytest.mark.slow]
-
-MODEL = engines.MODEL_DIR / "tiny-tale-f32.gguf"
-QUESTION = [{"role": "user", "content": "What is the capital of Spain?"}]
-ANSWER = "The capital of Spain is Madrid."
-ARGS = "[--ctx-size, '8192', --parallel, '2', --threads, '1', --context-shift]"
-
-
-def launched(*more: str, model: Path | str = MODEL, args: str = ARGS) -> str:
-    """The value of `launch`, with further keys."""
-    command = engines.require(engines.LLAMA_SERVER)
-    keys = [f"model: {model}", f"command: {command}", f"args: {args}", *more]
-    return "{" + ", ".join(keys) + "}"
-
-
-def one(*more: str, replicas: int = 1, **options: Any) -> str:
-    """A routing.yaml with one backend, called `local`."""
-    launch = launched(*more, **options)
-    return (
-        f"backends: {{local: {{use: llama_server, replicas: {replicas}, launch: {launch}}}}}\n"
-        "models: {tale: {backend: local}}\n"
-    )
-
-
-@pytest.fixture
-def start(start_gateway, tmp_path):
-    def started(text: str, *, wait: bool = True, **env: str) -> GatewayProcess:
-        return start_gateway(text, wait=wait, env={"XDG_STATE_HOME": str(tmp_path), **env})
-
-    return started
-
-
-class Process:
-    """Of /proc: a process with its parent and its arguments."""
-
-    def __init__(self, pid: int) -> None:
-        self.pid = pid
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        self.zombie, self.parent = fields[0] == "Z", int(fields[1])
-        self.argv = Path(f"/proc/{pid}/cmdline").read_text("utf-8", "replace").split("\0")
-
-
-def processes() -> dict[int, Process]:
-    found = {}
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                process = Process(int(entry.name))
-            except OSError:
-                continue
-            if not process.zombie:
-                found[process.pid] = process
-    return found
-
-
-def below(pid: int) -> list[Process]:
-    """All descendants of a process, but for the guardian that tests tie the gateway to."""
-    guardian = str(Path("tests/support/tether.py"))
-    every = {
-        one.pid: one
-        for one in processes().values()
-        if not any(part.endswith(guardian) for part in one.argv)
-    }
-    chosen = {pid}
-    while True:
-        more = {one.pid for one in every.values() if one.parent in chosen} - chosen
-        if not more:
-            return [every[one] for one in chosen - {pid}]
-        chosen |= more
-
-
-def engine_pids(gateway: GatewayProcess) -> list[int]:
-    """The engines themselves, by replica: the sockets' names count them."""
-    found = [one for one in below(gateway.child.pid) if "--host" in one.argv or "--uds" in one.argv]
-    run = [one for one in found if not any("tether" in part for part in one.argv)]
-    return [one.pid for one in sorted(run, key=lambda it: it.argv[2:])]
-
-
-def ask(gateway: GatewayProcess, model: str = "tale", **more: Any) -> Any:
-    with gateway.openai() as client:
-        return client.chat.completions.create(model=model, messages=QUESTION, temperature=0, **more)
-
-
-@pytest.fixture
-def stream_of() -> Iterator[Callable[..., Any]]:
-    """Begin streams, read a little of each, and hold them open until the test is over."""
-    with contextlib.ExitStack() as held:
-
-        def begin(gateway: GatewayProcess, model: str = "tale", **more: Any) -> Any:
-            client = held.enter_context(gateway.openai())
-            fields = {"max_tokens": 1_000_000, "extra_body": {"ignore_eos": True}, **more}
-            stream = client.chat.completions.create(
-                model=model, messages=QUESTION, temperature=0, stream=True, **fields
-            )
-            read_some(stream)
-            return stream
-
-        yield begin
-
-
-def text_of(answer: Any) -> str:
-    return answer.choices[0].message.content
-
-
-def status(gateway: GatewayProcess, replica: str) -> str:
-    """What the metrics say a replica is doing."""
-    said = gateway.request("GET", "/metrics")[2].decode()  # once: it is asked for in a loop
-    for state in ("asleep", "starting", "ready", "backing_off", "crash_loop", "stopping"):
-        if sample(said, "gateway_engine_state", gateway_replica=replica, gateway_state=state):
-            return state
-    return ""
-
-
-def wait_status(gateway: GatewayProcess, replica: str, state: str, timeout: float = 20) -> None:
-    wait_until(lambda: status(gateway, replica) == state, timeout, f"{replica} is not {state}")
-
-
-def gone(pids: list[int]) -> bool:
-    for pid in pids:
-        with contextlib.suppress(OSError):
-            if not Process(pid).zombie:
-                return False
-    return True
 
 
 @pytest.mark.parametrize("sig", [signal.SIGTERM, signal.SIGINT])
@@ -307,85 +194,27 @@ async def test_one_that_hangs_while_nobody_asks_is_found_too_and_one_that_rests_
     assert answer.json()["choices"][0]["message"]["content"] == ANSWER
 
 
-def read_some(stream: Any, count: int = 5) -> None:
-    for _ in range(count):
-        next(stream)
-
-
-def two(*, limit: str = "40MiB", patience: str = "") -> str:
-    """Two engines of which only one fits."""
-    launch = launched("memory: 30MiB")
-    return (
-        f"memory_limit: {limit}\n"
-        f"backends:\n  a: {{use: llama_server, launch: {launch}}}\n"
-        f"  b: {{use: llama_server, launch: {launch}}}\n"
-        "models: {a: {backend: a}, b: {backend: b}}\n"
+@pytest.mark.timeout(300)
+def test_vllm_is_started_killed_and_gone_with_the_gateway(start):
+    command = engines.require(engines.VLLM)
+    args = ", ".join(f"'{one}'" for one in engines.VLLM_ARGUMENTS)
+    env = {**engines.VLLM_ENVIRONMENT, "VLLM_ENABLE_V1_MULTIPROCESSING": "1"}
+    variables = ", ".join(f"{name}: '{value}'" for name, value in env.items())
+    launch = (
+        f"{{model: {engines.MODEL_DIR}, command: {command}, args: [{args}], "
+        f"env: {{{variables}}}, start_timeout: 4m}}"
     )
-
-
-def test_under_a_memory_limit_engines_take_turns_and_a_busy_one_stays(start, stream_of):
-    gateway = start(two())
-    assert (status(gateway, "a@0"), status(gateway, "b@0")) == ("ready", "asleep")
-    assert gateway.ready()[1]["models"] == {"a": "ready", "b": "ready"}
-    assert text_of(ask(gateway, "b")) == ANSWER
-    assert (status(gateway, "a@0"), status(gateway, "b@0")) == ("asleep", "ready")
-
-    stream = stream_of(gateway, "b")
-    (pid,) = engine_pids(gateway)
-    answers: list[str] = []
-    waiting = threading.Thread(target=lambda: answers.append(text_of(ask(gateway, "a"))))
-    waiting.start()
-    waiting.join(1)
-    read_some(stream, 50)
-    assert engine_pids(gateway) == [pid], "an engine with a request in flight was stopped"
-    assert not answers
-    stream.close()
-    waiting.join(20)
-    assert answers == [ANSWER]
-    assert (status(gateway, "a@0"), status(gateway, "b@0")) == ("ready", "asleep")
-
-
-async def test_swapping_back_and_forth_under_load_loses_nothing(start):
-    gateway = start(two())
-    rounds = 4
-    async with gateway.async_openai() as sdk:
-
-        async def one(number: int) -> str:
-            await asyncio.sleep(number * 0.02)
-            answer = await sdk.chat.completions.create(
-                model="ab"[number // 5 % 2], messages=QUESTION, temperature=0
-            )
-            return text_of(answer)
-
-        for _ in range(rounds):  # each takes a swap at least: both are asked, and one is there
-            assert set(await asyncio.gather(*(one(number) for number in range(20)))) == {ANSWER}
-    # Of `rounds` swaps the first was b's first start.
-    assert gateway.metric("gateway_engine_restarts_total") >= rounds - 1
-    assert len(engine_pids(gateway)) == 1
-
-
-def test_idle_unload_and_the_next_request_starts_it_again(start):
-    gateway = start(one("idle_unload: 500ms"))
-    (pid,) = engine_pids(gateway)
-    wait_status(gateway, "local@0", "asleep")
-    assert gone([pid])
-    assert gateway.ready()[0] == 200
-    assert text_of(ask(gateway)) == ANSWER
-    assert status(gateway, "local@0") == "ready"
-
-
-def test_the_request_that_wakes_an_engine_may_be_for_an_adapter(start):
-    launch = launched("preload: false")
     gateway = start(
-        f"backends: {{local: {{use: llama_server, adapters: {{v1: {A}}}, launch: {launch}}}}}\n"
-        "models: {sql: {variants: {stable: {backend: local, adapter: v1}}}}\n"
+        f"backends: {{gpu: {{use: vllm, launch: {launch}}}}}\nmodels: {{tale: {{backend: gpu}}}}\n",
+        wait=False,
     )
-    assert status(gateway, "local@0") == "asleep"
-    with gateway.openai() as client:
-        answer = client.chat.completions.create(
-            model="sql", messages=[{"role": "user", "content": QUESTIONS[0]}], temperature=0
-        )
-    assert voice_of(text_of(answer)) == "a"
+    gateway.child.wait_for(lambda: "ready: base_url" in gateway.child.log(), 240, "no vLLM")
+    gateway.wait_ready()
+    assert text_of(ask(gateway)) == ANSWER
+    pids = [process.pid for process in below(gateway.child.pid)]
+    assert len(pids) > 3, "its engine core runs in a process of its own"
+    os.kill(gateway.child.pid, signal.SIGKILL)
+    wait_until(lambda: gone(pids), 10, "a process of vLLM has outlived the gateway")
 
 
 def test_a_reload_that_changes_the_arguments_lets_the_old_engine_finish(start, stream_of):
@@ -437,26 +266,3 @@ def test_sigterm_with_a_stream_running_lets_it_end(start, stream_of):
     assert rest[-1] == "length"
     assert gateway.child.wait(20) == 0
     assert gone(pids)
-
-
-@pytest.mark.timeout(300)
-def test_vllm_is_started_killed_and_gone_with_the_gateway(start):
-    command = engines.require(engines.VLLM)
-    args = ", ".join(f"'{one}'" for one in engines.VLLM_ARGUMENTS)
-    env = {**engines.VLLM_ENVIRONMENT, "VLLM_ENABLE_V1_MULTIPROCESSING": "1"}
-    variables = ", ".join(f"{name}: '{value}'" for name, value in env.items())
-    launch = (
-        f"{{model: {engines.MODEL_DIR}, command: {command}, args: [{args}], "
-        f"env: {{{variables}}}, start_timeout: 4m}}"
-    )
-    gateway = start(
-        f"backends: {{gpu: {{use: vllm, launch: {launch}}}}}\nmodels: {{tale: {{backend: gpu}}}}\n",
-        wait=False,
-    )
-    gateway.child.wait_for(lambda: "ready: base_url" in gateway.child.log(), 240, "no vLLM")
-    gateway.wait_ready()
-    assert text_of(ask(gateway)) == ANSWER
-    pids = [process.pid for process in below(gateway.child.pid)]
-    assert len(pids) > 3, "its engine core runs in a process of its own"
-    os.kill(gateway.child.pid, signal.SIGKILL)
-    wait_until(lambda: gone(pids), 10, "a process of vLLM has outlived the gateway")
