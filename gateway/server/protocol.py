@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any, NoReturn, cast
+from typing import Any, NoReturn
+from urllib.parse import unquote
 
 import httptools
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
@@ -29,7 +30,7 @@ from gateway.errors import (
     RequestTimeout,
     render_body,
 )
-from gateway.server.held_head import HeldHead
+from gateway.server.cycle import Cycle
 from gateway.server.upgrade import head_without_upgrade
 
 _IN_LINE = 8
@@ -43,9 +44,6 @@ def protocol_with(limits: Limits) -> type[HttpToolsProtocol]:
         _limits = limits
 
     return BoundedProtocol
-
-
-_add_header = HttpToolsProtocol.on_header  # called for each header, where super() would show
 
 
 class _BoundedProtocol(HttpToolsProtocol):
@@ -82,7 +80,7 @@ class _BoundedProtocol(HttpToolsProtocol):
             self.flow.resume_reading()
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(HeldHead(transport))
+        super().connection_made(transport)
         self._start_head_timer()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -157,7 +155,10 @@ class _BoundedProtocol(HttpToolsProtocol):
         # Trailers come here too. They must not pass for headers (RFC 9110, section 6.5.1), and
         # there is none that anybody here would know: they are dropped.
         if self._in_head:
-            _add_header(self, name, value)
+            name = name.lower()
+            self.headers.append((name, value))
+            if name == b"expect" and value.lower() == b"100-continue":
+                self.expect_100_continue = True
 
     def on_headers_complete(self) -> None:
         self._stop_head_timer()
@@ -169,15 +170,45 @@ class _BoundedProtocol(HttpToolsProtocol):
                 self._stop_parsing(BadRequest("CONNECT asks for a tunnel, and this is no proxy"))
             self._upgrading = True
             return
-        super().on_headers_complete()
-        if self.scope["http_version"] == "1.0":
-            cast(HeldHead, self.transport).speak_plainly()
+        self._begin_cycle()
         self._in_head = False
         self._framing = 0
         if self.pipeline:
             if len(self.pipeline) > _IN_LINE:
                 self._drop_line()
             self.flow.resume_reading()  # who does not read does not notice a client that leaves
+
+    def _begin_cycle(self) -> None:
+        """What uvicorn does with a head, but with a `Cycle`, and without what nobody here uses."""
+        version = self.parser.get_http_version()
+        url = httptools.parse_url(self.url)
+        path = url.path.decode("ascii")
+        self.scope["method"] = self.parser.get_method().decode("ascii")
+        self.scope["http_version"] = version
+        self.scope["path"] = unquote(path) if "%" in path else path
+        self.scope["raw_path"] = url.path
+        self.scope["query_string"] = url.query or b""
+        before, self.cycle = (
+            self.cycle,
+            Cycle(
+                scope=self.scope,
+                transport=self.transport,
+                flow=self.flow,
+                logger=self.logger,
+                access_logger=self.access_logger,
+                access_log=self.access_log,
+                default_headers=self.server_state.default_headers,
+                message_event=asyncio.Event(),
+                expect_100_continue=self.expect_100_continue,
+                keep_alive=version != "1.0" and self.parser.should_keep_alive(),
+                on_response=self.on_response_complete,
+            ),
+        )
+        if before is None or before.response_complete:
+            self._start_asgi_task(self.cycle, self.app)
+        else:
+            self.flow.pause_reading()
+            self.pipeline.appendleft((self.cycle, self.app))
 
     def on_body(self, body: bytes) -> None:
         self._framing = 0
@@ -208,10 +239,6 @@ class _BoundedProtocol(HttpToolsProtocol):
         self.pipeline.clear()
         self.flow.resume_reading()
         raise httptools.HttpParserError
-
-    def on_response_complete(self) -> None:
-        cast(HeldHead, self.transport).flush()
-        super().on_response_complete()
 
     def pause_writing(self) -> None:
         super().pause_writing()
