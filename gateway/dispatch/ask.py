@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import inf
 
 import msgspec
@@ -51,6 +51,8 @@ class Ask(msgspec.Struct, kw_only=True):
     """When they are over, in the watchdog's time."""
     priority: Priority = Priority.NORMAL
     """How urgent it is, where requests wait for their turn."""
+    on_content: Callable[[], None] | None = None
+    """Called when an answer in one piece begins to be made, where its adapter shows that."""
     overtaken: bool = False
     """Set where another attempt was faster, just before this one is cancelled."""
     chat: AsChat | None = None

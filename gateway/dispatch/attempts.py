@@ -25,7 +25,7 @@ from gateway.dispatch.attempt import Attempt, AttemptFailedError
 from gateway.dispatch.choice import Choice, choose
 from gateway.dispatch.continuation import Continuation
 from gateway.dispatch.failover import unbroken
-from gateway.dispatch.hedge import Hedges, RouteHedging, Tried
+from gateway.dispatch.hedge import Hedges, RouteHedging, Tried, shows_content
 from gateway.dispatch.latency_budget import LatencyBudgets
 from gateway.dispatch.successors import Place
 from gateway.dispatch.verdict import (
@@ -138,7 +138,11 @@ class Attempts:
             ):
                 break
             place = Place(route, variant)
-            if route.hedge is None or not ask.stream or len(variant.replicas) == 1:
+            if (
+                route.hedge is None
+                or len(variant.replicas) == 1
+                or not shows_content(ask, choice.replica)
+            ):
                 outcome = await self.try_on(ask, place, choice, deadline)
                 if isinstance(outcome, Failure):
                     tried.append(Tried(choice.replica, outcome))

@@ -3,12 +3,13 @@
 Rules of this file:
 
 - Of a route without `hedge` nobody here hears.
-- Only streams: of an answer in one piece nothing is seen before it is whole, so that it is long
-  could not be told from that it is late.
+- Streams, and answers in one piece whose adapter shows when their content begins. Of others nothing
+  is seen before they are whole, so that one is long could not be told from that it is late.
 - No more hedges than the route's share of its requests, and each one takes a retry out of the
   budget of all: a busy day makes everything late, and must not be doubled.
 - Two attempts are two tasks, each with a watchdog of its own. The one that is overtaken is
-  cancelled, and settles itself; the answer then belongs to the request's own task.
+  cancelled at the other's first content, and settles itself; the answer then belongs to the
+  request's own task.
 
 Source: J. Dean and L. A. Barroso, "The Tail at Scale" (Communications of the ACM, 2013).
 """
@@ -60,6 +61,11 @@ class Outcome(NamedTuple):
     answer: Answer | None
     failed: Sequence[Tried]
     """Those that came to nothing, in the order in which they did."""
+
+
+def shows_content(ask: Ask, replica: Replica) -> bool:
+    """Whether it can be seen there when the answer begins: of a stream it can."""
+    return ask.stream or ask.endpoint in replica.backend.shows_progress
 
 
 class RouteHedging:
@@ -114,7 +120,7 @@ class Hedges:
         now = ask.watchdog.now
         delay = route.delay()
         began = now()
-        if delay is None:
+        if delay is None and ask.stream:
             outcome = await try_on(ask, choice)
             if isinstance(outcome, Failure):
                 return Outcome(None, [Tried(choice.replica, outcome)])
@@ -122,48 +128,36 @@ class Hedges:
             return Outcome(outcome, [])
         lanes = [_Lane(ask, choice, try_on)]
         try:
-            await asyncio.wait([lanes[0].task], timeout=delay)
-            if not lanes[0].task.done() and (other := another()) is not None:
+            await asyncio.wait([lanes[0].begun], timeout=delay)
+            if not lanes[0].begun.done() and (other := another()) is not None:
                 lanes.append(_Lane(ask, other, try_on))
-            winner = await _first_with_an_answer(lanes)
+            winner = await _first_with_content(lanes)
+            if winner is not None:
+                # An overtaken first attempt took at least as long: left out, only fast ones
+                # counted, and what is late would come to be sooner and sooner.
+                route.times.add(now() - began)
+            self._overtake(route, lanes, winner)
+            if winner is not None and not winner.task.done():
+                await asyncio.wait([winner.task])  # an answer in one piece: to its end
+            return _outcome(ask, lanes, winner)
         except BaseException:
             for lane in lanes:
                 self._end(lane, overtaken=False)
             raise
-        return self._settle(ask, route, lanes, winner, now() - began)
 
-    def _settle(
-        self,
-        ask: Ask,
-        route: RouteHedging,
-        lanes: Sequence[_Lane],
-        winner: _Lane | None,
-        took: float,
-    ) -> Outcome:
-        if winner is not None:
-            # An overtaken first attempt took at least as long: left out, only fast ones counted,
-            # and what is late would come to be sooner and sooner.
-            route.times.add(took)
+    def _overtake(self, route: RouteHedging, lanes: Sequence[_Lane], winner: _Lane | None) -> None:
+        """Count the hedge, if there was one, and let go of who is not needed any more."""
         if len(lanes) > 1:
             self._metrics.hedged(route.name, _result(lanes, winner))
-        failed = [
-            Tried(lane.choice.replica, lane.task.result())  # type: ignore[arg-type]
-            for lane in sorted(lanes, key=lambda one: one.ended_at)
-            if lane.has_failed()
-        ]
-        if winner is None:
-            return Outcome(None, failed)
         for lane in lanes:
-            if lane is not winner and not lane.has_failed():
+            if winner is not None and lane is not winner and not lane.has_failed():
                 self._end(lane, overtaken=True)
-        answer = winner.task.result()
-        assert isinstance(answer, Answer)
-        answer.attempt.ask = ask  # from here on it is read in this task
-        ask.record.replica = winner.choice.replica.id
-        return Outcome(answer, failed)
 
     def _end(self, lane: _Lane, *, overtaken: bool) -> None:
         """Cancel what is not needed any more; it closes its attempt in its own time."""
+        if lane.let_go:
+            return
+        lane.let_go = True
         lane.ask.overtaken = overtaken
         ending = asyncio.create_task(lane.end())
         self._ending.add(ending)
@@ -174,10 +168,18 @@ class _Lane:
     """One of the attempts, in a task of its own."""
 
     def __init__(self, ask: Ask, choice: Choice, try_on: TryOn) -> None:
-        self.ask = msgspec.structs.replace(ask)
+        self.begun: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        """Done at its first content, or when it has come to nothing."""
+        self.ask = msgspec.structs.replace(ask, on_content=self._begin)
         self.choice = choice
         self.ended_at = inf
+        self.let_go = False
         self.task = asyncio.create_task(self._run(try_on))
+        self.task.add_done_callback(lambda _: self._begin())
+
+    def _begin(self) -> None:
+        if not self.begun.done():
+            self.begun.set_result(None)
 
     async def _run(self, try_on: TryOn) -> Answer | Failure:
         task = asyncio.current_task()
@@ -205,16 +207,39 @@ class _Lane:
             and isinstance(self.task.result(), Failure)
         )
 
+    def has_content(self) -> bool:
+        """Whether there is some of it, or all. Raises what broke it."""
+        if not self.task.done():
+            return self.begun.done()
+        return isinstance(self.task.result(), Answer)
 
-async def _first_with_an_answer(lanes: Sequence[_Lane]) -> _Lane | None:
+
+async def _first_with_content(lanes: Sequence[_Lane]) -> _Lane | None:
     """The first lane whose attempt has content; None where none of them will."""
-    running = {lane.task for lane in lanes}
-    while running:
-        _, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+    waited = {lane.begun for lane in lanes}
+    while waited:
+        _, waited = await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
         for lane in lanes:
-            if lane.task.done() and isinstance(lane.task.result(), Answer):
+            if lane.has_content():
                 return lane
     return None
+
+
+def _outcome(ask: Ask, lanes: Sequence[_Lane], winner: _Lane | None) -> Outcome:
+    """What it came to, now that it is over for all but those who were overtaken."""
+    failed = [
+        Tried(lane.choice.replica, lane.task.result())  # type: ignore[arg-type]
+        for lane in sorted(lanes, key=lambda one: one.ended_at)
+        if lane.has_failed()
+    ]
+    if winner is None:
+        return Outcome(None, failed)
+    outcome = winner.task.result()
+    if not isinstance(outcome, Answer):
+        return Outcome(None, failed)  # it broke off
+    outcome.attempt.ask = ask  # from here on it is read in this task
+    ask.record.replica = winner.choice.replica.id
+    return Outcome(outcome, failed)
 
 
 def _result(lanes: Sequence[_Lane], winner: _Lane | None) -> str:

@@ -12,7 +12,18 @@ from gateway.dispatch.hedge import Hedges, RouteHedging
 from gateway.routing.first_token_times import ENOUGH
 from gateway.telemetry.metrics import Metrics
 from tests.support.inprocess import ask, routing, serving
-from tests.support.upstream import STORY, Pause, Silence, failing, scripted, stream
+from tests.support.upstream import (
+    ROLE,
+    STORY,
+    Hold,
+    Pause,
+    Reset,
+    Silence,
+    failing,
+    scripted,
+    stream,
+    text,
+)
 
 SOON = {"hedge": {"after": "50ms", "max_percent": 100}}
 """Round robin begins with the second replica: the late one is always asked first."""
@@ -130,6 +141,93 @@ async def test_when_there_is_none(tmp_path, hedge, fields, budget):
     ):
         await gateway.client.post("/v1/chat/completions", json=ask(**fields))
     assert beside.seen == []
+
+
+class TestOfAnswersInOnePiece:
+    """Whose adapter makes them of a stream, and so sees when their content begins."""
+
+    @staticmethod
+    def llamas(*upstreams, model=SOON):
+        document = routing(*upstreams, model=model)
+        document["backends"]["engine"]["use"] = "llama_server"
+        return document
+
+    async def test_the_first_content_wins_and_the_late_one_is_let_go_before_all_of_it(
+        self, tmp_path
+    ):
+        async with (
+            scripted(stream(ROLE, text("Once"), Hold(), *STORY[1:])) as fast,
+            scripted((Silence(),)) as late,
+            serving(tmp_path, self.llamas(fast, late)) as gateway,
+        ):
+            asking = asyncio.create_task(gateway.chat())
+            while not late.seen:
+                await asyncio.sleep(0.01)
+            await late.seen[0].gone()
+            assert not asking.done()
+            fast.release()
+            answer = await asking
+            series = (await gateway.client.get("/metrics")).text
+        assert answer.status_code == 200
+        assert answer.json()["choices"][0]["message"]["content"].startswith("Once")
+        assert answer.headers["x-gateway-replica"].endswith(fast.url.split("//")[1])
+        assert 'gateway_attempt_cause="overtaken"' in series
+        assert 'gateway_hedge_result="won"' in series
+
+    async def test_one_that_has_begun_is_not_late_however_long_it_takes(self, tmp_path):
+        slow = stream(*STORY[:2], Pause(0.2), *STORY[2:])
+        async with (
+            scripted(GOOD) as beside,
+            scripted(slow) as first,
+            serving(tmp_path, self.llamas(beside, first)) as gateway,
+        ):
+            answer = await gateway.chat()
+        assert answer.status_code == 200
+        assert (len(beside.seen), len(first.seen)) == (0, 1)
+
+    async def test_one_that_breaks_off_after_it_has_won_is_tried_again(self, tmp_path):
+        async with (
+            scripted(stream(*STORY[:2], Pause(0.05), Reset(), ended=False), GOOD) as fast,
+            scripted((Silence(),), GOOD) as late,
+            serving(tmp_path, self.llamas(fast, late)) as gateway,
+        ):
+            answer = await gateway.chat()
+            left = await metric(gateway, "gateway_attempts_active")
+        assert answer.status_code == 200
+        assert answer.headers["x-gateway-attempts"] == "3"
+        assert left == 0
+
+    async def test_a_client_that_leaves_while_the_winner_works_ends_it(self, tmp_path):
+        async with (
+            scripted(stream(*STORY[:2], Silence())) as fast,
+            scripted((Silence(),)) as late,
+            serving(tmp_path, self.llamas(fast, late)) as gateway,
+        ):
+            asking = asyncio.create_task(gateway.chat())
+            while not late.seen:
+                await asyncio.sleep(0.01)
+            await late.seen[0].gone()
+            asking.cancel()
+            await fast.seen[0].gone()
+            while await metric(gateway, "gateway_attempts_active"):
+                await asyncio.sleep(0.01)
+
+    async def test_its_content_and_not_its_end_is_what_a_percentile_is_learnt_from(self, tmp_path):
+        model = {"hedge": {"after": "p95"}}
+        held = stream(*STORY[:2], Hold(), *STORY[2:])
+        async with (
+            scripted(held) as one,
+            scripted(held) as other,
+            serving(tmp_path, self.llamas(one, other, model=model)) as gateway,
+        ):
+            asked = [asyncio.create_task(gateway.chat()) for _ in range(ENOUGH)]
+            routes = gateway.gateway._attempts._hedges._routes
+            async with asyncio.timeout(5):
+                while not routes or routes["tale"].delay() is None:
+                    await asyncio.sleep(0.01)
+            one.release()
+            other.release()
+            assert {(await answer).status_code for answer in asked} == {200}
 
 
 def test_a_percentile_is_learnt_and_a_duration_is_known():
