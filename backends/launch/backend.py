@@ -60,6 +60,7 @@ class LaunchedBackend(Backend):
         self._claim(kind)
         self.counts_chats = kind.counts_chats
         self.takes_priority = kind.takes_priority
+        self.shows_progress = kind.shows_progress
         self._supervisors = {address: self._supervise(address) for address in self.addresses}
 
     def join(self, residency: Residency) -> None:

@@ -233,6 +233,17 @@ async def test_an_engine_that_asks_is_told_how_urgent_it_is(tmp_path, wished, op
     assert (seen["priority"], seen["model"], seen["odd"]) == (told, ENGINE_MODEL, 1.5)
 
 
+@pytest.mark.parametrize("path", ["chat/completions", "completions", "embeddings", "responses"])
+async def test_a_key_does_not_jump_an_engines_queue_by_a_field_of_its_own(tmp_path, path):
+    async with scripted(CHAT) as engine:
+        document = routing(engine, keys=KEYS)
+        async with serving(tmp_path, document) as gateway:
+            for key, wished in (("alice-secret", -9), ("bob-secret-0", -9), ("bob-secret-0", 3)):
+                body = {**ask(), "prompt": "p", "input": "i", "priority": wished}
+                await gateway.client.post(f"/v1/{path}", json=body, headers={"x-api-key": key})
+    assert [seen.json["priority"] for seen in engine.seen] == [-1, 0, 3]
+
+
 async def test_a_new_configuration_lets_in_who_waits_already(tmp_path):
     async with narrow(tmp_path, (Hold(), *CHAT), size=9) as (gateway, engine):
         config = gateway.gateway._state.snapshot.config
