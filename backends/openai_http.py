@@ -22,6 +22,7 @@ from backends.headers import HOP_BY_HOP
 from backends.launch.doubt import look_closely
 from backends.load import Demand
 from backends.malformed import MALFORMED
+from backends.metrics_page import total
 from backends.options import HttpOptions
 from backends.readiness import Condition, Readiness
 from backends.secret import Secret
@@ -70,6 +71,8 @@ class OpenAIHttpBackend(Backend):
     """Request headers that mean something to this engine which no client may ask for."""
     gauges: ClassVar[Sequence[Gauges]] = ANY
     """What tells in its metrics how busy it is."""
+    progress: ClassVar[frozenset[bytes]] = frozenset()
+    """What in its metrics counts on for as long as it generates, together."""
 
     def __init__(
         self, name: str, options: HttpOptions, *, tls: ssl.SSLContext | None = None
@@ -200,12 +203,15 @@ class OpenAIHttpBackend(Backend):
             await stream.aclose()
         return response.status_code, bytes(body)
 
-    async def steps(self, address: str) -> float | None:  # noqa: ARG002 — engines override it
-        """A count that grows for as long as the engine generates; None where it keeps none.
+    async def steps(self, address: str) -> float | None:
+        """A count that grows for as long as the engine generates; None where it tells none.
 
         Raises `BackendError`.
         """
-        return None
+        if not self.progress:
+            return None
+        status, page = await self.get(address, "/metrics")
+        return total(page, self.progress) if status == 200 else None
 
     async def _check(self, address: str) -> Readiness:
         """The probe itself; engines override it. May raise `BackendError`."""

@@ -22,7 +22,6 @@ from backends.base import Adapter, BackendError, Cause, Reply, Request, Stage
 from backends.capabilities import EVERYTHING, Capability
 from backends.engine_error import parse_error
 from backends.gauges import VLLM, Gauges
-from backends.metrics_page import total
 from backends.openai_http import OpenAIHttpBackend
 from backends.options import HttpOptions, VllmOptions
 from backends.readiness import Readiness
@@ -39,7 +38,6 @@ _WORKER_FAILED = re.compile(
 """What a worker raised, where nobody has thought of it: a trace is in the engine's log."""
 _NOT_FOR_THIS_MODEL = re.compile(r"size of tensor|size mismatch|shape|not found in", re.IGNORECASE)
 
-_STEPS = frozenset((b"vllm:generation_tokens_total", b"vllm:prompt_tokens_total"))
 
 logger = logging.getLogger(__name__)
 
@@ -67,6 +65,10 @@ class VllmBackend(OpenAIHttpBackend):
     strips: ClassVar[frozenset[bytes]] = frozenset((b"x-data-parallel-rank",))
     """It pins a request to one engine core, around vLLM's own balancing."""
     gauges: ClassVar[Sequence[Gauges]] = (VLLM,)
+    progress: ClassVar[frozenset[bytes]] = frozenset(
+        (b"vllm:generation_tokens_total", b"vllm:prompt_tokens_total")
+    )
+    """Its tokens."""
 
     def __init__(self, name: str, options: HttpOptions) -> None:
         super().__init__(name, options)
@@ -122,11 +124,6 @@ class VllmBackend(OpenAIHttpBackend):
         asked = {"prompt": text, "add_special_tokens": False}
         counted = await self.tell(address, "/tokenize", asked, Counted)
         return None if counted is None else counted.count
-
-    async def steps(self, address: str) -> float | None:
-        """See `OpenAIHttpBackend.steps`: its tokens."""
-        status, body = await self.get(address, "/metrics")
-        return total(body, _STEPS) if status == 200 else None
 
     async def _listed(self, address: str) -> Listed:
         status, body = await self.get(address, "/v1/models")

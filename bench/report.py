@@ -8,6 +8,7 @@ from statistics import median
 import msgspec
 
 from bench.cases import Case
+from bench.columns import aligned
 from bench.measure import Round
 
 
@@ -76,12 +77,7 @@ def table(lines: Sequence[Line]) -> str:
         "case", "place", "unit", "CPU us/unit", "target", "instr/unit", "units/s", "p50 ms",
         "p99 ms", "reads/chunk", "RSS MB", "errors", "engine us", "load us",
     )  # fmt: skip
-    rows = [heads, *map(_row, lines)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(heads))]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    )
+    return aligned([heads, *map(_row, lines)])
 
 
 def _row(line: Line) -> tuple[str, ...]:

@@ -18,7 +18,6 @@ from backends.llama_server.one_usage import with_one_usage
 from backends.llama_server.overlooked import not_overlooked
 from backends.llama_server.prompt_progress import WithoutProgress
 from backends.llama_server.whole_answer import in_one_piece
-from backends.metrics_page import total
 from backends.openai_http import OpenAIHttpBackend
 from backends.options import LlamaServerOptions
 from backends.readiness import Condition, Readiness
@@ -31,7 +30,6 @@ class Tokenized(msgspec.Struct):
     tokens: list[int]
 
 
-_STEPS = frozenset((b"llamacpp:n_decode_total",))
 """Its tokens are counted when an answer ends only."""
 
 
@@ -55,6 +53,8 @@ class LlamaServerBackend(OpenAIHttpBackend):
     """It names a server-side stream that outlives its connection, so a cancel would not reach
     the engine, and one client could attach to another's stream."""
     gauges: ClassVar[Sequence[Gauges]] = (LLAMA_SERVER,)
+    progress: ClassVar[frozenset[bytes]] = frozenset((b"llamacpp:n_decode_total",))
+    """Its calls of the model. It may run without `--metrics`."""
 
     def __init__(self, name: str, options: LlamaServerOptions) -> None:
         super().__init__(name, options)
@@ -115,11 +115,6 @@ class LlamaServerBackend(OpenAIHttpBackend):
         asked = {"content": text, "add_special": False}
         counted = await self.tell(address, "/tokenize", asked, Tokenized)
         return None if counted is None else len(counted.tokens)
-
-    async def steps(self, address: str) -> float | None:
-        """See `OpenAIHttpBackend.steps`: its calls of the model. It may run without `--metrics`."""
-        status, body = await self.get(address, "/metrics")
-        return total(body, _STEPS) if status == 200 else None
 
     def _for_adapter(self, address: str, request: Request) -> Request:
         wanted, lora = request.adapter, None

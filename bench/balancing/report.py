@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import msgspec
 
 from bench.balancing.figures import Figures
 from bench.balancing.targets import Target
+from bench.columns import aligned
 
 
 class Line(msgspec.Struct, frozen=True):
@@ -72,9 +71,3 @@ def _row(line: Line) -> tuple[str, ...]:
         f"{at.hit_rate:.0%}",
         f"{at.imbalance:.2f}",
     )
-
-
-def aligned(rows: Sequence[Sequence[str]]) -> str:
-    """Columns side by side."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)

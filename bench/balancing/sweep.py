@@ -12,9 +12,9 @@ import msgspec
 
 from bench.balancing.figures import Figures
 from bench.balancing.fleet import Prompts
-from bench.balancing.report import aligned
 from bench.balancing.scenarios import SCENARIOS, Scenario, Stage
 from bench.balancing.sustained import highest_sustained
+from bench.columns import aligned
 from gateway.policies import Policy
 from gateway.policies.prefix_affinity import NO_ROOM, REQUEST, STICKINESS, PrefixAffinity
 from gateway.policies.prefix_blocks import BOUNDARIES, FIRST, LIMIT, PER_DOUBLING, boundaries

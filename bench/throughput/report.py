@@ -7,6 +7,7 @@ from statistics import median
 
 import msgspec
 
+from bench.columns import aligned
 from bench.throughput.client import Round
 
 OF_MLX_LM, OF_ONE_AT_A_TIME = 1.3, 2.0
@@ -119,9 +120,7 @@ _HEAD = (
 
 def table(lines: Sequence[Line]) -> str:
     """Lines for people to read."""
-    rows = [_HEAD, *map(_row, lines)]
-    widths = [max(len(row[at]) for row in rows) for at in range(len(_HEAD))]
-    return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
+    return aligned([_HEAD, *map(_row, lines)])
 
 
 def _row(line: Line) -> tuple[str, ...]:

@@ -27,8 +27,8 @@ from bench.balancing.real.load import (
     bodies,
 )
 from bench.balancing.real.servers import Engines, Place, places
-from bench.balancing.report import aligned
 from bench.balancing.targets import LEAST, POLICY, SPREADING
+from bench.columns import aligned
 from bench.throughput.questions import Body
 
 POLICIES = (SPREADING, LEAST, POLICY)
