@@ -58,15 +58,18 @@ def judge_over_budget(
 ) -> Failure:
     """Nobody would answer within the route's latency budget, or the client's own `timeout`;
     `excess` is by how many seconds."""
-    parts = [f"{prompt} tokens of prompt {forecast.prefill or 0.0:.2g} s"]
+    first, total = forecast.first_token, forecast.total
+    parts = [f"{prompt} tokens of prompt{_told(forecast.prefill)}"]
     if waited + (forecast.queue or 0.0) >= _TOLD:
         parts.insert(0, f"queue {waited + (forecast.queue or 0.0):.2g} s")
-    if output is not None and forecast.decode is not None:
-        parts.append(f"about {output:.0f} tokens of answer {forecast.decode:.2g} s")
-    first = waited + (forecast.first_token or 0.0)
-    takes = f"its first token would take about {first:.2g} s"
-    if forecast.total is not None:
-        takes += f" and the whole {waited + forecast.total:.2g} s"
+    if output is not None and total is not None:
+        parts.append(f"about {output:.0f} tokens of answer{_told(forecast.decode)}")
+    takes = []
+    if first is not None:
+        takes.append(f"its first token would take about {waited + first:.2g} s")
+    if total is not None:
+        about = "" if takes else "would take about "
+        takes.append(f"the whole {about}{waited + total:.2g} s")
     allowed = [
         f"{name} {float(bound):g} s"
         for name, bound in (
@@ -77,8 +80,8 @@ def judge_over_budget(
         if bound is not None
     ]
     message = (
-        f"the model {model!r} would be late by {excess:.2g} s: {takes} ({', '.join(parts)}); "
-        f"its budget is {', '.join(allowed)}"
+        f"the model {model!r} would be late by {excess:.2g} s: {' and '.join(takes)} "
+        f"({', '.join(parts)}); its budget is {', '.join(allowed)}"
     )
     return Failure(
         cause=OVER_BUDGET,
@@ -88,6 +91,10 @@ def judge_over_budget(
         blame=False,
         tells=Tells.NOBODY,
     )
+
+
+def _told(seconds: float | None) -> str:
+    return "" if seconds is None else f" {seconds:.2g} s"
 
 
 def _worth_waiting(seconds: float) -> float:

@@ -1,92 +1,38 @@
-"""How long an answer will take on a replica: learnt from those before, in two lines. Pure.
+"""How long an answer will take on a replica: learnt from those before. Pure.
 
     first token = overhead + (tokens ahead + tokens of the prompt) ÷ prefill rate
     whole       = first token + tokens of the answer ÷ decode rate
 
 The first line is a regression, not a quotient: a prompt of ten tokens says nothing about how fast
-a prompt is computed, only what else the way to its first token costs. What is not known is None,
-and nobody is turned away for it. Tokens of prompts are estimated ones throughout, so their unit
-is the same on both sides.
+a prompt is computed, only what else the way to its first token costs. Of answers that come in one
+piece the first token is not seen: what they take is learnt as one plane, by the tokens to compute
+before it and those of the answer, and says only how long all of it takes.
 
-Source: exponentially weighted moments, after T. Finch, "Incremental calculation of weighted mean
-and variance" (University of Cambridge, 2009), with a covariance beside the variance.
+What is not known is None, and nobody is turned away for it. Tokens of prompts are estimated ones
+throughout, so their unit is the same on both sides.
 """
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
-ENOUGH = 8
-"""Answers before anything is said."""
+from gateway.routing.moments import ENOUGH, Line, Mean, Plane
+
 STALE = 10.0
 """Seconds without news after which a replica is given another chance."""
-_NEWS = 0.05
-"""How much of what is known the latest answer makes out, once there are enough."""
-_SPREAD = 0.05
-"""Standard deviation of x, as a share of its mean, below which nothing can be said of a slope."""
-
-
-class Mean:
-    """A mean that follows what is new."""
-
-    __slots__ = ("_value", "count")
-
-    def __init__(self) -> None:
-        self._value = 0.0
-        self.count = 0
-
-    def add(self, value: float) -> None:
-        """One more."""
-        self.count += 1
-        self._value += max(_NEWS, 1 / self.count) * (value - self._value)
-
-    @property
-    def value(self) -> float | None:
-        """None while there is not enough to go by."""
-        return self._value if self.count >= ENOUGH else None
-
-
-class Line:
-    """y by x, as a straight line that follows what is new; it never falls."""
-
-    __slots__ = ("_covariance", "_variance", "_x", "_y", "count")
-
-    def __init__(self) -> None:
-        self._x = self._y = self._variance = self._covariance = 0.0
-        self.count = 0
-
-    def add(self, x: float, y: float) -> None:
-        """One more point."""
-        self.count += 1
-        share = max(_NEWS, 1 / self.count)
-        off_x, off_y = x - self._x, y - self._y
-        self._x += share * off_x
-        self._y += share * off_y
-        self._variance = (1 - share) * (self._variance + share * off_x * off_x)
-        self._covariance = (1 - share) * (self._covariance + share * off_x * off_y)
-
-    @property
-    def slope(self) -> float:
-        """y per x; 0 where the x's are too much alike to tell."""
-        if self._variance <= (_SPREAD * self._x) ** 2:
-            return 0.0
-        return max(0.0, self._covariance / self._variance)
-
-    def at(self, x: float) -> float | None:
-        """y; None while there is not enough to go by."""
-        if self.count < ENOUGH:
-            return None
-        return max(0.0, self._y + self.slope * (x - self._x))
 
 
 class Rates:
     """What one replica's answers have shown."""
 
-    __slots__ = ("_first_token", "_per_token", "_probed_at", "heard_at")
+    __slots__ = ("_first_token", "_per_token", "_probed_at", "_unseen", "_whole", "heard_at")
 
     def __init__(self) -> None:
         self._first_token = Line()
         self._per_token = Mean()
+        self._whole = Plane()
+        self._unseen = 0
+        """Answers since the last one whose first token was seen."""
         self._probed_at = 0.0
         self.heard_at = 0.0
         """When the last answer began."""
@@ -94,6 +40,7 @@ class Rates:
     def first_token(self, tokens: int, seconds: float, now: float) -> None:
         """A first token took `seconds`, with `tokens` to be computed before it."""
         self._first_token.add(tokens, seconds)
+        self._unseen = 0
         self.heard_at = now
 
     def may_probe(self, now: float) -> bool:
@@ -107,6 +54,13 @@ class Rates:
         """After the first token `tokens` more came within `seconds`."""
         if tokens > 0:
             self._per_token.add(seconds / tokens)
+
+    def whole(self, tokens: int, output: int, seconds: float, now: float) -> None:
+        """One of `output` tokens took `seconds`, with `tokens` to be computed before it; nothing
+        was seen of it before."""
+        self._whole.add(tokens, output, seconds)
+        self._unseen += 1
+        self.heard_at = now
 
     @property
     def prefill(self) -> float | None:
@@ -125,7 +79,10 @@ class Rates:
         queue = None if alone is None or behind is None else behind - alone
         each = self._per_token.value
         decode = None if output is None or each is None else output * each
-        return Forecast(queue, alone, decode)
+        whole = None
+        if output is not None and (self._unseen >= ENOUGH or alone is None):
+            whole = self._whole.at(ahead + prompt, output)
+        return Forecast(queue, alone, decode, whole)
 
 
 class Forecast(NamedTuple):
@@ -134,6 +91,8 @@ class Forecast(NamedTuple):
     queue: float | None
     prefill: float | None
     decode: float | None
+    whole: float | None = None
+    """All of it, where answers in one piece have told that better than its parts do."""
 
     @property
     def first_token(self) -> float | None:
@@ -146,7 +105,9 @@ class Forecast(NamedTuple):
     def total(self) -> float | None:
         """Until the last one."""
         first = self.first_token
-        return None if first is None or self.decode is None else first + self.decode
+        if self.whole is not None or first is None or self.decode is None:
+            return self.whole
+        return first + self.decode
 
     def excess(self, first_token: float | None, total: float | None) -> float:
         """Seconds beyond what there is for either, where that is bounded; 0 or less is in time."""
@@ -209,5 +170,9 @@ class Lesson:
     def over(self, now: float, prompt: int | None, output: int | None) -> None:
         """It has come to its end, with so many tokens as far as the engine counts them."""
         self._expected.learn(self._estimated, prompt, output)
-        if self._first_at is not None and output is not None:
+        if output is None:
+            return
+        if self._first_at is not None:
             self._rates.decoded(output - 1, now - self._first_at)
+        else:
+            self._rates.whole(self._tokens, output, now - self._began_at, now)

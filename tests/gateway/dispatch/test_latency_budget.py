@@ -7,12 +7,14 @@ import time
 
 import pytest
 
+from gateway.routing.moments import ENOUGH
 from tests.support.inprocess import ask, routing, serving
 from tests.support.upstream import (
     CHAT,
     ENGINE_MODEL,
     STORY,
     Hold,
+    Pause,
     Silence,
     failing,
     scripted,
@@ -136,6 +138,17 @@ async def test_it_learns_from_what_it_relays(tmp_path):
             await post(it)
         (replica,) = it.gateway._state.snapshot.replicas
         assert replica.load.rates.forecast(0, 10, None).first_token is not None
+
+
+async def test_it_learns_from_answers_in_one_piece_too(tmp_path):
+    model = {"budget": {"total": "20ms"}}
+    async with (
+        scripted((Pause(0.05), *CHAT)) as engine,
+        serving(tmp_path, routing(engine, model=model)) as gateway,
+    ):
+        answers = [await post(gateway, streamed=False) for _ in range(ENOUGH + 1)]
+    assert [answer.status_code for answer in answers] == [200] * ENOUGH + [429]
+    assert "the whole would take about 0." in answers[-1].json()["error"]["message"]
 
 
 async def test_a_refusal_goes_to_the_model_for_what_is_overloaded(tmp_path):

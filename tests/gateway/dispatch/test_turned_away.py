@@ -57,3 +57,12 @@ def test_what_is_not_known_or_not_bounded_is_left_out():
         "the model 'tale' would be late by 0.25 s: its first token would take about 0.75 s "
         "(2000 tokens of prompt 0.75 s); its budget is ttft 0.5 s"
     )
+
+
+def test_where_only_the_whole_is_known_that_is_told():
+    forecast = Forecast(None, None, None, 9.0)
+    failure = judge_over_budget("tale", BUDGET, None, forecast, 0.0, 2000, 300.0, 1.0)
+    assert failure.error.message == (
+        "the model 'tale' would be late by 1 s: the whole would take about 9 s (2000 tokens of "
+        "prompt, about 300 tokens of answer); its budget is ttft 0.5 s, total 8 s"
+    )

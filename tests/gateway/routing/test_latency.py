@@ -4,7 +4,8 @@ from random import Random
 
 import pytest
 
-from gateway.routing.latency import ENOUGH, Expected, Forecast, Lesson, Line, Mean, Rates
+from gateway.routing.latency import Expected, Forecast, Lesson, Rates
+from gateway.routing.moments import ENOUGH
 
 
 def taught(answers=60, *, prefill=2000.0, decode=50.0, overhead=0.05, noise=0.0, seed=1):
@@ -59,30 +60,79 @@ class TestRates:
         assert rates.decode is None
 
 
-class TestLine:
-    def test_it_never_falls(self):
-        line = Line()
-        for x in range(50):
-            line.add(x, 100 - x)
-        assert line.slope == 0
-        assert line.at(10_000) >= 0
+class TestWhole:
+    """Answers in one piece, of whose first token nothing is seen."""
 
-    def test_it_is_never_below_zero(self):
-        line = Line()
-        for x in range(100, 150):
-            line.add(x, x - 100)
-        assert line.at(0) == 0
+    def taught(
+        self,
+        answers=200,
+        *,
+        prefill=2000.0,
+        decode=50.0,
+        noise=0.0,
+        prompts=(10, 4000),
+        outputs=(5, 400),
+        rates=None,
+    ):
+        rates, rng = rates or Rates(), Random(1)
+        for _ in range(answers):
+            prompt, output = rng.randint(*prompts), rng.randint(*outputs)
+            takes = (0.05 + prompt / prefill + output / decode) * (1 + noise * rng.uniform(-1, 1))
+            rates.whole(prompt, output, takes, 0.0)
+        return rates
 
+    @pytest.mark.parametrize("noise", [0.0, 0.2])
+    @pytest.mark.parametrize(("ahead", "prompt", "output"), [(0, 100, 10), (4000, 2000, 300)])
+    def test_how_long_all_of_it_takes_is_learnt(self, noise, ahead, prompt, output):
+        forecast = self.taught(400, noise=noise).forecast(ahead, prompt, output)
+        right = 0.05 + (ahead + prompt) / 2000 + output / 50
+        assert forecast.total == pytest.approx(right, rel=0.15, abs=noise)
+        assert forecast.first_token is None, "nobody is late for what was never seen"
 
-def test_a_mean_needs_enough_and_follows():
-    mean = Mean()
-    for _ in range(ENOUGH):
-        assert mean.value is None
-        mean.add(1.0)
-    assert mean.value == pytest.approx(1.0)
-    for _ in range(200):
-        mean.add(3.0)
-    assert mean.value == pytest.approx(3.0, rel=0.01)
+    def test_without_an_idea_of_the_answer_nothing_is_said(self):
+        assert self.taught().forecast(0, 100, None) == Forecast(None, None, None)
+
+    def test_while_too_little_is_known_nothing_is_said(self):
+        assert self.taught(ENOUGH - 1).forecast(0, 100, 10).total is None
+
+    def test_answers_that_are_alike_say_nothing_of_longer_ones(self):
+        forecast = self.taught(prompts=(100, 100), outputs=(50, 50)).forecast(0, 100, 5000)
+        assert forecast.total == pytest.approx(1.1)
+
+    @pytest.mark.parametrize(
+        ("prompts", "outputs"), [((500, 500), (5, 400)), ((10, 4000), (200, 200))]
+    )
+    def test_where_one_is_always_alike_the_other_is_learnt(self, prompts, outputs):
+        forecast = self.taught(prompts=prompts, outputs=outputs).forecast(0, 500, 200)
+        assert forecast.total == pytest.approx(4.3, rel=0.01)
+
+    def test_it_follows_a_replica_that_has_become_slower(self):
+        rates = self.taught(150, decode=10, rates=self.taught(500))
+        assert rates.forecast(0, 1000, 100).total == pytest.approx(10.55, rel=0.05)
+
+    def test_streams_say_it_better_while_there_are_any(self):
+        rates = taught(decode=25.0)
+        self.taught(ENOUGH - 1, rates=rates)
+        assert rates.forecast(0, 2000, 100).total == pytest.approx(5.05, rel=0.01)
+
+    def test_where_there_are_none_any_more_they_are_not_believed_for_ever(self):
+        rates = self.taught(rates=taught(decode=25.0))
+        forecast = rates.forecast(0, 2000, 100)
+        assert forecast.total == pytest.approx(3.05, rel=0.01)
+        assert forecast.first_token == pytest.approx(1.05, rel=0.01)
+
+    def test_a_lesson_in_one_piece(self):
+        rates, expected = Rates(), Expected()
+        for at in range(20):
+            Lesson(rates, expected, 100, 100, 0.0).over(1.0 + at, 100, 10 * at)
+        assert rates.forecast(0, 100, 100).total == pytest.approx(11.0)
+        assert rates.heard_at == 20.0
+
+    def test_one_that_counts_no_answer_teaches_nothing(self):
+        rates, expected = Rates(), Expected()
+        for _ in range(20):
+            Lesson(rates, expected, 100, 100, 0.0).over(1.0, 100, None)
+        assert rates.forecast(0, 100, 100).total is None
 
 
 @pytest.mark.parametrize(
@@ -95,6 +145,8 @@ def test_a_mean_needs_enough_and_follows():
         (Forecast(1.0, 0.5, None), None, 0.1, 0.0),
         (Forecast(None, None, 2.0), 0.1, 0.1, 0.0),
         (Forecast(1.0, 0.5, 2.0), None, None, 0.0),
+        (Forecast(None, None, None, 5.0), 1.0, 4.0, 1.0),
+        (Forecast(1.0, 0.5, 2.0, 5.0), 1.0, 4.0, 1.0),
     ],
 )
 def test_what_is_too_long(forecast, first, total, excess):
