@@ -99,8 +99,9 @@ def for_engine(headers: Fields, request_id: str) -> list[Header]:
     passed: list[Header] = []
     names = headers.names - _NOT_TO_ENGINES
     if names:
-        names -= _listed_in_connection(headers)
         names = {name for name in names if not name.startswith(_NOT_TO_ENGINES_PREFIXES)}
+        names -= _listed_in_connection(headers)
+    if names:
         passed = [header for header in headers.all if header[0] in names]
     passed.append((b"x-request-id", request_id.encode("ascii")))
     return passed

@@ -185,7 +185,10 @@ class Attempts:
         others = [
             one for one in place.variant.able() if one not in asked and one.may_take_traffic(now)
         ]
-        if not others or not hedging.budget.try_retry(now) or not self.take_retry(now):
+        if not others or not hedging.budget.try_retry(now):
+            return None
+        if not self.take_retry(now):
+            hedging.budget.give_back(now)
             return None
         if place.route.budget is None:
             return self.pick(ask, place, others)
@@ -337,8 +340,8 @@ def candidates_for(
     those that may be asked again, and did not ask to be left alone for more than `longest_wait`
     seconds.
     """
-    if not tried and len(replicas) == 1:
-        return replicas
+    if not tried:
+        return best_of(replicas, now)
     done = [one.replica for one in tried]
     fresh = [replica for replica in replicas if replica not in done]
     if fresh:

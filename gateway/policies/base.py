@@ -46,7 +46,8 @@ class Candidate(Protocol):
         ...
 
     def foreign(self, now: float) -> int:
-        """Requests that its engine says it has, and that this gateway has not sent."""
+        """Requests that its engine says it has, and that this gateway has not sent; 0 where it says
+        nothing."""
         ...
 
 

@@ -19,9 +19,11 @@ them against each other in the same way.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from math import inf
 from random import Random
 from typing import ClassVar
 
+from backends.load import Demand
 from gateway.policies.base import BYTES_PER_TOKEN, C, Candidate, Prefix, RequestView
 from gateway.policies.by_weight import choose_by_weight
 from gateway.policies.memory import forget_absent
@@ -54,7 +56,7 @@ class PrefixAffinity:
         no_room: float = NO_ROOM,
         blocks: int = BLOCKS,
         ends: Sequence[int] = BOUNDARIES,
-        saturated: Callable[[Candidate, float], bool] = is_saturated,
+        saturated: Callable[[Demand], bool] = is_saturated,
     ) -> None:
         """`blocks`: how many to remember of each replica; `ends`: where they end, in bytes."""
         self._stickiness = stickiness
@@ -68,45 +70,46 @@ class PrefixAffinity:
 
     def pick(self, candidates: Sequence[C], request: RequestView, rng: Random) -> C:
         now, prefix = request.now, request.prefix()
-        self._forget_returned(candidates, now)
-        known = [self._known(one, prefix) for one in candidates]
-        prices = [
-            self._price(one, max(0, prefix.size - bytes_known), now)
-            for one, bytes_known in zip(candidates, known, strict=True)
-        ]
-        lowest = min(prices)
-        cheapest = [at for at, price in enumerate(prices) if price == lowest]
-        if len(cheapest) == 1:
-            picked = candidates[cheapest[0]]
-        else:
-            picked = choose_by_weight([candidates[at] for at in cheapest], now, rng)
-        request.known = known[candidates.index(picked)]
+        cheapest: list[C] = []
+        known: list[int] = []
+        lowest = inf
+        for one in candidates:
+            its = self._known(one, prefix, now)
+            price = self._price(one, prefix.size - its, now)
+            if price < lowest:
+                cheapest, known, lowest = [one], [its], price
+            elif price == lowest:
+                cheapest.append(one)
+                known.append(its)
+        self._last_pick = now
+        picked = choose_by_weight(cheapest, now, rng)
+        request.known = known[cheapest.index(picked)]
         if prefix.blocks:
             self._memory(picked, candidates, now).learn(prefix.blocks)
         return picked
 
-    def _known(self, replica: Candidate, prefix: Prefix) -> int:
-        """Bytes of the prompt's beginning that `replica` has probably computed."""
+    def _known(self, replica: Candidate, prefix: Prefix, now: float) -> int:
+        """Bytes of the prompt's beginning that `replica`, which can be picked, has computed."""
         memory = self._memories.get(replica.id)
-        blocks = 0 if memory is None else memory.known(prefix.blocks)
+        if memory is None:
+            return 0
+        if self._last_pick - memory.seen_at > AWAY:
+            memory.forget()
+        memory.seen_at = now
+        blocks = memory.known(prefix.blocks)
         return self._ends[blocks - 1] if blocks else 0
 
     def _price(self, replica: Candidate, unknown: int, now: float) -> float:
-        requests = replica.outstanding + replica.foreign(now)
-        waiting = replica.pending_tokens + self._request * requests
-        tokens = waiting + self._stickiness * unknown / BYTES_PER_TOKEN
-        if self._is_saturated(replica, now):
-            tokens += self._no_room
+        """In tokens; `unknown` bytes may be below 0, where a picture is in what is known."""
+        tokens = replica.pending_tokens + self._request * replica.outstanding
+        if unknown > 0:
+            tokens += self._stickiness * unknown / BYTES_PER_TOKEN
+        demand = replica.demand(now)
+        if demand is not None:
+            tokens += self._request * replica.foreign(now)
+            if self._is_saturated(demand):
+                tokens += self._no_room
         return tokens / replica.weight(now)
-
-    def _forget_returned(self, candidates: Sequence[Candidate], now: float) -> None:
-        for one in candidates:
-            memory = self._memories.get(one.id)
-            if memory is not None:
-                if self._last_pick - memory.seen_at > AWAY:
-                    memory.forget()
-                memory.seen_at = now
-        self._last_pick = now
 
     def _memory(
         self, replica: Candidate, candidates: Sequence[Candidate], now: float

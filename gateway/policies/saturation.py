@@ -7,7 +7,7 @@ stands at 90 % and gets on.
 
 from __future__ import annotations
 
-from gateway.policies.base import Candidate
+from backends.load import Demand
 
 LONG_QUEUE = 5
 """Requests that wait inside an engine for a place in its batch."""
@@ -15,11 +15,6 @@ FULL = 0.95
 """Share of the KV cache that running requests hold: beyond it engines begin to drop some."""
 
 
-def is_saturated(
-    candidate: Candidate, now: float, *, long_queue: int = LONG_QUEUE, full: float = FULL
-) -> bool:
-    """Whether it says so, and said so lately; what is not known is no reason to think so."""
-    demand = candidate.demand(now)
-    if demand is None:
-        return False
+def is_saturated(demand: Demand, *, long_queue: int = LONG_QUEUE, full: float = FULL) -> bool:
+    """Whether an engine that says this has no room; of what it does not say nothing is thought."""
     return demand.waiting >= long_queue or (demand.kv_usage or 0.0) >= full

@@ -30,9 +30,11 @@ def best_of(replicas: Sequence[Replica], now: float) -> Sequence[Replica]:
     may be wrong and a refusal helps nobody: those in the likeliest condition, and of them, where
     it is known when they can be asked again, those that can the soonest.
     """
+    if len(replicas) < 2:
+        return replicas
     healthy = [one for one in replicas if one.may_take_traffic(now)]
-    if healthy or len(replicas) < 2:
-        return healthy or replicas
+    if healthy:
+        return healthy
     ranks = [(_LIKELIHOOD.index(one.condition(now)), one.available_at(now)) for one in replicas]
     best = min(ranks)
     return [one for one, rank in zip(replicas, ranks, strict=True) if rank == best]

@@ -127,7 +127,7 @@ class Replica:
 
     def belief(self, now: float) -> Belief:
         """All of that, to be told."""
-        load = self.load
+        load, demand = self.load, self.load.demand(now)
         return Belief(
             weight=self.weight(now),
             pending_tokens=load.pending_tokens,
@@ -136,8 +136,8 @@ class Replica:
             first_token=load.first_token_time(now),
             prefill=load.rates.prefill,
             decode=load.rates.decode,
-            saturated=is_saturated(self, now),
-            demand=load.demand(now),
+            saturated=demand is not None and is_saturated(demand),
+            demand=demand,
             demand_age=None if load.heard_at is None else now - load.heard_at,
         )
 

@@ -41,6 +41,8 @@ def size_of(prompt: bytes) -> int:
 
     Told from a look at every page: a search for pictures would take longer than all else here.
     """
+    if len(prompt) <= _PAGE:
+        return len(prompt)
     pages = [_is_data(prompt, at) is not None for at in range(0, len(prompt), _PAGE)]
     if True not in pages:
         return len(prompt)

@@ -111,7 +111,7 @@ def test_all_do_not_run_to_the_one_engine_that_has_room():
 
 def test_what_others_have_sent_counts_as_load():
     policy, some = PrefixAffinity(), replicas("ab")
-    some[0].others = 1
+    some[0].said, some[0].others = Demand(1, 0), 1
     assert set(picks(policy, some, prompts(20))) == {"b"}
 
 

@@ -4,18 +4,16 @@ import pytest
 
 from backends.load import Demand
 from gateway.policies.saturation import FULL, LONG_QUEUE, is_saturated
-from tests.support.candidates import FakeReplica
 
 
 @pytest.mark.parametrize(
     ("said", "saturated"),
     [
-        (None, False),
         (Demand(200, 0), False),
         (Demand(200, LONG_QUEUE - 1, 0.9), False),
         (Demand(1, LONG_QUEUE), True),
         (Demand(1, 0, FULL), True),
     ],
 )
-def test_a_long_queue_or_a_full_cache_is_no_room_and_unknown_is_not(said, saturated):
-    assert is_saturated(FakeReplica("a", said=said), 0.0) is saturated
+def test_a_long_queue_or_a_full_cache_is_no_room_and_what_is_not_said_is_not(said, saturated):
+    assert is_saturated(said) is saturated
