@@ -140,7 +140,9 @@ async def test_when_there_is_none(tmp_path, hedge, fields, budget):
         ) as gateway,
     ):
         await gateway.client.post("/v1/chat/completions", json=ask(**fields))
+        spent = [one.budget for one in gateway.gateway._attempts._hedges._routes.values()]
     assert beside.seen == []
+    assert all(one.balance == one._share for one in spent), "what no hedge was made of is not spent"
 
 
 class TestOfAnswersInOnePiece:
