@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from collections.abc import Mapping
 from typing import Protocol, cast
 
 import httptools
@@ -22,6 +23,10 @@ MAX_HEAD = 64 * 1024
 
 _WHOLE = 64 * 1024
 """Requests up to this size are handed over in one piece; larger ones as the peer takes them."""
+
+
+NO_TIMEOUTS: Mapping[str, float | None] = {}
+"""Any wait is as long as it takes."""
 
 
 class UnansweredError(httpx.ReadError):
@@ -73,22 +78,25 @@ class Connection(asyncio.Protocol):
         self,
         head: bytes,
         body: bytes,
+        timeouts: Mapping[str, float | None] = NO_TIMEOUTS,
         *,
         bodiless: bool = False,
-        write_timeout: float | None = None,
-        read_timeout: float | None = None,
     ) -> Exchange:
         """Send a request; returns when the head of its answer is there.
 
-        `bodiless` says that the answer has no body whatever its headers say (HEAD). Raises
-        `httpx.TransportError`. However this ends but well, the connection is closed.
+        Of `timeouts`, in seconds, `write` and `read` count. `bodiless` says that the answer has no
+        body whatever its headers say (HEAD). Raises `httpx.TransportError`. However this ends but
+        well, the connection is closed.
         """
         transport = self._transport
         if self.closed or transport is None:
             raise UnansweredError("the connection was closed before the request", after=None)
-        exchange = self._begin(read_timeout, bodiless)
+        exchange = self._begin(timeouts.get("read"), bodiless)
         try:
-            await self._send(transport, exchange, head, body, write_timeout)
+            if len(body) <= _WHOLE:
+                transport.write(head + body)
+            else:
+                await self._send_large(transport, exchange, head, body, timeouts.get("write"))
             await exchange.head()
         except BaseException:
             exchange.close()
@@ -125,7 +133,7 @@ class Connection(asyncio.Protocol):
         self._sent_at = self._loop.time()
         return exchange
 
-    async def _send(
+    async def _send_large(
         self,
         transport: asyncio.Transport,
         exchange: Exchange,
@@ -133,9 +141,6 @@ class Connection(asyncio.Protocol):
         body: bytes,
         write_timeout: float | None,
     ) -> None:
-        if len(body) <= _WHOLE:
-            transport.write(head + body)
-            return
         self._sent = False
         transport.write(head)
         view = memoryview(body)

@@ -92,15 +92,13 @@ class Exchange(httpx.AsyncByteStream):
 
     async def changed(self, within: float | None) -> None:
         """Wait until something happens, for so many seconds at most. Raises `TimeoutError`."""
-        waiter = self._waiter = self._loop.create_future()
-        try:
-            if within is None:
-                await waiter
-            else:
-                async with asyncio.timeout(within):
-                    await waiter
-        finally:
-            self._waiter = None
+        async with asyncio.timeout(within):
+            await self._change()
+
+    def _change(self) -> asyncio.Future[None]:
+        """Done as soon as something happens."""
+        self._waiter = self._loop.create_future()
+        return self._waiter
 
     async def head(self) -> None:
         """Wait until `status` and `headers` are known. Raises `httpx.TransportError`."""
@@ -139,6 +137,9 @@ class Exchange(httpx.AsyncByteStream):
         self.wake()
 
     async def _more(self) -> None:
+        if self._read_timeout is None:
+            await self._change()
+            return
         try:
             await self.changed(self._read_timeout)
         except TimeoutError as silence:

@@ -16,7 +16,7 @@ from functools import cached_property
 
 import httpx
 
-from backends.transport.connection import Connection, Owner, UnansweredError
+from backends.transport.connection import NO_TIMEOUTS, Connection, Owner, UnansweredError
 from backends.transport.dial import Origin, dial
 from backends.transport.exchange import Exchange
 from backends.transport.pool import Pool, PoolLimits
@@ -32,7 +32,6 @@ that is too short, the attempt loop sees a reset connection, as it would without
 side of the choice: an engine that takes a request, drops it faster than this without a word and
 still accepts connections is asked twice. One whose process dies of the request is not: the fresh
 connection is refused."""
-_NO_TIMEOUTS: Mapping[str, float | None] = {}
 
 
 class Transport(httpx.AsyncBaseTransport):
@@ -66,7 +65,7 @@ class Transport(httpx.AsyncBaseTransport):
             self.pool(request.url, request.extensions.get("uds")),
             head,
             body,
-            request.extensions.get("timeout") or _NO_TIMEOUTS,
+            request.extensions.get("timeout") or NO_TIMEOUTS,
             bodiless=request.method == "HEAD",
         )
         return httpx.Response(exchange.status, headers=exchange.headers, stream=exchange)
@@ -91,12 +90,12 @@ class Transport(httpx.AsyncBaseTransport):
             connection = await pool.acquire(timeouts.get("connect"), timeouts.get("pool"))
         reused = connection.used
         try:
-            return await _exchange(connection, head, body, timeouts, bodiless)
+            return await connection.exchange(head, body, timeouts, bodiless=bodiless)
         except UnansweredError as error:
             if not _raced(error, reused=reused):
                 raise
             connection = await _reconnect(pool, timeouts, error)
-        return await _exchange(connection, head, body, timeouts, bodiless)
+        return await connection.exchange(head, body, timeouts, bodiless=bodiless)
 
     async def aclose(self) -> None:
         """Close every connection; answers still open are cut, and no request is sent any more."""
@@ -142,22 +141,6 @@ class Transport(httpx.AsyncBaseTransport):
         context = ssl.create_default_context()
         context.set_alpn_protocols(["http/1.1"])
         return context
-
-
-async def _exchange(
-    connection: Connection,
-    head: bytes,
-    body: bytes,
-    timeouts: Mapping[str, float | None],
-    bodiless: bool,
-) -> Exchange:
-    return await connection.exchange(
-        head,
-        body,
-        bodiless=bodiless,
-        write_timeout=timeouts.get("write"),
-        read_timeout=timeouts.get("read"),
-    )
 
 
 def _raced(error: UnansweredError, *, reused: bool) -> bool:

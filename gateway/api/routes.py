@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 
 import msgspec
 from litestar import Litestar, MediaType, Request, Response, get, post
@@ -118,16 +118,15 @@ def _front_door(shortcuts: Mapping[str, ASGIApp], framework: ASGIApp) -> ASGIApp
     the long way.
     """
 
-    async def front_door(scope: Scope, receive: Receive, send: Send) -> None:
+    def front_door(scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         shortcut = shortcuts.get(scope["path"])
         method = scope.get("method")
         if shortcut is not None and method == "POST":
-            await shortcut(scope, receive, send)
-        elif method == "HEAD":
+            return shortcut(scope, receive, send)
+        if method == "HEAD":
             # What answers GET answers HEAD, which monitors like; the server sends no body.
-            await framework({**scope, "method": "GET"}, receive, send)  # type: ignore[arg-type]
-        else:
-            await framework(scope, receive, send)
+            return framework({**scope, "method": "GET"}, receive, send)  # type: ignore[arg-type]
+        return framework(scope, receive, send)
 
     return front_door
 

@@ -21,6 +21,8 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCy
 from backends.base import Header
 
 _BODILESS = (204, 304)
+_CHUNKED = (b"transfer-encoding", b"chunked")
+_CLOSE = (b"connection", b"close")
 _LAST_CHUNK = b"0\r\n\r\n"
 
 
@@ -48,24 +50,25 @@ class Cycle(RequestResponseCycle):
     def _begin(self, status: int, headers: Iterable[Header]) -> None:
         self.response_started = True
         self.waiting_for_100_continue = False
-        fields = [STATUS_LINE[status]]
-        for name, value in (*self.default_headers, *headers):
-            if name == b"connection":
-                self.keep_alive = self.keep_alive and value.lower() != b"close"
-                continue
-            if name == b"content-length":
-                self.chunked_encoding = False
-                self.expected_content_length = int(value)
-            fields.append(b"%b: %b\r\n" % (name, value))
-        if self.chunked_encoding is None and status not in _BODILESS:
+        fields = [*self.default_headers, *headers]
+        told = dict(fields)
+        if (length := told.get(b"content-length")) is not None:
+            self.chunked_encoding = False
+            self.expected_content_length = int(length)
+        elif status not in _BODILESS:
             self._until_close = self.scope["http_version"] == "1.0"
             self.chunked_encoding = not self._until_close
             if self.chunked_encoding and self.scope["method"] != "HEAD":
-                fields.append(b"transfer-encoding: chunked\r\n")
-        if not self.keep_alive:
-            fields.append(b"connection: close\r\n")
-        self._held = b"".join((*fields, b"\r\n"))
-        lines = len(fields) + 1
+                fields.append(_CHUNKED)
+        if told.get(b"connection") == b"close":
+            self.keep_alive = False
+        elif not self.keep_alive:
+            fields.append(_CLOSE)
+        lines = len(fields) + 2
+        self._held = b"%b%b\r\n" % (
+            STATUS_LINE[status],
+            b"".join([b"%b: %b\r\n" % field for field in fields]),
+        )
         if self._held.count(b"\n") != lines or self._held.count(b"\r") != lines:
             raise RuntimeError("a header of the response has a line break in it")
 

@@ -30,6 +30,7 @@ class GatewayServer(uvicorn.Server):
             uvicorn.Config(
                 app,
                 http=protocol_with(config.limits),
+                interface="asgi3",
                 ws="none",
                 lifespan="off",
                 log_config=None,
