@@ -139,8 +139,9 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds to establish a connection, where one is needed."""
     adapter: Adapter | None = None
     """The LoRA adapter to answer with; None asks for the model as it is."""
-    on_progress: Callable[[], None] | None = None
-    """To be called for each event of a stream that becomes the one answer: see `shows_progress`."""
+    on_progress: Callable[[bytes], None] | None = None
+    """To be given the events of a stream that becomes the one answer, whole ones, as they come: see
+    `Backend.shows_progress`."""
 
 
 class ByteStream(Protocol):
@@ -195,7 +196,8 @@ class Backend(ABC):
     takes_priority: bool = False
     """Whether it serves what waits there by the body's `priority`: vLLM's, lower first."""
     shows_progress: frozenset[Endpoint] = frozenset()
-    """Where it makes an answer in one piece of a stream, and calls the request's `on_progress`."""
+    """Where it makes an answer in one piece of a stream, and calls the request's `on_progress` with
+    that endpoint's events."""
     loads_here: bool = False
     """Its start takes memory of this process, so no two such start at a time."""
     addresses: tuple[str, ...]

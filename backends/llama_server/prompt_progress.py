@@ -15,11 +15,6 @@ from backends.sse import EventCutter, EventTooLargeError, events
 _REPORT = b'"prompt_progress":'
 
 
-def says_something(block: bytes) -> bool:
-    """Whether one of these whole events is more than a report, or a comment."""
-    return any(_REPORT not in data for _, data, _ in events(block))
-
-
 class WithoutProgress:
     """A stream without its reports; once one event is none, the rest passes as it comes."""
 

@@ -29,7 +29,6 @@ from backends.base import (
     Stage,
 )
 from backends.engine_error import EngineError
-from backends.llama_server.prompt_progress import says_something
 from backends.sse import EventCutter, EventTooLargeError
 
 _OF_STREAMS = frozenset((b"content-type", b"content-length", b"cache-control"))
@@ -80,8 +79,8 @@ class WholeAnswer:
         async for piece in self._stream:
             if block := cutter.feed(piece):
                 assembler.feed(block)
-                if self._on_progress is not None and says_something(block):
-                    self._on_progress()
+                if self._on_progress is not None:
+                    self._on_progress(block)
         if cutter.rest.strip():
             assembler.feed(cutter.rest + b"\n\n")
         return assembler.answer()

@@ -12,10 +12,8 @@ Rules of this file:
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import NoReturn, TypeVar
-
-import msgspec
 
 from backends.base import BackendError, Endpoint, Reply, Request
 from backends.malformed import MALFORMED
@@ -44,8 +42,10 @@ from gateway.routing.latency import Lesson
 from gateway.routing.table import Route, Variant
 from gateway.telemetry import names
 from gateway.telemetry.metrics import Metrics
+from gateway.wire.peek import expected_choices
 from gateway.wire.rename import with_model, with_priority
 from gateway.wire.translate import Translation
+from gateway.wire.watch import watch_for
 
 T = TypeVar("T")
 
@@ -153,14 +153,8 @@ class Attempt:
             stream=ask.stream,
             connect_timeout=self.route.timeouts.connect,
             adapter=self.variant.adapter,
+            on_progress=None if ask.stream else self._look_after(endpoint),
         )
-        if not ask.stream:
-            watched = endpoint in self.replica.backend.shows_progress
-            self._patience = Patience(
-                self.replica, self.route.timeouts, self._started, watched=watched
-            )
-            if watched:
-                request = msgspec.structs.replace(request, on_progress=self._progressed)
         reply = await self._bounded(self.replica.backend.send(self.replica.address, request))
         if goes_on is not None:
             reply = completed(reply, goes_on)
@@ -234,6 +228,14 @@ class Attempt:
                 f"the request body is not valid JSON: {error}", code="invalid_json"
             ) from None
 
+    def _look_after(self, endpoint: Endpoint) -> Callable[[bytes], None] | None:
+        """Have patience with an answer in one piece; gives what the adapter shall tell its events
+        to, where it knows of any."""
+        shown = endpoint in self.replica.backend.shows_progress
+        watch = watch_for(endpoint, expected_choices(self.ask.peeked)) if shown else None
+        self._patience = Patience(self.replica, self.route.timeouts, self._started, watch)
+        return self._progressed if shown else None
+
     def _generates(self, now: float) -> None:
         """The first token is there."""
         self._work.first_token(now)
@@ -241,15 +243,18 @@ class Attempt:
             self.lesson.first_token(now)
         self.replica.answers(self._epoch, now, now - self._started, self._tokens)
 
-    def _progressed(self) -> None:
-        """An event has come of what becomes an answer in one piece."""
+    def _progressed(self, block: bytes) -> None:
+        """Events have come of what becomes an answer in one piece."""
         assert self._patience is not None, "a stream tells of itself"
         now = time.monotonic()
-        if self._patience.heard(now):
+        first = not self._patience.has_content
+        if not self._patience.heard(block, now):
+            return
+        self.replica.answered_at = now
+        if first:
             self._generates(now)
             if self.ask.on_content is not None:
                 self.ask.on_content()
-        self.replica.answered_at = now
 
     def _settle(self) -> None:
         now = time.monotonic()

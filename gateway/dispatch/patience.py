@@ -22,6 +22,7 @@ from __future__ import annotations
 from gateway.config.structs import Timeouts
 from gateway.dispatch.verdict import FIRST_TOKEN_TIMEOUT, IDLE_TIMEOUT
 from gateway.routing.replica import Replica
+from gateway.wire.watch import StreamWatch
 
 _LOOK = 1.0
 """Seconds after which at the latest is looked again: nothing tells when a replica goes."""
@@ -30,22 +31,34 @@ _LOOK = 1.0
 class Patience:
     """With one attempt."""
 
-    __slots__ = ("_asked_at", "_heard_at", "_replica", "_timeouts", "_watched")
+    __slots__ = ("_asked_at", "_heard_at", "_replica", "_timeouts", "_watch")
 
     def __init__(
-        self, replica: Replica, timeouts: Timeouts, asked_at: float, *, watched: bool
+        self, replica: Replica, timeouts: Timeouts, asked_at: float, watch: StreamWatch | None
     ) -> None:
-        """`watched`: the adapter tells of the events that the answer is made of."""
+        """`watch`: for the events that the answer is made of, where the adapter tells them."""
         self._replica = replica
         self._timeouts = timeouts
         self._asked_at = asked_at
-        self._watched = watched
+        self._watch = watch
         self._heard_at: float | None = None
 
-    def heard(self, now: float) -> bool:
-        """An event has come. Whether that was the first."""
-        first, self._heard_at = self._heard_at is None, now
-        return first
+    @property
+    def has_content(self) -> bool:
+        """Whether something has come that a user would see."""
+        return self._heard_at is not None
+
+    def heard(self, block: bytes, now: float) -> bool:
+        """Take note of whole events; whether they say that the engine generates."""
+        watch = self._watch
+        assert watch is not None, "nobody tells events of this one"
+        if not watch.content:
+            watch.feed(block)  # as in a stream: a role, or an empty message, is none
+        elif block.startswith(b":") and b"\ndata" not in block:
+            return False  # it comes from the engine's server, while the engine may hang
+        if watch.content:
+            self._heard_at = now
+        return watch.content
 
     def next_look(self) -> float:
         """Seconds for which nothing need be looked at, whatever comes."""
@@ -57,7 +70,7 @@ class Patience:
         timeouts, replica = self._timeouts, self._replica
         if self._heard_at is not None:
             return self._heard_at + timeouts.idle - now, IDLE_TIMEOUT
-        if self._watched:
+        if self._watch is not None:
             since = max(self._asked_at, replica.answered_at)
             return since + timeouts.first_token - now, FIRST_TOKEN_TIMEOUT
         gone = replica.gone_since

@@ -75,6 +75,18 @@ async def test_one_that_takes_its_time_and_says_so(tmp_path):
     assert len(slow.seen) == 1
 
 
+async def test_one_that_works_on_its_prompt_longer_than_it_may_be_silent_later(tmp_path):
+    """It has said who speaks, as some do before they read the prompt, and no word yet."""
+    timeouts = {"first_token": "10s", "idle": "150ms", "total": "10s"}
+    async with (
+        scripted(stream(ROLE, Pause(0.4), text("Once"), FINISH, DONE)) as slow,
+        serving(tmp_path, llamas(slow, timeouts=timeouts)) as gateway,
+    ):
+        answer = await gateway.chat()
+    assert answer.status_code == 200
+    assert len(slow.seen) == 1
+
+
 async def test_one_that_is_gone_by_its_health_checks(tmp_path):
     async with (
         scripted(CHAT) as good,

@@ -1,7 +1,7 @@
 import pytest
 
 from backends.base import BackendError
-from backends.llama_server.prompt_progress import WithoutProgress, says_something
+from backends.llama_server.prompt_progress import WithoutProgress
 from backends.sse import MAX_EVENT
 
 ROLE = b'data: {"choices":[{"delta":{"role":"assistant"}}]}\n\n'
@@ -60,11 +60,3 @@ async def test_closing_closes_the_stream_below(stream_of):
 async def test_an_event_without_end_is_an_error(passed):
     with pytest.raises(BackendError, match="16 MiB"):
         await passed(b"data: " + b"x" * MAX_EVENT)
-
-
-@pytest.mark.parametrize(
-    ("block", "said"),
-    [(REPORT, False), (REPORT + COMMENT, False), (REPORT + ROLE, True), (TEXT, True)],
-)
-def test_a_report_is_no_part_of_an_answer(block, said):
-    assert says_something(block) == said

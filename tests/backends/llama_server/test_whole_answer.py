@@ -48,9 +48,8 @@ async def test_an_event_without_end_is_an_error(stream_of):
     assert caught.value.cause is Cause.PROTOCOL
 
 
-async def test_each_event_that_is_a_part_of_it_is_told(stream_of):
+async def test_its_events_are_told_as_they_come(stream_of):
     told = []
-    report = b'data: {"type":"x","prompt_progress":{}}\n\n'
-    pieces = stream_of(b":\n\n", report, completed({})[:5], completed({})[5:])
-    await made(pieces, on_progress=lambda: told.append(1))
-    assert len(told) == 1
+    event = completed({})
+    await made(stream_of(event[:5], event[5:] + b":\n\n"), on_progress=told.append)
+    assert told == [event + b":\n\n"]

@@ -2,14 +2,23 @@ from __future__ import annotations
 
 import pytest
 
+from backends.base import Endpoint
 from backends.readiness import Condition, Readiness
 from backends.units import Timeout
 from gateway.config.structs import Timeouts
 from gateway.dispatch.patience import Patience
 from gateway.routing.replica import Replica
+from gateway.wire.watch import watch_for
+from tests.support.upstream import ROLE, text
 
 TIMEOUTS = Timeouts(first_token=Timeout(20), idle=Timeout(5))
 ASKED_AT = 100.0
+
+
+def watch():
+    return watch_for(Endpoint.CHAT, 1)
+
+
 DOWN = Readiness(False, "no answer")
 
 
@@ -24,17 +33,30 @@ def replica():
 class TestWatched:
     @pytest.fixture
     def patience(self, replica):
-        return Patience(replica, TIMEOUTS, ASKED_AT, watched=True)
+        return Patience(replica, TIMEOUTS, ASKED_AT, watch())
 
     def test_until_the_first_event_it_is_the_first_token_s_time(self, patience):
         assert patience.left(ASKED_AT + 19) == (1, "first_token_timeout")
         assert patience.left(ASKED_AT + 21) == (-1, "first_token_timeout")
 
     def test_from_then_on_the_time_between_two(self, patience):
-        assert patience.heard(ASKED_AT + 15)
+        assert patience.heard(text("Once"), ASKED_AT + 15)
         assert patience.left(ASKED_AT + 16) == (4, "idle_timeout")
-        assert not patience.heard(ASKED_AT + 19)
+        assert patience.heard(text(" upon"), ASKED_AT + 19)
         assert patience.left(ASKED_AT + 25) == (-1, "idle_timeout")
+
+    def test_what_no_user_would_see_is_no_first_token(self, patience):
+        """Work on the prompt may take longer than `idle`."""
+        for block in (ROLE, b":\n\n", ROLE):
+            assert not patience.heard(block, ASKED_AT + 1)
+        assert not patience.has_content
+        assert patience.left(ASKED_AT + 19) == (1, "first_token_timeout")
+
+    def test_comments_are_no_events(self, patience):
+        patience.heard(text("Once"), ASKED_AT + 1)
+        assert not patience.heard(b":\n\n", ASKED_AT + 5)
+        assert patience.heard(b":\n\n" + text("."), ASKED_AT + 5)
+        assert patience.left(ASKED_AT + 5) == (5, "idle_timeout")
 
     def test_who_waits_for_a_turn_is_waited_for_while_others_have_theirs(self, patience, replica):
         replica.answered_at = ASKED_AT + 30
@@ -48,7 +70,7 @@ class TestWatched:
 class TestUnwatched:
     @pytest.fixture
     def patience(self, replica):
-        return Patience(replica, TIMEOUTS, ASKED_AT, watched=False)
+        return Patience(replica, TIMEOUTS, ASKED_AT, None)
 
     def test_one_that_is_there_may_take_all_the_time(self, patience):
         assert patience.left(ASKED_AT + 1000)[0] > 0
@@ -98,4 +120,4 @@ class TestUnwatched:
 @pytest.mark.parametrize(("idle", "look"), [(5, 1.0), (0.2, 0.2)])
 def test_it_is_looked_at_often_enough(replica, idle, look):
     timeouts = Timeouts(first_token=Timeout(20), idle=Timeout(idle))
-    assert Patience(replica, timeouts, ASKED_AT, watched=True).next_look() == look
+    assert Patience(replica, timeouts, ASKED_AT, watch()).next_look() == look
