@@ -390,4 +390,5 @@ def _translate(address: str, error: Exception, stage: Stage) -> BackendError:
         case httpx.RemoteProtocolError():
             cause = Cause.PROTOCOL
     reason = str(error) or type(error).__name__
-    return BackendError(stage, cause, reason if address in reason else f"{address}: {reason}")
+    named = address.partition("://")[2].rstrip("/") or address
+    return BackendError(stage, cause, reason if named in reason else f"{address}: {reason}")

@@ -58,6 +58,8 @@ def _model(variants: Sequence[Variant], now: float) -> str:
     each = [(replica, variant.adapter) for variant in variants for replica in variant.replicas]
     if any(one.may_take_traffic(now) and one.serves(adapter) for one, adapter in each):
         return _READY
+    if not each:
+        return "no replica has been found"
     return by_reason((one.id, one.why_not(now, adapter)) for one, adapter in each)
 
 

@@ -249,6 +249,7 @@ class Reloader:
 
     def _swap(self, plan: Plan, written: Config, overlay: Overlay) -> None:
         before = self._state.swap(self._engines.commit(plan))
+        read_anew = written is not self._written
         self._written, self._overlay = written, overlay
         self._want_adapters()
         task = asyncio.create_task(self._retire(before, plan))
@@ -261,7 +262,8 @@ class Reloader:
         for section in _AT_START_ONLY:
             if getattr(before.config, section) != getattr(plan.config, section):
                 logger.warning("`%s` has changed: that takes a restart of the gateway", section)
-        logger.info("%s is in force: %d models", self._path, len(plan.config.models))
+        if read_anew:  # who changes something else says so
+            logger.info("%s is in force: %d models", self._path, len(plan.config.models))
         if before.config.keys and not plan.config.keys:
             logger.warning("no `keys` are set any more: whoever reaches this address may ask")
 

@@ -16,6 +16,7 @@ from functools import partial
 from random import Random
 
 from backends.base import BackendError
+from backends.readiness import Condition
 from gateway.config import structs
 from gateway.dispatch.ability import cannot_serve, is_able
 from gateway.dispatch.admission import Admission, Pass
@@ -336,14 +337,19 @@ def candidates_for(
 ) -> Sequence[Replica]:
     """Whom to ask next: those not tried yet, the healthy ones first.
 
-    Where none is healthy the best one is tried anyway: see `best_of`. Where all have been tried,
-    those that may be asked again, and did not ask to be left alone for more than `longest_wait`
-    seconds.
+    Where none is healthy the best one is tried anyway: see `best_of`. But no retry goes to one that
+    is known to refuse the gateway: its refusal would hide why the others failed. Where all have
+    been tried, those that may be asked again, and did not ask to be left alone for more than
+    `longest_wait` seconds.
     """
     if not tried:
         return best_of(replicas, now)
     done = [one.replica for one in tried]
-    fresh = [replica for replica in replicas if replica not in done]
+    fresh = [
+        replica
+        for replica in replicas
+        if replica not in done and replica.condition(now) is not Condition.MISCONFIGURED
+    ]
     if fresh:
         return best_of(fresh, now)
     latest = {one.replica: one.failure for one in tried}

@@ -98,8 +98,8 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True):
     """Which one: those that the file names for this."""
     blame: bool = True
     """The replica is at fault: its breaker counts this."""
-    misconfigured: bool = False
-    """Only whoever wrote routing.yaml can mend it."""
+    misconfigured: str = ""
+    """Why only whoever wrote routing.yaml can mend it, if that is so."""
     overloaded: bool = False
     """The replica has too much to do: that it answers this says nothing else of it."""
     leave_replica: bool = False
@@ -199,7 +199,7 @@ def _misconfigured(status: int, headers: Sequence[Header], replica: str) -> Fail
     return Failure(
         cause=f"http_{status}",
         error=UpstreamFailed(f"replica {replica} {what}"),
-        misconfigured=True,
+        misconfigured=what,
         leave_replica=True,
     )
 

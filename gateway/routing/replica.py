@@ -242,11 +242,12 @@ class Replica:
         if self.breaker.succeeded(epoch):
             self._slow_since = None
 
-    def failed(self, epoch: int, now: float, cause: str, *, misconfigured: bool = False) -> None:
+    def failed(self, epoch: int, now: float, cause: str, *, misconfigured: str = "") -> None:
         """An attempt of `epoch` has failed, and it is the replica's fault.
 
-        One that refuses the gateway itself is `misconfigured`: it is tried seldom, and however many
-        of its peers are ejected, because the configuration may well be wrong for all of them.
+        One that refuses the gateway itself is `misconfigured`, for that reason: it is tried seldom,
+        and however many of its peers are ejected, because the configuration may well be wrong for
+        all of them.
         """
         if epoch == self.breaker.epoch:
             self.tally.failures += 1
@@ -254,7 +255,7 @@ class Replica:
             return
         if misconfigured:
             self.breaker.open(now, MISCONFIGURED_FOR)
-            self._note_ejection("misconfigured", Condition.MISCONFIGURED, cause)
+            self._note_ejection("misconfigured", Condition.MISCONFIGURED, misconfigured)
         else:
             why = f"{self.breaker.threshold} failures in a row, the last: {cause}"
             self._note_ejection("consecutive_failures", Condition.EJECTED, why)

@@ -69,7 +69,8 @@ async def test_one_that_refuses_the_gateway_is_misconfigured_and_not_tried_again
         told = (await replicas(gateway))[wrong.id]
     assert [answer.status_code for answer in answers] == [200] * 16
     assert len(wrong.seen) == 3
-    assert told.startswith("misconfigured: http_401; tried again in ")
+    assert told.startswith("misconfigured: refuses the gateway's credentials (HTTP 401): check ")
+    assert "; tried again in " in told
 
 
 async def test_a_probe_tells_at_once_who_is_misconfigured(tmp_path):

@@ -64,6 +64,11 @@ def test_none_at_all_is_a_reason():
     assert said.models == {"a": "engine@x: HTTP 503"}
 
 
+def test_nobody_to_ask_is_a_reason():
+    said = report(snapshot(a=[[]]), Phase.SERVING, 0.0)
+    assert said.models == {"a": "no replica has been found"}
+
+
 def test_a_reason_that_replicas_share_is_told_once():
     group = [replica("x", "loading"), replica("y", "HTTP 503"), replica("z", "loading")]
     said = report(snapshot(a=[group]), Phase.SERVING, 0.0)

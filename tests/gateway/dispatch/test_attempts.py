@@ -5,7 +5,7 @@ from random import Random
 
 import pytest
 
-from backends.readiness import Readiness
+from backends.readiness import Condition, Readiness
 from backends.units import Duration
 from gateway.config.structs import Retry
 from gateway.dispatch.attempts import Tried, candidates_for, wait_before
@@ -50,6 +50,14 @@ class TestCandidates:
     def test_one_that_is_down_is_better_than_nobody(self):
         down = [replica("a", ready=False)]
         assert candidates_for(down, [], 2.0, 0.0) == down
+
+    def test_no_retry_goes_to_one_that_refuses_the_gateway(self, three):
+        a, b, c = three
+        for one in (b, c):
+            one.observe(Readiness(False, "wrong key", Condition.MISCONFIGURED))
+        assert candidates_for(three, [tried(a)], 2.0, 0.0) == [a]
+        assert not candidates_for(three, [tried(a, retry_after=20.0)], 2.0, 0.0)
+        assert candidates_for([b, c], [], 2.0, 0.0) == [b, c], "better than nobody"
 
     def test_once_all_have_failed_those_that_may_be_are_asked_again(self, three):
         a, b, c = three

@@ -55,7 +55,7 @@ def test_the_table_of_statuses(case, verdict):
     told = (failure.error.status, failure.retry, failure.fall_back, failure.blame)
     assert told == verdict
     assert failure.error.message
-    assert failure.leave_replica is failure.misconfigured is (case[0] in (301, 401, 403))
+    assert failure.leave_replica is bool(failure.misconfigured) is (case[0] in (301, 401, 403))
     assert failure.overloaded is (case[0] == 429)
 
 

@@ -132,11 +132,11 @@ def test_half_open_it_is_ejected_still_though_one_may_try():
 
 def test_one_that_refuses_the_gateway_is_no_flap():
     (one,) = ready()
-    fail(one, 0.0, misconfigured=True)
+    fail(one, 0.0, misconfigured="wrong key")
     assert one.condition(0.0) is Condition.MISCONFIGURED
     assert not one.may_take_traffic(MISCONFIGURED_FOR - 1)
     now = MISCONFIGURED_FOR
-    fail(one, now, 1, misconfigured=True)
+    fail(one, now, 1, misconfigured="wrong key")
     assert not one.may_take_traffic(now + MISCONFIGURED_FOR - 1)
     assert one.ejections == {"misconfigured": 2}
 
@@ -163,14 +163,14 @@ def test_the_share_of_those_that_may_be_ejected(percent, ejected):
 def test_a_wrong_configuration_is_told_of_all():
     group = ready(3)
     for one in group:
-        fail(one, 0.0, misconfigured=True)
+        fail(one, 0.0, misconfigured="wrong key")
     assert {one.condition(0.0) for one in group} == {Condition.MISCONFIGURED}
 
 
 def test_a_refusal_of_the_gateway_takes_nobody_elses_share_of_ejections():
     group = ready(4)
     for one in group[:2]:
-        fail(one, 0.0, misconfigured=True)
+        fail(one, 0.0, misconfigured="wrong key")
     for one in group[2:]:
         fail(one, 0.0)
     assert [one.condition(0.0) for one in group[2:]] == [Condition.EJECTED] * 2
