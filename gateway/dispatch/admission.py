@@ -29,8 +29,6 @@ NO_PLACE = "no_place"
 """Why one is sent away that does not wait, beside the reasons of `Reason`."""
 _BYTES = 2048
 """Of a request's body, that ask for as much as one more request does."""
-_UNBOUNDED = 1_000_000
-"""Places of a gate that a reload has taken away, while somebody is still there."""
 
 
 class Admission:
@@ -99,7 +97,7 @@ class Admission:
             if model is None or model.concurrency is None:
                 self._gone.add(name)
             if model is not None:
-                places = _UNBOUNDED if model.concurrency is None else model.concurrency
+                places = inf if model.concurrency is None else model.concurrency
                 self._resize(gate, places, model.queue.size, now)
         self._forget()
 
@@ -152,7 +150,7 @@ class Admission:
                 self._gone.remove(name)
                 del self._gates[name]
 
-    def _resize(self, gate: Gate, places: int, size: int, now: float) -> None:
+    def _resize(self, gate: Gate, places: float, size: int, now: float) -> None:
         if (gate.places, gate.size) != (places, size):
             gate.places, gate.size = places, size
             self._tell(gate.fill(now))

@@ -22,7 +22,7 @@ _COME_BACK_WITHIN = 60.0
 and of the SDKs some sleep that long, while others do not come back at all."""
 
 
-def judge_refusal(reason: Reason, wait: float, model: str, places: int, size: int) -> Failure:
+def judge_refusal(reason: Reason, wait: float, model: str, places: float, size: int) -> Failure:
     """A route's own gate does not let it in, which would have taken about `wait` seconds; 0 where
     that is not known."""
     why = {

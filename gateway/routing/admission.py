@@ -125,9 +125,10 @@ class Moved(NamedTuple):
 class Gate:
     """A route's places, and who waits for them."""
 
-    def __init__(self, places: int, size: int) -> None:
+    def __init__(self, places: float, size: int) -> None:
         self.places = places
-        """Requests that may be inside at a time; like `size`, it may be changed."""
+        """Requests that may be inside at a time; like `size`, it may be changed, also to infinity:
+        then all may."""
         self.size = size
         """Requests that may wait."""
         self.inside = 0

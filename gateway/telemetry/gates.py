@@ -15,7 +15,8 @@ class GateState(msgspec.Struct, frozen=True):
 
     model: str
     inside: int
-    places: int
+    places: float
+    """Infinity where there is no bound any more."""
     waiting: Mapping[str, int]
     """By priority."""
 

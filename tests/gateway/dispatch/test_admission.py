@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from math import inf
 from types import SimpleNamespace
 
 import pytest
@@ -268,6 +269,7 @@ async def test_a_new_configuration_without_a_bound_lets_all_in(tmp_path):
         await until(gateway, "gateway_admission_waiting", 2)
         gateway.gateway._take_over(replace(config, models=free))
         await until(gateway, "gateway_admission_inside", 3)
+        assert await value(gateway, "gateway_admission_places") == inf
         engine.release()
         assert {(await one).status_code for one in asked} == {200}
         assert not list(gateway.gateway._attempts._admission.states())
