@@ -46,6 +46,8 @@ def chat(text: str, **fields: Any) -> tuple[str, dict[str, Any]]:
     return "chat/completions", {"messages": messages, **COUNTED, **fields}
 
 
+NEARLY_GREEDY = 0.01
+"""A temperature at which an answer counts as sampled, and is what a greedy one would be."""
 STORY = "Tell me a long story about Mia."
 LONG = {"ignore_eos": True, "max_tokens": 700}
 """Answers that take a while, so that things happen in their middle."""
@@ -59,6 +61,7 @@ SAID = [
     ("completions", {"prompt": "Once upon a time", "max_tokens": 200, **COUNTED}),
     ("responses", {"input": STORY}),
     ("messages", {"messages": [{"role": "user", "content": STORY}], "max_tokens": 400}),
+    ("completions", {"prompt": "Once upon a", "max_tokens": 100, "logprobs": 1, **COUNTED}),
 ]
 """What all engines say alike."""
 SAID_LONG = [
@@ -179,12 +182,14 @@ async def disturbed(
     mend: Callable[[V], None],
     *,
     each: int = 600,
+    temperature: float = 0.0,
 ) -> None:
     """All answers are right, although something `happens` to a server, again and again.
 
     `each` is the number of events after which it does at the latest.
     """
     await house.learn()
+    house.temperature = temperature
     rng, heard = Random(7), house.heard
 
     async def trouble() -> None:
@@ -277,7 +282,8 @@ class IsolatedEngine:
 
 
 @pytest.mark.slow
-async def test_kill_9_of_an_engine_in_a_process_of_its_own(start_gateway):
+@pytest.mark.parametrize("temperature", [0.0, NEARLY_GREEDY])
+async def test_kill_9_of_an_engine_in_a_process_of_its_own(start_gateway, temperature):
     engine = f"{{use: mlx, model: {MODEL_DIR}, isolation: process}}"
     gateway = start_gateway(
         f"backends:\n  one: {engine}\n  other: {engine}\n"
@@ -294,11 +300,10 @@ async def test_kill_9_of_an_engine_in_a_process_of_its_own(start_gateway):
         """It is noticed to be gone; that it is back is waited for by who asks for this."""
         wait_until(lambda: gateway.metric("gateway_replica_ready") == 1, 10, "it is noticed")
 
-    await disturbed(House(gateway, SAID), engines, lambda one: one.kill(), started_again, each=200)
-
-
-NEARLY_GREEDY = 0.01
-"""A temperature at which an answer counts as sampled, and is what a greedy one would be."""
+    house = House(gateway, SAID if not temperature else SAID[:4] + SAID[6:])
+    await disturbed(
+        house, engines, lambda one: one.kill(), started_again, each=200, temperature=temperature
+    )
 
 
 @pytest.mark.parametrize("engine", [LLAMA_SERVER, VLLM, MLX, ISOLATED_MLX])

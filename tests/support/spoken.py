@@ -19,6 +19,8 @@ class Spoken:
         self.text: dict[str, str] = {}
         """By channel: content, arguments, …"""
         self.reasons: list[str] = []
+        self.places: list[tuple[int, str]] = []
+        """Tokens, and where in the text each is said to be."""
         self.usage: list[tuple[int, int]] = []
         """Prompt and completion tokens."""
         self.ids: set[str] = set()
@@ -32,6 +34,7 @@ class Spoken:
         """What must be equal in two answers to the same request."""
         return {
             "text": self.text,
+            "misplaced": self.misplaced,
             "reasons": self.reasons,
             "usage": self.usage,
             "once": self.once,
@@ -44,6 +47,16 @@ class Spoken:
     def told_by_any(self) -> dict[str, Any]:
         """The same, whatever kind of engine has answered: they count the prompt at other times."""
         return {**self.told, "usage": [tokens for _, tokens in self.usage[-1:]]}
+
+    @property
+    def misplaced(self) -> list[tuple[int, str]]:
+        """Tokens that are not where they are said to be; vLLM puts its end mark behind the text."""
+        text = self.text.get("content", "")
+        return [
+            (at, token)
+            for at, token in self.places
+            if at != len(text) and not text.startswith(token, at)
+        ]
 
     def take(self, name: str, data: str) -> None:
         """One more event."""
@@ -83,6 +96,10 @@ class Spoken:
                 function = call["function"]
                 self._say(f"name {call['index']}", function.get("name"))
                 self._say(f"arguments {call['index']}", function.get("arguments"))
+            logprobs = choice.get("logprobs") or {}
+            self.places += zip(
+                logprobs.get("text_offset", ()), logprobs.get("tokens", ()), strict=True
+            )
             if part.get("role"):
                 self.once.append(part["role"])
             if choice.get("finish_reason"):

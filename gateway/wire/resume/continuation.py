@@ -95,6 +95,8 @@ class Continued:
         self._begun = False
         self._space = said.text[len(said.text.rstrip()) :]
         """What of the white space at the seam the engine may still say anew."""
+        self._begins_at: int | None = None
+        """Where in the text the offsets that it tells begin; None until it tells one."""
 
     def feed(self, data: bytes) -> bytes:
         """The events that are complete with `data`."""
@@ -127,6 +129,7 @@ class Continued:
         """Leave white space out that was there; whether the choice has anything to say."""
         part = choice.get("delta") if isinstance(choice.get("delta"), dict) else choice
         assert part is not None
+        self._move(as_object(choice.get("logprobs")))
         says = False
         for field in ("content", "text"):
             text = part.get(field)
@@ -135,8 +138,22 @@ class Continued:
             says = True
             common = _alike(self._space, text)
             part[field] = text[common:]
+            if common == len(text) and choice.get("logprobs"):
+                choice["logprobs"] = None  # they are of what was there
             self._space = self._space[common:] if common == len(text) else ""
         return says or bool(part.get("tool_calls") or part.get("reasoning_content"))
+
+    def _move(self, logprobs: dict[str, Any]) -> None:
+        """Make its offsets, those of `/v1/completions`, count from the beginning of the answer.
+
+        Some engines count from that of the prompt, of which what was said is a part here.
+        """
+        offsets = logprobs.get("text_offset")
+        if not isinstance(offsets, list) or not all(isinstance(at, int) for at in offsets):
+            return
+        if self._begins_at is None and offsets:
+            self._begins_at = 0 if offsets[0] else len(self._said.text.rstrip())
+        logprobs["text_offset"] = [at + (self._begins_at or 0) for at in offsets]
 
     def _echo(self, chunk: dict[str, Any], choice: dict[str, Any]) -> bytes:
         """The event with all that had been said; the first that comes with text does likewise."""

@@ -123,6 +123,31 @@ class TestAnswer:
         assert [one["choices"][0]["text"] for one in out] == ["one,", " two"]
         assert {one["id"] for one in out} == {"x"}
 
+    @pytest.mark.parametrize(
+        ("said", "told", "whole"),
+        [
+            ("one,", [[0, 4], [8]], [[4, 8], [12]]),  # from the beginning of its own answer
+            ("one,\n", [[0]], [[4]]),
+            ("one,", [[10, 14], [18]], [[10, 14], [18]]),  # from that of the prompt
+            ("one,", [[], [0], [1]], [[], [4], [5]]),
+            ("one,", [None], [None]),
+            ("one,", [["x"]], [["x"]]),
+        ],
+    )
+    def test_of_a_completion_has_offsets_into_the_whole_text(self, said, told, whole):
+        events = [
+            data({"choices": [{"index": 0, "text": " x", "logprobs": {"text_offset": offsets}}]})
+            for offsets in told
+        ]
+        out = values(continued(said, *events))
+        assert [one["choices"][0]["logprobs"]["text_offset"] for one in out[1:]] == whole
+
+    def test_says_nothing_anew_of_white_space_that_was_there(self):
+        entries = [{"token": " ", "logprob": -1}]
+        choice = {"index": 0, "delta": {"content": " "}, "logprobs": {"content": entries}}
+        out = values(continued("one ", data({"choices": [choice]}), text("two")))
+        assert out[1]["choices"][0]["logprobs"] is None
+
     def test_comes_in_any_pieces(self):
         whole = b"".join((ROLE, text(" a"), FINISH, DONE))
         one_by_one = continued("Once", *[whole[at : at + 1] for at in range(len(whole))])
