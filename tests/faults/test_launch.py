@@ -14,6 +14,7 @@ import pytest
 
 from tests.support import scripted_engine
 from tests.support.inprocess import Running, ask, post, serving
+from tests.support.until import until
 
 STORY = "".join(scripted_engine.CHUNKS)
 
@@ -65,12 +66,6 @@ def supervisor(gateway: Running, number: int = 0) -> Any:
 def text_of(answer: Any) -> str:
     assert answer.status_code == 200, answer.text
     return answer.json()["choices"][0]["message"]["content"]
-
-
-async def until(condition: Any) -> None:
-    async with asyncio.timeout(10):
-        while not condition():
-            await asyncio.sleep(0.005)
 
 
 async def test_loading_is_no_time_to_the_first_token(tmp_path, launched):

@@ -12,6 +12,7 @@ import pytest
 
 from tests.support import scripted_engine
 from tests.support.inprocess import serving
+from tests.support.until import until
 
 pytestmark = pytest.mark.slow
 
@@ -67,12 +68,6 @@ async def has(gateway):
     life = supervisor(gateway).life
     _, body = await life.adapter.get(life.address, "/v1/models")
     return {card["id"] for card in json.loads(body)["data"]}
-
-
-async def until(condition):
-    async with asyncio.timeout(10):
-        while not condition():
-            await asyncio.sleep(0.005)
 
 
 async def test_one_that_sleeps_is_woken_for_an_adapter_that_it_was_not_started_with(

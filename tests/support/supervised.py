@@ -16,6 +16,7 @@ from backends.options import Launch
 from backends.process import Ended
 from backends.readiness import Readiness
 from backends.units import Timeout
+from tests.support.until import until
 
 Start = Callable[["ScriptedLife"], Awaitable[None]]
 
@@ -89,26 +90,20 @@ class Stage:
         """How many lives cannot be made."""
 
     async def until(self, *phases: Phase) -> None:
-        await until(lambda: self.supervisor.phase in phases)
+        await until(lambda: self.supervisor.phase in phases, every=0)
 
     async def until_lives(self, count: int) -> None:
-        await until(lambda: len(self.lives) >= count)
+        await until(lambda: len(self.lives) >= count, every=0)
 
     async def until_asked(self, life: ScriptedLife, tokens: int) -> None:
-        await until(lambda: life.tokens_asked >= tokens)
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
-        while not condition():
-            await asyncio.sleep(0.001)
+        await until(lambda: life.tokens_asked >= tokens, every=0)
 
 
 @asynccontextmanager
 async def supervised(
     *starts: Start,
     wake: bool = True,
-    uniform: Callable[[float, float], float] = lambda _, most: most / 1000,
+    uniform: Callable[[float, float], float] = lambda _, most: most / 100,
     **launch: float,
 ) -> AsyncIterator[Stage]:
     """The last of `starts` is that of all further lives."""

@@ -7,6 +7,7 @@ from backends.base import RequestRefused
 from backends.inprocess.compiler import KEPT, KEPT_BYTES, Compiler
 from backends.inprocess.constraint import uncompilable
 from tests.support.constraints import one_value
+from tests.support.until import until
 
 
 def constraint(number=0):
@@ -63,14 +64,6 @@ async def test_what_takes_too_long_is_refused_and_others_get_their_turn(slow):
     assert caught.value.param == "response_format"
     slow.gate.set()
     assert await Compiler(slow).grammar(constraint(1))
-
-
-async def until(condition):
-    for _ in range(2000):
-        if condition():
-            return
-        await asyncio.sleep(0.005)
-    raise AssertionError("it did not happen")
 
 
 async def test_the_wait_for_others_is_not_the_fault_of_a_schema(slow):

@@ -9,7 +9,8 @@ from backends.launch import watch
 from backends.launch.activity import Activity, Look
 from backends.launch.doubt import Token
 from backends.launch.phase import Phase
-from tests.support.supervised import at_once, supervised, until
+from tests.support.supervised import at_once, supervised
+from tests.support.until import until
 
 
 async def test_idle_it_is_unloaded(monkeypatch):

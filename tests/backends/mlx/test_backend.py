@@ -7,6 +7,7 @@ import pytest
 from backends.base import BackendError, Endpoint, Request, RequestRefused, Stage
 from backends.inprocess.backend import ADDRESS
 from backends.options import MlxOptions
+from tests.support.until import until
 
 QUESTIONS = [
     "Tell me a story about Mia.",
@@ -57,14 +58,6 @@ async def narrow(model_dir, tmp_path, open_client):
     (copy / "config.json").write_text(json.dumps({**config, "max_position_embeddings": 64}))
     async with open_client(model=str(copy)) as client:
         yield client
-
-
-async def until(condition, *, seconds=10.0):
-    for _ in range(int(seconds / 0.005)):
-        if condition():
-            return
-        await asyncio.sleep(0.005)
-    raise AssertionError("it did not happen")
 
 
 async def refused(client, **body):

@@ -18,6 +18,7 @@ from gateway.routing.replica import Replica
 from gateway.routing.table import Table
 from tests.support.inprocess import serving
 from tests.support.lora_engine import BASE, lora_engine
+from tests.support.until import until
 
 V1, V2, V3 = (Adapter(f"v{n}", f"/m/v{n}") for n in (1, 2, 3))
 
@@ -82,12 +83,6 @@ async def said(gateway, model="sql"):
 async def reload(gateway, document):
     gateway.path.write_text(json.dumps(document))
     return await gateway.gateway._reloader.reload()
-
-
-async def until(condition):
-    async with asyncio.timeout(8):
-        while not condition():
-            await asyncio.sleep(0.02)
 
 
 async def test_every_replica_is_given_every_adapter_before_it_is_ready(tmp_path):

@@ -11,6 +11,7 @@ from backends.load import Demand
 from gateway.control.demand import DemandMonitor, wants_demand
 from gateway.policies import POLICIES
 from gateway.routing.load import ReplicaLoad
+from tests.support.until import until
 
 
 class Asked:
@@ -57,12 +58,6 @@ async def watched(state, **fields):
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-
-
-async def until(done):
-    async with asyncio.timeout(10):
-        while not done():
-            await asyncio.sleep(0.005)
 
 
 async def test_what_an_engine_says_is_heard_again_and_again():

@@ -15,6 +15,7 @@ from backends.mlx.vision import looking
 from backends.mlx.vision.room import Room
 from backends.options import MlxOptions
 from tests.support.pictures import data_url, part, plain, user
+from tests.support.until import until
 
 LONG = {"max_tokens": 400, "ignore_eos": True}
 """Far longer than a test watches."""
@@ -98,12 +99,6 @@ def asked(*colours, **fields):
 def held(backend):
     room = backend._runtime.prompts._room
     return room.nbytes - room.free
-
-
-async def until(condition):
-    async with asyncio.timeout(20):
-        while not condition():
-            await asyncio.sleep(0.005)
 
 
 @pytest.mark.slow
