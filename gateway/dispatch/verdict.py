@@ -21,10 +21,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from email.utils import parsedate_to_datetime
 from enum import IntEnum, StrEnum
-from math import inf, isnan
-from urllib.parse import urlsplit
+from math import inf
 
 import msgspec
 
@@ -44,6 +42,7 @@ from gateway.errors import (
     UpstreamFailed,
     UpstreamTimeout,
 )
+from gateway.wire.reply_headers import PLAUSIBLE_WAIT, redirects_to, retry_after
 
 FIRST_TOKEN_TIMEOUT = "first_token_timeout"
 IDLE_TIMEOUT = "idle_timeout"
@@ -57,9 +56,6 @@ RETRY_SOON = 1.0
 """Seconds: what `Retry-After` says where nothing better is known."""
 _WHILE_STARTING = 10.0
 """The same, where an engine has to be started first, and does not say when that will be."""
-_PLAUSIBLE_WAIT = 3600.0
-_LONGEST_HOST = 300
-"""Characters of a redirect's scheme, host and port that are told."""
 _OVERLOADED = 529
 """What Anthropic's API says where it has too much to do, and those that imitate it."""
 
@@ -138,7 +134,7 @@ def judge_not_ready(error: BackendError, replica: str) -> Failure:
     wait = _WHILE_STARTING if error.retry_after is None else error.retry_after
     return Failure(
         cause=error.cause,
-        error=Unavailable(message, retry_after=min(wait, _PLAUSIBLE_WAIT)),
+        error=Unavailable(message, retry_after=min(wait, PLAUSIBLE_WAIT)),
         blame=False,
         leave_replica=True,
     )
@@ -191,8 +187,8 @@ def _misconfigured(status: int, headers: Sequence[Header], replica: str) -> Fail
         what = f"refuses the gateway's credentials (HTTP {status}): check `api_key` of its backend"
     elif 300 <= status < 400:
         what = (
-            f"redirects (HTTP {status}){_whither(headers)}, which the gateway does not follow: "
-            "put the final URL under `replicas`"
+            f"redirects (HTTP {status}){redirects_to(headers)}, which the gateway does not "
+            "follow: put the final URL under `replicas`"
         )
     else:
         return None
@@ -202,22 +198,6 @@ def _misconfigured(status: int, headers: Sequence[Header], replica: str) -> Fail
         misconfigured=what,
         leave_replica=True,
     )
-
-
-def _whither(headers: Sequence[Header]) -> str:
-    """Where a redirect leads, as far as may be told: a path or a query may hold a secret."""
-    told = next((value for name, value in headers if name.lower() == b"location"), b"")
-    try:
-        target = urlsplit(told.decode("latin-1").strip())
-        host, port = target.hostname, target.port
-    except ValueError:
-        return ""
-    if not host:
-        return " to another path there" if target.path else ""
-    name = f"[{host}]" if ":" in host else host
-    where = f"{target.scheme}://{name}" if target.scheme else name
-    where = where if port is None else f"{where}:{port}"
-    return f" to {where}" if where.isprintable() and len(where) <= _LONGEST_HOST else ""
 
 
 def judge_stream(said: EngineError, replica: str) -> Failure:
@@ -285,28 +265,6 @@ def never_asked(seconds: float) -> GatewayError:
         f"the request's x-gateway-timeout of {seconds:g} s was over before an engine was asked",
         code=DEADLINE_EXCEEDED,
     )
-
-
-def retry_after(headers: Sequence[Header], wall_clock: float) -> float | None:
-    """Seconds that a `Retry-After` header asks for, as a number or a date; None without one."""
-    for name, value in headers:
-        if name.lower() == b"retry-after":
-            text = value.decode("latin-1").strip()
-            wait = _seconds(text, wall_clock)
-            return None if wait is None else min(max(wait, 0.0), _PLAUSIBLE_WAIT)
-    return None
-
-
-def _seconds(text: str, wall_clock: float) -> float | None:
-    try:
-        wait = float(text)
-        return None if isnan(wait) else wait
-    except ValueError:
-        pass
-    try:
-        return parsedate_to_datetime(text).timestamp() - wall_clock
-    except (ValueError, TypeError, OverflowError):
-        return None
 
 
 def _refused(error: RequestRefused) -> Failure:

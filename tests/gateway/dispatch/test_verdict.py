@@ -21,7 +21,6 @@ from gateway.dispatch.verdict import (
     judge_stream,
     judge_timeout,
     more_telling,
-    retry_after,
 )
 from gateway.errors import UpstreamFailed
 
@@ -59,26 +58,12 @@ def test_the_table_of_statuses(case, verdict):
     assert failure.overloaded is (case[0] == 429)
 
 
-@pytest.mark.parametrize(
-    ("location", "told"),
-    [
-        (b"https://me:secret@h.example:8443/v1?key=secret#secret", "to https://h.example:8443, "),
-        (b"https://h.example/secret", "to https://h.example, "),
-        (b"http://[::1]:8000/v1", "to http://[::1]:8000, "),
-        (b"//h.example/secret", "to h.example, "),
-        (b"/secret/", "to another path there, "),
-        (b"http://h.example:secret/", "(HTTP 307), which"),
-        (b"http://[secret/", "(HTTP 307), which"),
-        (b"http://h\x00secret/", "(HTTP 307), which"),
-        (b"http://" + b"secret" * 100, "(HTTP 307), which"),
-        (b"", "(HTTP 307), which"),
-    ],
-)
-def test_of_a_redirect_the_host_is_told_and_no_secret(location, told):
-    failure = judge_status(307, [(b"Location", location)], b"", "e@r", 0.0)
-    assert told in failure.error.message
-    assert "secret" not in failure.error.message
-    assert "`replicas`" in failure.error.message
+def test_a_redirect_says_what_would_be_right_and_no_secret():
+    location = (b"location", b"https://h.example/v1?key=secret")
+    message = judge_status(307, [location], b"", "e@r", 0.0).error.message
+    assert "to https://h.example, " in message
+    assert "`replicas`" in message
+    assert "secret" not in message
 
 
 @pytest.mark.parametrize(
@@ -179,30 +164,6 @@ def test_a_replica_s_own_waits_are_all_its_own():
 def test_an_answer_against_the_rules():
     failure = judge_protocol("torn", "e@r")
     assert (failure.error.status, failure.retry, failure.blame) == (502, True, True)
-
-
-@pytest.mark.parametrize(
-    ("value", "seconds"),
-    [
-        (b"5", 5.0),
-        (b" 0.5 ", 0.5),
-        (b"-5", 0.0),
-        (b"inf", 3600.0),
-        (b"99999999", 3600.0),
-        (b"Thu, 01 Jan 1970 00:01:40 GMT", 40.0),
-        (b"Thu, 01 Jan 1970 00:00:00 GMT", 0.0),
-        (b"nan", None),
-        (b"soon", None),
-        (b"", None),
-        (b"\xff", None),
-    ],
-)
-def test_retry_after(value, seconds):
-    assert retry_after([(b"x", b"1"), (b"retry-after", value)], 60.0) == seconds
-
-
-def test_no_retry_after():
-    assert retry_after([], 0.0) is None
 
 
 CANNOT, NOBODY, FAILED = Tells
