@@ -137,7 +137,8 @@ class UnbrokenStream(Answer):
                 self._leave_first,
             )
         self._handovers.broke(self.attempt, failure, now - self._since, self._way)
-        if failure.cause is not DIVERGED:  # such a one has failed at helping only
+        helped = self._splice is None or self._splice.went_on
+        if helped and failure.cause is not DIVERGED:
             self._broken = self.attempt, failed
             silent = self.attempt.route.timeouts.idle if failure.cause == IDLE_TIMEOUT else 0.0
             self._heard = now - silent

@@ -163,6 +163,19 @@ class TestReplay:
         assert [len(one.seen) for one in (bad, worse, good)] == [1, 1, 1]
         assert is_whole(reply)
 
+    async def test_that_breaks_off_before_it_helped_leaves_the_first_error(self, tmp_path):
+        begun = stream(*answer("Once", of="B")[:2])
+        async with (
+            scripted(begun) as other,
+            scripted(DEATHS["reset"]) as bad,
+            serving(tmp_path, engines(other, bad, model={"failover": {"attempts": 1}})) as gateway,
+        ):
+            reply = await greedy(gateway)
+            await settled(gateway, other, bad)
+        assert len(other.seen) == 1
+        assert said(reply.text) == "Once upon"
+        assert f"engine@{bad.id}" in error_of(reply.text)["message"]
+
     async def test_of_what_breaks_off_each_time_ends(self, tmp_path):
         async with (
             scripted(DEAD) as one,
