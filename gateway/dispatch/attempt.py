@@ -312,7 +312,7 @@ class Attempt:
             due, cause = self._first_token_by, FIRST_TOKEN_TIMEOUT
         else:
             assert self._patience is not None, "it is made before the first wait"
-            due, cause = now + self._patience.next_look(), ""
+            due, cause = now + self._patience.look, ""
         return (due, cause) if due < self._total_by else (self._total_by, "")
 
     def _prolonged(self, now: float) -> float:
@@ -325,7 +325,7 @@ class Attempt:
         if left <= 0:
             self._out_of = cause
             return now
-        return min(now + min(left, self._patience.next_look()), self._total_by)
+        return min(now + min(left, self._patience.look), self._total_by)
 
     def _allowed(self, cause: str) -> tuple[str, float]:
         if cause == FIRST_TOKEN_TIMEOUT:

@@ -31,7 +31,7 @@ _LOOK = 1.0
 class Patience:
     """With one attempt."""
 
-    __slots__ = ("_asked_at", "_heard_at", "_replica", "_timeouts", "_watch")
+    __slots__ = ("_asked_at", "_heard_at", "_replica", "_timeouts", "_watch", "look")
 
     def __init__(
         self, replica: Replica, timeouts: Timeouts, asked_at: float, watch: StreamWatch | None
@@ -42,6 +42,8 @@ class Patience:
         self._asked_at = asked_at
         self._watch = watch
         self._heard_at: float | None = None
+        self.look = min(timeouts.idle, timeouts.first_token, _LOOK)
+        """Seconds for which nothing need be looked at, whatever comes."""
 
     @property
     def has_content(self) -> bool:
@@ -59,11 +61,6 @@ class Patience:
         if watch.content:
             self._heard_at = now
         return watch.content
-
-    def next_look(self) -> float:
-        """Seconds for which nothing need be looked at, whatever comes."""
-        timeouts = self._timeouts
-        return min(timeouts.idle, timeouts.first_token, _LOOK)
 
     def left(self, now: float) -> tuple[float, str]:
         """Seconds for which it is waited by what is known now, and what ends the wait then."""

@@ -120,4 +120,4 @@ class TestUnwatched:
 @pytest.mark.parametrize(("idle", "look"), [(5, 1.0), (0.2, 0.2)])
 def test_it_is_looked_at_often_enough(replica, idle, look):
     timeouts = Timeouts(first_token=Timeout(20), idle=Timeout(idle))
-    assert Patience(replica, timeouts, ASKED_AT, watch()).next_look() == look
+    assert Patience(replica, timeouts, ASKED_AT, watch()).look == look
