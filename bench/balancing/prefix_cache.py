@@ -65,11 +65,6 @@ class PrefixCache:
         """The share of blocks that running sequences hold: vLLM's `kv_cache_usage_perc`."""
         return self._in_use / self._capacity
 
-    @property
-    def idle_blocks(self) -> int:
-        """Blocks that nobody uses and a prompt may find."""
-        return self._idle_blocks
-
     def take(self, work: Work) -> Lease | None:
         """Blocks for all of `work`, with what is there of its prompt; None while there is no room.
 

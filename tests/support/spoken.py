@@ -8,8 +8,6 @@ from typing import Any
 
 import httpx
 
-PATHS = ("chat/completions", "completions", "responses", "messages")
-
 
 class Spoken:
     """One streamed answer, event by event."""
