@@ -235,14 +235,14 @@ def judge_timeout(cause: str, seconds: float, replica: str, had: float = inf) ->
     a queue, or was tried elsewhere, leaves it fewer.
     """
     what = {
-        FIRST_TOKEN_TIMEOUT: "sent no token",
-        IDLE_TIMEOUT: "went silent",
-        TOTAL_TIMEOUT: "did not finish",
-        DEADLINE_EXCEEDED: "did not finish",
+        FIRST_TOKEN_TIMEOUT: "sent no token within",
+        IDLE_TIMEOUT: "was silent for",
+        TOTAL_TIMEOUT: "did not finish within",
+        DEADLINE_EXCEEDED: "did not finish within",
     }[cause]
     goes_on = cause in (FIRST_TOKEN_TIMEOUT, IDLE_TIMEOUT)
     out_of_time = cause == DEADLINE_EXCEEDED
-    message = f"replica {replica} {what} within {seconds:g} s"
+    message = f"replica {replica} {what} {seconds:g} s"
     short = not goes_on and had < seconds / 2
     if out_of_time:
         message += ", the x-gateway-timeout of the request"
