@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +14,7 @@ from tests.support.upstream import (
     Script,
     completion,
     data,
+    event,
     reply,
     stream,
     text,
@@ -99,11 +99,6 @@ COMPLETIONS = Speech(
 )
 
 
-def _event(kind: str, **fields: object) -> bytes:
-    body = json.dumps({"type": kind, **fields}, separators=(",", ":"))
-    return f"event: {kind}\ndata: {body}\n\n".encode()
-
-
 def _response(status: str, content: str | None = None) -> dict[str, Any]:
     part = {"type": "output_text", "text": content, "annotations": []}
     message = {"id": "m-1", "type": "message", "role": "assistant", "status": status}
@@ -120,13 +115,13 @@ def _response(status: str, content: str | None = None) -> dict[str, Any]:
 
 RESPONSES = Speech(
     path="/v1/responses",
-    opening=(_event("response.created", response=_response("in_progress")),),
-    say=lambda content: _event(
+    opening=(event("response.created", response=_response("in_progress")),),
+    say=lambda content: event(
         "response.output_text.delta", item_id="m-1", output_index=0, content_index=0, delta=content
     ),
-    finish=(_event("response.completed", response=_response("completed", SAID)),),
+    finish=(event("response.completed", response=_response("completed", SAID)),),
     last=b"",
-    failed=_event("error", code="server_error", message="out of memory", param=None),
+    failed=event("error", code="server_error", message="out of memory", param=None),
     whole=lambda content: _response("completed", content),
 )
 
@@ -147,21 +142,21 @@ def _message(content: str | None, stop: str | None = None) -> dict[str, Any]:
 MESSAGES = Speech(
     path="/v1/messages",
     opening=(
-        _event("message_start", message=_message(None)),
-        _event("content_block_start", index=0, content_block={"type": "text", "text": ""}),
+        event("message_start", message=_message(None)),
+        event("content_block_start", index=0, content_block={"type": "text", "text": ""}),
     ),
-    say=lambda content: _event(
+    say=lambda content: event(
         "content_block_delta", index=0, delta={"type": "text_delta", "text": content}
     ),
     finish=(
-        _event("content_block_stop", index=0),
-        _event(
+        event("content_block_stop", index=0),
+        event(
             "message_delta",
             delta={"stop_reason": "end_turn", "stop_sequence": None},
             usage={"output_tokens": 2},
         ),
     ),
-    last=_event("message_stop"),
-    failed=_event("error", error={"type": "overloaded_error", "message": "out of memory"}),
+    last=event("message_stop"),
+    failed=event("error", error={"type": "overloaded_error", "message": "out of memory"}),
     whole=lambda content: _message(content, "end_turn"),
 )

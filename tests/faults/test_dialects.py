@@ -11,17 +11,12 @@ from tests.support.inprocess import routing, serving
 from tests.support.upstream import (
     DONE,
     ENGINE_MODEL,
+    event,
     failing,
     reply,
     scripted,
     stream,
 )
-
-
-def event(kind, **fields):
-    body = json.dumps({"type": kind, **fields}, separators=(",", ":"))
-    return f"event: {kind}\ndata: {body}\n\n".encode()
-
 
 MESSAGE = {"id": "m", "type": "message", "role": "assistant", "model": ENGINE_MODEL, "content": []}
 STARTED = event("message_start", message={**MESSAGE, "usage": {"input_tokens": 3}})

@@ -345,6 +345,11 @@ def data(value: object) -> bytes:
     return b"data: " + json.dumps(value, separators=(",", ":")).encode() + b"\n\n"
 
 
+def event(kind: str, **fields: object) -> bytes:
+    """One event of a dialect that names them: Anthropic's messages, OpenAI's responses."""
+    return f"event: {kind}\n".encode() + data({"type": kind, **fields})
+
+
 def chunk(delta: dict[str, object], *, index: int = 0, finish: str | None = None) -> bytes:
     """One event of a streamed chat completion."""
     choice = {"index": index, "delta": delta, "finish_reason": finish}

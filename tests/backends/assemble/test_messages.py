@@ -7,11 +7,7 @@ import pytest
 
 from backends.assemble import BrokenStreamError, EngineSaysError
 from backends.assemble.messages import MessagesAssembler
-
-
-def event(kind, **fields) -> bytes:
-    return f"event: {kind}\ndata: {json.dumps({'type': kind, **fields})}\n\n".encode()
-
+from tests.support.upstream import event
 
 START = event(
     "message_start",

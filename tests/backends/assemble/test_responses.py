@@ -1,17 +1,12 @@
 from __future__ import annotations
 
-import json
-
 import pytest
 
 from backends.assemble import BrokenStreamError, EngineSaysError
 from backends.assemble.responses import ResponsesAssembler
+from tests.support.upstream import event
 
 WHOLE = {"id": "resp_1", "object": "response", "status": "completed", "output": [{"id": "msg_1"}]}
-
-
-def event(kind, **fields) -> bytes:
-    return f"event: {kind}\ndata: {json.dumps({'type': kind, **fields})}\n\n".encode()
 
 
 CREATED = event("response.created", response={"id": "resp_1", "status": "in_progress"})

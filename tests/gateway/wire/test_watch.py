@@ -1,17 +1,10 @@
 from __future__ import annotations
 
-import json
-
 import pytest
 
 from backends.base import Endpoint
 from gateway.wire.watch import watch_for
-from tests.support.upstream import DONE, FINISH, ROLE, STORY, chunk, data, text
-
-
-def event(kind, **fields):
-    return f"event: {kind}\ndata: {json.dumps({'type': kind, **fields})}\n\n".encode()
-
+from tests.support.upstream import DONE, FINISH, ROLE, STORY, chunk, data, event, text
 
 DELTA = event("content_block_delta", delta={"type": "text_delta", "text": "x"})
 REASON = event("message_delta", delta={"stop_reason": "end_turn"}, usage={"output_tokens": 2})

@@ -7,14 +7,11 @@ import pytest
 
 from gateway.wire.resume.messages import MessagesTranscript
 from gateway.wire.resume.transcript import DivergedError
+from tests.support.upstream import event
 
 THOUGHT = "A fox. I should say so."
 TALE = "Once upon a time there was a fox."
 ARGUMENTS = '{"city": "Rome"}'
-
-
-def event(kind, **fields):
-    return f"event: {kind}\ndata: {json.dumps({'type': kind, **fields})}\n\n".encode()
 
 
 def started(of):
