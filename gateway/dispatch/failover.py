@@ -167,7 +167,8 @@ class UnbrokenStream(Answer):
         task = asyncio.current_task()
         assert task is not None
         assert self._broken is not None
-        record = self._ask.record
+        lost, error = self._broken
+        answers = lost
         ask = msgspec.structs.replace(self._ask, watchdog=self._ask.watchdog.of(task))
         try:
             self._count_wasted()
@@ -175,25 +176,24 @@ class UnbrokenStream(Answer):
             if (ending := self._transcript.ending) is not None:
                 return ending
             stream, way = await handovers.to_another(ask)
+            answers = stream.attempt
         except CannotGoOnError as why:
-            lost, error = self._broken
-            self._tell_of(lost)
             logger.warning(
                 "request %s: %s; the answer stays broken off, as %s had left it: %s",
-                record.request_id, handovers.last_words(), lost.replica.id, why,
+                ask.record.request_id, handovers.last_words(), lost.replica.id, why,
             )  # fmt: skip
             raise error from None
         finally:
             ask.watchdog.close()
+            self._tell_of(answers)
         stream.attempt.ask = self._ask  # from here on it is read in the request's own task
-        self._tell_of(stream.attempt)
         self._stream, self.attempt, self._way = stream, stream.attempt, way
         self._since = stream.attempt.asked_at
         self._splice = self._transcript.splice(continued=way is Way.CONTINUE)
         return None
 
     def _tell_of(self, attempt: Attempt) -> None:
-        """It is that attempt's answer which the client has."""
+        """It is that attempt's answer which the client has, whoever was asked meanwhile."""
         record = self._ask.record
         record.route, record.variant = attempt.route.name, attempt.variant.name
         record.replica = attempt.replica.id

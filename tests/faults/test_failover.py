@@ -78,6 +78,17 @@ def generations(upstream):
     return [one for one in upstream.seen if one.path != "/tokenize"]
 
 
+def logging_access(document):
+    return {**document, "telemetry": {"access_log": True}}
+
+
+def access_lines(gateway):
+    """Its access log from now on, which is not written."""
+    lines = []
+    gateway.gateway._access_log.write = lambda record: lines.append(access_line(record))
+    return lines
+
+
 def is_whole(reply):
     assert said(reply.text) == "Once upon a time"
     assert is_done(reply.text)
@@ -134,9 +145,9 @@ class TestReplay:
         async with (
             scripted((Hold(), *GOOD)) as good,
             scripted(DEAD) as bad,
-            serving(tmp_path, engines(good, bad)) as gateway,
+            serving(tmp_path, logging_access(engines(good, bad))) as gateway,
         ):
-            asked = ask(stream=True, temperature=0)
+            asked, lines = ask(stream=True, temperature=0), access_lines(gateway)
             heard = ""
             async with gateway.client.stream("POST", "/v1/chat/completions", json=asked) as reply:
                 pieces = reply.aiter_text()
@@ -145,12 +156,13 @@ class TestReplay:
                 if stays:
                     good.release()
                     heard += "".join([piece async for piece in pieces])
+            await settled(gateway, good, bad)
+            assert lines[0].replica == f"engine@{(good if stays else bad).id}"
             if stays:
                 assert said(heard) == "Once upon a time"
                 assert is_done(heard)
             else:
                 await good.seen[0].gone()
-            await settled(gateway, good, bad)
 
     async def test_may_break_off_too(self, tmp_path):
         async with (
@@ -253,10 +265,8 @@ class TestTold:
 
     async def run(self, tmp_path, *upstreams):
         document = engines(*upstreams, model={"failover": {"attempts": 2}})
-        document["telemetry"] = {"access_log": True}
-        async with serving(tmp_path, document) as gateway:
-            lines = []
-            gateway.gateway._access_log.write = lambda record: lines.append(access_line(record))
+        async with serving(tmp_path, logging_access(document)) as gateway:
+            lines = access_lines(gateway)
             reply = await greedy(gateway)
             await settled(gateway, *upstreams)
         return reply, lines[0]
