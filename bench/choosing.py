@@ -90,6 +90,8 @@ def _ask(body: bytes) -> Ask:
         endpoint=Endpoint.CHAT,
         body=body,
         peeked=peek(Endpoint.CHAT, body),
+        model="",
+        stream=False,
         needs=frozenset(),
         client_headers=Fields(),
         engine_headers=(),

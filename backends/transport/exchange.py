@@ -7,7 +7,7 @@ has arrived is handed out before an end or a failure is told, in the order of th
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from typing import Protocol
 
 import httpx
@@ -136,14 +136,16 @@ class Exchange(httpx.AsyncByteStream):
             line.abort()
         self.wake()
 
-    async def _more(self) -> None:
+    def _more(self) -> Awaitable[None]:
         if self._read_timeout is None:
-            await self._change()
-            return
+            return self._change()
+        return self._more_within(self._read_timeout)
+
+    async def _more_within(self, seconds: float) -> None:
         try:
-            await self.changed(self._read_timeout)
+            await self.changed(seconds)
         except TimeoutError as silence:
-            error = httpx.ReadTimeout(f"nothing came for {self._read_timeout:g} s")
+            error = httpx.ReadTimeout(f"nothing came for {seconds:g} s")
             if self._line is not None:
                 self._line.abort()
             self.fail(error)

@@ -210,6 +210,8 @@ class Inference:
             endpoint=self._endpoint,
             body=body,
             peeked=peeked,
+            model=record.model,
+            stream=record.stream,
             needs=needs(self._endpoint, peeked, body),
             client_headers=headers,
             engine_headers=fields.for_engine(headers, record.request_id),

@@ -92,5 +92,7 @@ def _number(raw: bytes) -> float | None:
 
 def _last(headers: Fields, name: str) -> str | None:
     """What a header says; of one given twice, the last."""
-    said = headers.every(name.encode())
-    return said[-1].decode("latin-1").strip() if said else None
+    field = name.encode()
+    if field not in headers.names:
+        return None
+    return headers.every(field)[-1].decode("latin-1").strip()

@@ -30,7 +30,11 @@ class Ask(msgspec.Struct, kw_only=True):
     endpoint: Endpoint
     body: bytes
     peeked: Peek
-    """The fields of `body` that routing needs; `peeked.model` is the name the client asked for."""
+    """The fields of `body` that routing needs."""
+    model: str
+    """The name the client asked for."""
+    stream: bool
+    """Whether the client wants server-sent events."""
     needs: frozenset[Capability]
     """What an engine must be capable of to serve it as it came."""
     client_headers: Fields
@@ -61,19 +65,9 @@ class Ask(msgspec.Struct, kw_only=True):
     """See `prefix`, which remembers it here."""
 
     @property
-    def model(self) -> str:
-        """The name the client asked for."""
-        return self.peeked.model
-
-    @property
     def key_name(self) -> str | None:
         """The name of the key that was used."""
         return None if self.principal is None else self.principal.name
-
-    @property
-    def stream(self) -> bool:
-        """Whether the client wants server-sent events."""
-        return self.peeked.stream is True
 
     def limit(self, deadline: float) -> tuple[str, float]:
         """Why the whole of it must be over by `deadline`, and of how many seconds that is the end.

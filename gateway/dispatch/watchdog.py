@@ -55,23 +55,20 @@ class Watchdogs:
 class Watchdog:
     """Watches one task, which alone may wait with it, one wait at a time."""
 
-    __slots__ = ("_cancelling", "_expired", "_loop", "_owner", "_prolong", "_task", "due")
+    __slots__ = ("_cancelling", "_expired", "_owner", "_prolong", "_task", "due", "now")
 
     def __init__(
         self, owner: Watchdogs, loop: asyncio.AbstractEventLoop, task: asyncio.Task[Any]
     ) -> None:
         self._owner = owner
-        self._loop = loop
         self._task = task
         self._expired = False
         self._cancelling = 0
         self._prolong: Prolong | None = None
         self.due = inf
         """When the wait of the moment is too long; infinity between two waits."""
-
-    def now(self) -> float:
+        self.now = loop.time
         """The loop's time in seconds, which deadlines are given in."""
-        return self._loop.time()
 
     async def wait(
         self, awaitable: Awaitable[T], deadline: float, prolong: Prolong | None = None

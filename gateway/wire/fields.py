@@ -5,7 +5,7 @@ Every request is asked for half a dozen names, most of which it does not have.
 
 from __future__ import annotations
 
-from collections.abc import KeysView, Sequence
+from collections.abc import Sequence
 
 from backends.base import Header
 
@@ -13,22 +13,19 @@ from backends.base import Header
 class Fields:
     """Header fields as they came, names in lower case, and an index of the names."""
 
-    __slots__ = ("_index", "all", "first")
+    __slots__ = ("all", "first", "names")
 
     def __init__(self, fields: Sequence[Header] = ()) -> None:
         self.all = fields
         """In the order in which they came."""
-        self._index = dict(reversed(fields))
-        self.first = self._index.get
+        index = dict(reversed(fields))
+        self.first = index.get
         """The value of the first field of a name; None where there is none."""
-
-    @property
-    def names(self) -> KeysView[bytes]:
+        self.names = index.keys()
         """Each name once."""
-        return self._index.keys()
 
     def every(self, name: bytes) -> list[bytes]:
         """The values of all fields called `name`, in their order."""
-        if name not in self._index:
+        if name not in self.names:
             return []
         return [value for found, value in self.all if found == name]
