@@ -149,6 +149,6 @@ def _slower(
     for one, pace in paces.items():
         expected = median(pace.expected_by(other) for peer, other in paces.items() if peer != one)
         if pace.seconds > expected * by.latency_factor and pace.seconds - expected > SLOWER_BY:
-            reason = f"takes {pace.seconds:.1f} s to the first token, others would {expected:.1f} s"
+            reason = f"takes {pace.seconds:.2g} s to the first token, others would {expected:.2g} s"
             found[one] = Outlier(reason, 1 - expected / pace.seconds)
     return found

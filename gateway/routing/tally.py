@@ -62,8 +62,13 @@ class Tally:
         )
 
     def turn(self) -> None:
-        """Begin a new interval."""
-        self._before.appendleft(self.latest(1))
+        """Begin a new interval. Of the times before it no more are kept than can be looked at."""
+        ended = [self.latest(1), *islice(self._before, INTERVALS - 2)]
+        self._before.clear()
+        room = TIMES
+        for one in ended:
+            self._before.append(one._replace(first_tokens=one.first_tokens[:room]))
+            room -= len(self._before[-1].first_tokens)
         self._begin()
 
     def clear(self) -> None:

@@ -111,6 +111,9 @@ def test_the_worst_comes_first_with_its_reason():
     said = find_outliers({"a": tally(4, 6), "b": tally(1, 9), "c": tally(10)}, BY)
     assert list(said) == ["b", "a"]
     assert said["b"].reason == "90 % of its requests fail"
+    quick = {name: tally(10, first_token=0.02, streams=10) for name in "bc"}
+    said = find_outliers({"a": tally(10, first_token=3.01, streams=10), **quick}, BY)
+    assert said["a"].reason == "takes 3 s to the first token, others would 0.02 s"
 
 
 class TestFewRequests:

@@ -43,6 +43,7 @@ def test_times_are_bounded():
         one.first_tokens.extend([FirstToken(0.1, 0)] * 10_000)
         one.turn()
     assert len(one.latest(INTERVALS).first_tokens) == TIMES
+    assert sum(len(interval.first_tokens) for interval in one._before) == TIMES
 
 
 @pytest.mark.parametrize(
