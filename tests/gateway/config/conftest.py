@@ -4,8 +4,17 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
+from jsonschema import Draft202012Validator
 
-from gateway.config import Config, ConfigErrors, load
+from gateway.config import Config, ConfigErrors, load, schema
+
+
+@pytest.fixture(scope="session")
+def validator() -> Draft202012Validator:
+    """The schema that editors get: made once, for that reads the source of every option."""
+    made = schema()
+    Draft202012Validator.check_schema(made)
+    return Draft202012Validator(made)
 
 
 @pytest.fixture

@@ -9,13 +9,6 @@ from jsonschema import Draft202012Validator
 from gateway.config import schema
 
 
-@pytest.fixture(scope="module")
-def validator() -> Draft202012Validator:
-    made = schema()
-    Draft202012Validator.check_schema(made)
-    return Draft202012Validator(made)
-
-
 def file(**top: Any) -> dict[str, Any]:
     return {
         "backends": {"b": {"use": "vllm", "replicas": ["http://h"]}},
