@@ -5,7 +5,7 @@ Everything else in a request passes through untouched, so the schema is open.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import Any
 
 from litestar.openapi.spec import (
     OpenAPIMediaType,
@@ -44,9 +44,9 @@ _STREAMING = (Endpoint.CHAT, Endpoint.COMPLETIONS, Endpoint.RESPONSES, Endpoint.
 def operation_for(endpoint: Endpoint) -> type[Operation]:
     """The OpenAPI operation of `endpoint`, as the class that Litestar asks for."""
 
-    @dataclass
     class InferenceOperation(Operation):
-        def __post_init__(self) -> None:
+        def __init__(self, **given: Any) -> None:
+            super().__init__(**given)
             self.summary = _SUMMARIES[endpoint]
             self.operation_id = endpoint.value.replace("/", "_")
             self.tags = ["inference"]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import Enum
+from functools import cache
 from typing import Any
 
 from msgspec import inspect
@@ -35,7 +36,13 @@ INVALID = _Invalid.INVALID
 
 def build(root: Node, cls: type, env: Mapping[str, str], report: Report) -> Any:
     """Make a `cls` of the document `root`, or `INVALID`; every mistake goes into `report`."""
-    return _Builder(env, report).value(root, inspect.type_info(cls), ())
+    return _Builder(env, report).value(root, _shape(cls), ())
+
+
+@cache
+def _shape(cls: type) -> inspect.Type:
+    """What `cls` is made of: worked out once, which takes longer than to build one of it."""
+    return inspect.type_info(cls)
 
 
 class _Builder:
