@@ -126,13 +126,17 @@ def run(args: argparse.Namespace) -> int:
         print(f'{file}: no model is called "{args.model}"; {hint}', file=sys.stderr)
         return WRONG
     model = checked.models[name]
+    replicas = args.replicas or replicas_of(model, checked)
+    if replicas is None:
+        print(f"replicas of {name} are discovered: say with --replicas how many", file=sys.stderr)
+        return WRONG
     load = Load(
         prompt=args.prompt,
         output=args.output,
         concurrency=args.concurrency,
         prefill=args.prefill,
         decode=args.decode,
-        replicas=args.replicas or replicas_of(model, checked),
+        replicas=replicas,
     )
     print(table(load))
     verdicts = list(judged(load, model.budget or LatencyBudget()))
@@ -147,16 +151,21 @@ def run(args: argparse.Namespace) -> int:
     return 0 if all(fits for _, fits in verdicts) else OVER
 
 
-def replicas_of(model: Model, checked: Config) -> int:
-    """How many replicas may answer for `model`; each backend counts once."""
+def replicas_of(model: Model, checked: Config) -> int | None:
+    """How many replicas may answer for `model`; each backend counts once. None where some are
+    discovered, so that only a running gateway knows."""
     count = 0
     for backend in {variant.backend for variant in model.arms().values()}:
         options = checked.backends[backend]
         if isinstance(options, LaunchableOptions) and options.launch is not None:
             count += options.count
+        elif isinstance(options, HttpOptions):
+            if options.discover is not None:
+                return None
+            count += len(options.urls)
         else:
-            count += len(options.urls) if isinstance(options, HttpOptions) else 1
-    return max(1, count)
+            count += 1
+    return count
 
 
 def table(load: Load) -> str:

@@ -12,7 +12,9 @@ FILE = """
 backends:
   qwen: {use: vllm, replicas: [http://10.0.0.1:8000, http://10.0.0.2:8000]}
   small: {use: llama_server, replicas: [http://127.0.0.1:8080]}
+  away: {use: vllm, discover: {dns: "http://engines.internal:8000"}}
 models:
+  found: {backend: away}
   assistant: {backend: qwen, aliases: [gpt], budget: {ttft: 500ms, total: 8s}}
   tiny: {backend: small, concurrency: 4}
 """
@@ -101,10 +103,17 @@ def test_replicas_may_be_given(budget):
     assert "on 5 replicas" in budget(replicas=5)[1].out
 
 
+def test_how_many_are_discovered_is_to_be_said(budget):
+    code, said = budget("found")
+    assert code == 2
+    assert "--replicas" in said.err
+    assert "on 3 replicas" in budget("found", replicas=3)[1].out
+
+
 def test_a_model_that_is_not_there(budget):
     code, said = budget("nobody")
     assert code == 2
-    assert 'no model is called "nobody"; there is assistant, tiny' in said.err
+    assert 'no model is called "nobody"; there is found, assistant, tiny' in said.err
     assert 'did you mean "assistant"?' in budget("asistant")[1].err
 
 
