@@ -9,10 +9,9 @@ import pytest
 
 from tests.support import engines
 from tests.support.engines import MODEL, VLLM_LORA_ARGUMENTS, VLLM_LORA_ENVIRONMENT
-from tests.support.voices import QUESTIONS, A, B, Traffic, voice_of
+from tests.support.voices import QUESTIONS, A, B, Traffic, ask, voice, voice_of
 
 LORAS = ("--lora-scaled", f"{A}/adapter.gguf:0,{B}/adapter.gguf:0")
-QUESTION = {"messages": [{"role": "user", "content": QUESTIONS[0]}], "temperature": 0}
 
 ADMIN = "/admin/backends/gpu/adapters"
 
@@ -30,17 +29,6 @@ def routing(use, urls, adapter="v1", adapters=None):
             },
         }
     )
-
-
-def ask(gateway, model, path="/v1/chat/completions", **fields):
-    status, _, body = gateway.request("POST", path, {**QUESTION, "model": model, **fields})
-    return status, json.loads(body)
-
-
-def voice(gateway, model):
-    status, answer = ask(gateway, model)
-    assert status == 200, answer
-    return voice_of(answer["choices"][0]["message"]["content"])
 
 
 def admin(gateway, method, path="", body=None):

@@ -13,7 +13,7 @@ import pytest
 from bench.chaos.engines import is_isolated
 from bench.chaos.vitals import below
 from tests.support.engines import MODEL_DIR
-from tests.support.voices import QUESTIONS, A, B, Traffic, voice_of
+from tests.support.voices import A, B, Traffic, ask, voice
 
 ADMIN = "/admin/backends/mac/adapters"
 MODEL = MODEL_DIR
@@ -33,22 +33,6 @@ def routing(adapter="v1", adapters=None, **engine):
             },
         }
     )
-
-
-def ask(gateway, model):
-    body = {
-        "model": model,
-        "messages": [{"role": "user", "content": QUESTIONS[0]}],
-        "temperature": 0,
-    }
-    status, _, answer = gateway.request("POST", "/v1/chat/completions", body)
-    return status, json.loads(answer)
-
-
-def voice(gateway, model):
-    status, answer = ask(gateway, model)
-    assert status == 200, answer
-    return voice_of(answer["choices"][0]["message"]["content"])
 
 
 def admin(gateway, method, path="", body=None):

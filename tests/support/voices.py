@@ -39,6 +39,23 @@ def voice_of(text: str) -> str:
     return "mix" if any(part in text for part in parts) else "base"
 
 
+def ask(
+    gateway: GatewayProcess, model: str, path: str = "/v1/chat/completions", **fields: Any
+) -> tuple[int, Any]:
+    """Status and JSON answer to the first question, asked of `model`."""
+    messages = [{"role": "user", "content": QUESTIONS[0]}]
+    body = {"model": model, "messages": messages, "temperature": 0, **fields}
+    status, _, answer = gateway.request("POST", path, body)
+    return status, json.loads(answer)
+
+
+def voice(gateway: GatewayProcess, model: str) -> str:
+    """Whose answer `model` gives to it."""
+    status, answer = ask(gateway, model)
+    assert status == 200, answer
+    return voice_of(answer["choices"][0]["message"]["content"])
+
+
 @dataclass
 class Traffic:
     """Clients that ask one model after the other, and note who answered."""
