@@ -1,4 +1,5 @@
 import json
+import shutil
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
@@ -88,3 +89,16 @@ async def client() -> AsyncIterator[Client]:
 def model_dir() -> Path:
     """The model that ships."""
     return MODEL
+
+
+@pytest.fixture
+def copy(model_dir: Path, tmp_path: Path) -> Path:
+    """A copy of the model that may be broken."""
+    ignored = shutil.ignore_patterns("*.gguf", "README*")
+    return shutil.copytree(model_dir, tmp_path / "copy", ignore=ignored)
+
+
+def edit_config(directory: Path, **changed: Any) -> None:
+    """Change what a model's `config.json` says."""
+    path = directory / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changed}))

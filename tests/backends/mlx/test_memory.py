@@ -1,5 +1,4 @@
 import json
-import shutil
 import subprocess
 import sys
 
@@ -9,6 +8,7 @@ from backends.mlx import memory
 from backends.mlx.kv_shape import KvShape
 from backends.mlx.memory import MemoryPlan, TooSmall, Wishes
 from backends.mlx.safetensors_header import BrokenWeights
+from tests.backends.mlx.conftest import edit_config
 
 GIB = 1 << 30
 STEP = 64
@@ -17,18 +17,8 @@ PER_TOKEN = 4 * 2 * 32 * 2 * 4
 """Of the model that ships: layers, heads, their size, keys and values, float32."""
 
 
-@pytest.fixture
-def copy(model_dir, tmp_path):
-    return shutil.copytree(model_dir, tmp_path / "copy", ignore=shutil.ignore_patterns("*.gguf"))
-
-
 def plan(directory, *, machine=16 * GIB, **wishes):
     return memory.plan(directory, Wishes(**{"max_batch": 4, **wishes}), memory=machine, step=STEP)
-
-
-def edit_config(directory, **changed):
-    path = directory / "config.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), **changed}))
 
 
 def test_where_there_is_room_every_place_has_the_whole_context(model_dir):

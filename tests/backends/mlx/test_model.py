@@ -1,5 +1,4 @@
 import json
-import shutil
 import socket
 import subprocess
 import sys
@@ -10,19 +9,7 @@ import pytest
 
 from backends.base import BackendError, Cause, Stage
 from backends.mlx import model
-
-
-@pytest.fixture
-def copy(model_dir, tmp_path):
-    """A copy of the model that may be broken."""
-    return shutil.copytree(
-        model_dir, tmp_path / "copy", ignore=shutil.ignore_patterns("*.gguf", "README*")
-    )
-
-
-def edit_config(directory, **changed):
-    path = directory / "config.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), **changed}))
+from tests.backends.mlx.conftest import edit_config
 
 
 def refused(directory, **options):
