@@ -79,7 +79,6 @@ class LongAnswer(Answer):
     def __init__(self, attempt: Attempt, reply: Reply, head: bytes) -> None:
         self._rename = LongRename(attempt.reported_model, head, attempt.asked_model)
         super().__init__(attempt, reply, self._rename.feed(head), whole=False)
-        attempt.commit()
 
     async def _next(self) -> bytes:
         while not self.attempt.is_complete:
@@ -203,6 +202,7 @@ async def open_answer(attempt: Attempt) -> Answer:
 async def _open_json(attempt: Attempt, reply: Reply) -> Answer:
     body, whole = await _gather(attempt, WHOLE_ANSWER)
     if not whole:
+        attempt.commit()
         return LongAnswer(attempt, reply, body)
     try:
         told = read_answer(body)

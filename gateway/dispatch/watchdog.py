@@ -9,9 +9,12 @@ is little beside the seconds that timeouts are made of.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 from math import inf
 from typing import Any, TypeVar
+
+logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 Prolong = Callable[[float], float]
@@ -103,7 +106,11 @@ class Watchdog:
         """Whether the wait, whose deadline has come, has another one."""
         if self._prolong is None:
             return False
-        self.due = self._prolong(now)
+        try:
+            self.due = self._prolong(now)
+        except Exception:  # all the others are watched by the same timer
+            logger.exception("asking whether a wait may go on hit a bug")
+            return False
         return self.due > now
 
     def close(self) -> None:

@@ -119,3 +119,11 @@ async def test_what_prolonged_one_wait_does_not_prolong_the_next():
     with pytest.raises(WaitTooLongError):
         await watchdog.wait(asyncio.sleep(60), watchdog.now() + 0.01)
     watchdog.close()
+
+
+async def test_a_bug_in_that_ends_the_wait_and_nobody_elses(watch, caplog):
+    with pytest.raises(WaitTooLongError):
+        await watch(asyncio.sleep(60), 0.01, lambda now: now / 0)
+    assert "ZeroDivisionError" in caplog.text
+    with pytest.raises(WaitTooLongError):
+        await watch(asyncio.sleep(60), 0.01)
