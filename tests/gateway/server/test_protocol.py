@@ -8,6 +8,7 @@ import time
 import pytest
 
 from tests.support.inprocess import ask, post, routing, serving
+from tests.support.raw_http import CHAT_BODY, HEALTH, chunked_post, refused
 from tests.support.upstream import (
     CHAT,
     STORY,
@@ -21,36 +22,6 @@ from tests.support.upstream import (
     stream,
     text,
 )
-
-HEALTH = b"GET /health HTTP/1.1\r\nhost: g\r\n\r\n"
-CHAT_BODY = json.dumps(ask()).encode()
-
-
-@pytest.fixture
-async def engine():
-    async with scripted(CHAT) as upstream:
-        yield upstream
-
-
-@pytest.fixture
-async def gateway(tmp_path, engine):
-    limits = {
-        "body": "64KiB",
-        "headers": "4KiB",
-        "header_timeout": "300ms",
-        "body_timeout": "300ms",
-        "write_timeout": "300ms",
-    }
-    document = routing(engine, server={"limits": limits, "keep_alive": "5s"})
-    async with serving(tmp_path, document) as running:
-        yield running
-
-
-def refused(answer):
-    """The error of an answer that closed its connection."""
-    status, head, body = answer
-    assert b"connection: close" in head.lower()
-    return status, json.loads(body)["error"]
 
 
 class TestHead:
@@ -120,6 +91,7 @@ class TestHead:
         client = await gateway.connect()
         assert await client.rest(2.0) == b""
 
+    @pytest.mark.slow
     async def test_an_idle_connection_stays(self, gateway):
         client = await gateway.connect()
         for _ in range(2):
@@ -260,11 +232,6 @@ class TestProtocol:
         assert "server" not in answer.headers
 
 
-def chunked_post(*chunks, trailers=b""):
-    head = post(b"").replace(b"content-length: 0", b"transfer-encoding: chunked")
-    return head + b"".join(map(chunked, chunks)) + b"0\r\n" + trailers
-
-
 async def pour(client, piece, times):
     """Write until all is written or the other side has had enough; bytes written."""
     written = 0
@@ -392,71 +359,8 @@ class TestPipelining:
             assert len(slow.seen) == 1
 
 
-OFFERS = {
-    "java": (b"connection: Upgrade, HTTP2-Settings", b"upgrade: h2c", b"http2-settings: AAMAAABk"),
-    "websocket": (b"Upgrade: websocket", b"Connection: upgrade"),
-}
-
-
-class TestUpgrade:
-    OFFERS = pytest.mark.parametrize("offer", OFFERS.values(), ids=OFFERS)
-
-    @OFFERS
-    async def test_a_request_with_a_body_is_answered(self, gateway, engine, offer):
-        client = await gateway.connect()
-        for turn in range(2):
-            await client.write(post(CHAT_BODY, *offer))
-            assert (await client.response())[0] == 200
-            assert engine.seen[turn].body.count(b'"Hello"') == 1
-            assert engine.seen[turn].header("upgrade") is None
-            assert engine.seen[turn].header("http2-settings") is None
-
-    async def test_in_chunks_and_with_trailers(self, gateway, engine):
-        request = chunked_post(CHAT_BODY[:9], CHAT_BODY[9:], trailers=b"x: y\r\n\r\n")
-        offer = b"\r\n".join((b"POST /v1/chat/completions HTTP/1.1", *OFFERS["java"], b""))
-        await gateway.exchange(offer + request.partition(b"\r\n")[2])
-        assert engine.seen[0].body.count(b'"Hello"') == 1
-
-    @pytest.mark.parametrize("size", [1, 7, 150])
-    async def test_in_pieces(self, gateway, engine, size):
-        client = await gateway.connect()
-        data = post(CHAT_BODY, *OFFERS["java"])
-        for start in range(0, len(data), size):
-            client.writer.write(data[start : start + size])
-            await asyncio.sleep(0.001)
-        assert (await client.response())[0] == 200
-
-    async def test_the_head_arrives_before_the_body(self, gateway):
-        client = await gateway.connect()
-        data = post(CHAT_BODY, b"expect: 100-continue", *OFFERS["java"])
-        head, _, body = data.partition(b"\r\n\r\n")
-        await client.write(head + b"\r\n\r\n")
-        assert (await client.head()).startswith(b"HTTP/1.1 100")
-        await client.write(body)
-        assert (await client.response())[0] == 200
-
-    async def test_pipelined(self, gateway, engine):
-        client = await gateway.connect()
-        await client.write(post(CHAT_BODY, *OFFERS["java"]) * 3)
-        for _ in range(3):
-            assert (await client.response())[0] == 200
-        assert len(engine.seen) == 3
-
-    async def test_it_may_close_all_the_same(self, gateway):
-        said = await gateway.send(post(CHAT_BODY, b"connection: close, upgrade", b"upgrade: h2c"))
-        assert b"connection: close" in said
-
-    async def test_the_head_is_bounded(self, gateway):
-        answer = await gateway.exchange(post(CHAT_BODY, b"x: " + b"y" * 5000, *OFFERS["java"]))
-        assert refused(answer)[0] == 431
-
-    async def test_connect_is_refused(self, gateway):
-        status, error = refused(await gateway.exchange(b"CONNECT a:443 HTTP/1.1\r\n\r\n"))
-        assert status == 400
-        assert "proxy" in error["message"]
-
-
 class TestWriteTimeout:
+    @pytest.mark.slow
     async def test_a_slow_reader_that_reads_is_not_cut_off(self, tmp_path):
         server = {"limits": {"write_timeout": "300ms"}}
         flood = (Send(STREAM_HEAD), Flood(chunked(text("x" * 16_000)), 256 << 20))
