@@ -55,6 +55,7 @@ async def test_one_that_says_retry_after_is_left_alone_until_then_where_another_
     assert f"gateway_replica_condition{where} 1.0" in metrics
 
 
+@pytest.mark.slow
 async def test_one_that_refuses_the_gateway_is_misconfigured_and_not_tried_again_and_again(
     tmp_path,
 ):

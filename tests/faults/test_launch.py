@@ -68,6 +68,7 @@ def text_of(answer: Any) -> str:
     return answer.json()["choices"][0]["message"]["content"]
 
 
+@pytest.mark.slow
 async def test_loading_is_no_time_to_the_first_token(tmp_path, launched):
     document = launched({"LOADING": "0.6"}, {"timeouts": {"first_token": "300ms"}}, preload=False)
     async with serving(tmp_path, document) as gateway:
@@ -112,6 +113,7 @@ async def test_a_death_is_known_before_anybody_looks(tmp_path, launched):
         await until(lambda: first.readiness.ready)
 
 
+@pytest.mark.slow
 async def test_a_request_that_kills_engines_is_given_up_and_the_next_one_is_answered(
     tmp_path, launched
 ):

@@ -17,6 +17,7 @@ def test_without_mlx_it_says_how_to_install_it(monkeypatch):
     assert "pip install mlx-lm" in caught.value.message
 
 
+@pytest.mark.slow
 def test_importing_mlx_leaves_the_process_as_it_was():
     script = (
         "import resource; before = resource.getrlimit(resource.RLIMIT_NOFILE);"
@@ -37,6 +38,7 @@ def test_the_limit_on_open_files_can_still_be_set_afterwards():
     assert resource.setrlimit.__name__ == "setrlimit"
 
 
+@pytest.mark.slow
 def test_importing_mlx_vlm_changes_no_variable(monkeypatch):
     monkeypatch.delenv("TRANSFORMERS_VERBOSITY", raising=False)
     monkeypatch.setenv("TRANSFORMERS_NO_ADVISORY_WARNINGS", "0")
@@ -52,6 +54,7 @@ def test_importing_mlx_vlm_changes_no_variable(monkeypatch):
     subprocess.run([sys.executable, "-c", script], timeout=60, check=True)
 
 
+@pytest.mark.slow
 def test_what_transformers_logs_comes_in_the_style_of_the_process(monkeypatch):
     # Tests that compare with mlx-vlm import it, and it sets this for whoever comes after it.
     monkeypatch.delenv("TRANSFORMERS_VERBOSITY", raising=False)

@@ -6,6 +6,8 @@ import json
 import signal
 import time
 
+import pytest
+
 from tests.support.inprocess import ask, post, routing, serving
 from tests.support.upstream import (
     CHAT,
@@ -60,6 +62,7 @@ async def not_reading(gateway, engine):
             await asyncio.sleep(0.2)
 
 
+@pytest.mark.slow
 async def test_a_client_that_does_not_read_is_dropped_by_the_cut_without_a_word(tmp_path, caplog):
     async with scripted(FLOOD) as engine, serving(tmp_path, draining(engine)) as gateway:
         for _ in range(2):
@@ -94,6 +97,7 @@ async def being_told(directory):
         yield gateway, client
 
 
+@pytest.mark.slow
 async def test_also_one_that_was_being_told_of_an_error(tmp_path, caplog):
     async with being_told(tmp_path) as (gateway, _):
         await leave(gateway)
@@ -103,6 +107,7 @@ async def test_also_one_that_was_being_told_of_an_error(tmp_path, caplog):
     assert "ASGI" not in caplog.text
 
 
+@pytest.mark.slow
 async def test_a_client_that_leaves_while_it_is_told_of_an_error_is_let_go(tmp_path, caplog):
     async with being_told(tmp_path) as (gateway, client):
         client.reset()
