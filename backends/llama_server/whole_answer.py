@@ -72,6 +72,7 @@ class WholeAnswer:
 
     async def aclose(self) -> None:
         self._over = True
+        self._on_progress = None  # who hears of it holds this: nobody need look for such rings
         await self._stream.aclose()
 
     async def _gather(self) -> dict[str, Any]:
