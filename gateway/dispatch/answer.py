@@ -17,6 +17,7 @@ from gateway.dispatch.verdict import judge_protocol, judge_status, judge_stream
 from gateway.wire.json_answer import MalformedAnswerError, read_answer
 from gateway.wire.peek import expected_choices
 from gateway.wire.rename import LongRename, StreamRename, with_model
+from gateway.wire.resume.sampling import read_sampling
 from gateway.wire.watch import StreamWatch, watch_for
 
 WHOLE_ANSWER = 8 << 20
@@ -95,6 +96,8 @@ class EventStream(Answer):
     """A stream, followed event by event and changed in nothing but the model's name."""
 
     is_stream = True
+    goes_on = False
+    """Somebody has another replica go on where it breaks off."""
 
     def __init__(self, attempt: Attempt, reply: Reply, watch: StreamWatch) -> None:
         super().__init__(attempt, reply, b"", whole=False)
@@ -122,7 +125,7 @@ class EventStream(Answer):
             try:
                 data = await self.attempt.read()
             except AttemptFailedError:
-                if not self._watch.finished:
+                if not self._watch.finished or (self.goes_on and self._lacks_usage()):
                     raise
                 return self._end(b"")  # it has said that this is all: only the goodbye is missing
             if not data:
@@ -176,6 +179,12 @@ class EventStream(Answer):
         record.input_tokens = self._watch.prompt_tokens
         record.output_tokens = self._watch.completion_tokens
         record.cached_tokens = self._watch.cached_tokens
+
+    def _lacks_usage(self) -> bool:
+        """Whether the client wants it and nothing has told it."""
+        if self._watch.completion_tokens is not None:
+            return False
+        return read_sampling(self.attempt.ask.body).counted
 
     def _break(self, said: EngineError) -> None:
         self._over = True

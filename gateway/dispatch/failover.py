@@ -26,6 +26,7 @@ from gateway.dispatch.successors import Place
 from gateway.dispatch.verdict import DIVERGED, IDLE_TIMEOUT, judge_divergence
 from gateway.wire.peek import expected_choices
 from gateway.wire.resume import TRANSCRIPTS, DivergedError, Splice, Transcript
+from gateway.wire.resume.sampling import read_sampling
 
 logger = logging.getLogger(__name__)
 
@@ -66,6 +67,7 @@ class UnbrokenStream(Answer):
         self.attempt = stream.attempt
         self.status, self.headers, self.whole = stream.status, stream.headers, None
         self._stream = stream
+        stream.goes_on = True
         self._ask = ask
         self._place = place
         self._deadline = deadline
@@ -169,15 +171,19 @@ class UnbrokenStream(Answer):
         assert self._broken is not None
         lost, error = self._broken
         answers = lost
+        ending: bytes | None = None
         ask = msgspec.structs.replace(self._ask, watchdog=self._ask.watchdog.of(task))
         try:
             self._count_wasted()
             await self._stream.close()  # the engine is let go first
-            if (ending := self._transcript.ending) is not None:
+            ending = self._transcript.ending
+            if ending is not None and not self._lacks_usage():
                 return ending
             stream, way = await handovers.to_another(ask)
             answers = stream.attempt
         except CannotGoOnError as why:
+            if ending is not None:
+                return ending
             logger.warning(
                 "request %s: %s; the answer stays broken off, as %s had left it: %s",
                 ask.record.request_id, handovers.last_words(), lost.replica.id, why,
@@ -187,10 +193,14 @@ class UnbrokenStream(Answer):
             ask.watchdog.close()
             self._tell_of(answers)
         stream.attempt.ask = self._ask  # from here on it is read in the request's own task
+        stream.goes_on = True
         self._stream, self.attempt, self._way = stream, stream.attempt, way
         self._since = stream.attempt.asked_at
         self._splice = self._transcript.splice(continued=way is Way.CONTINUE)
         return None
+
+    def _lacks_usage(self) -> bool:
+        return not self._transcript.has_usage and read_sampling(self._ask.body).counted
 
     def _tell_of(self, attempt: Attempt) -> None:
         """It is that attempt's answer which the client has, whoever was asked meanwhile."""

@@ -202,7 +202,8 @@ class Handovers:
             sampling=read_sampling(ask.body),
             overfull=transcript.overfull,
             incomparable=transcript.incomparable,
-            only_text=bool(transcript.plain_text),
+            # What is at its end is asked for once more, for its usage, and not for more of it.
+            only_text=bool(transcript.plain_text) and transcript.ending is None,
             took=self._took,
             left=self._deadline - ask.watchdog.now(),
             doubted=bool(self._diverged),

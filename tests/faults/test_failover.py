@@ -227,6 +227,34 @@ async def test_an_answer_that_is_whole_but_for_what_came_after_it_asks_nobody(tm
     assert not good.seen
 
 
+LATE = {
+    "reset": (Pause(0.05), Reset()),
+    "a malformed event": (Pause(0.05), b"data: {broken\n\n"),
+    "an error object": (Pause(0.05), data({"error": {"message": "late"}})),
+}
+
+
+@pytest.mark.parametrize("after", LATE.values(), ids=LATE)
+@pytest.mark.parametrize("temperature", [0, 1])
+async def test_an_answer_that_lacks_its_usage_is_asked_for_again(tmp_path, after, temperature):
+    broken = stream(*answer(*WORDS, of="A")[:-1], *after, ended=False)
+    async with (
+        scripted(stream(*answer(*WORDS, usage=(7, 4)))) as good,
+        scripted(broken) as bad,
+        serving(tmp_path, engines(good, bad)) as gateway,
+    ):
+        reply = await gateway.chat(
+            stream=True, temperature=temperature, stream_options={"include_usage": True}
+        )
+        await settled(gateway, good, bad)
+    assert is_whole(reply)
+    assert reply.text.count("[DONE]") == reply.text.count('"finish_reason":"stop"') == 1
+    if temperature:  # it would be another answer: this one is whole, but for its usage
+        assert not good.seen
+    else:
+        assert events(reply.text)[-1]["usage"] == {"prompt_tokens": 7, "completion_tokens": 4}
+
+
 async def test_what_cannot_be_compared_is_broken_off_and_not_said_twice(tmp_path):
     def called(arguments):
         return chunk({"function_call": {"name": "weather", "arguments": arguments}})

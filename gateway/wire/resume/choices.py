@@ -75,6 +75,11 @@ class ChoicesTranscript(Transcript):
         return b"" if _DONE in marks else _LAST
 
     @property
+    def has_usage(self) -> bool:
+        """See `Transcript.has_usage`: behind the end, where it was asked for."""
+        return _USAGE in self.had.marks
+
+    @property
     def plain_text(self) -> str | None:
         """See `Transcript.plain_text`."""
         had = self.had

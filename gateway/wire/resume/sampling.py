@@ -8,6 +8,7 @@ import msgspec
 
 from backends.malformed import MALFORMED
 from gateway.wire import lenient
+from gateway.wire.resume.transcript import as_object
 
 
 class Sampling(msgspec.Struct, frozen=True):
@@ -28,6 +29,7 @@ class Sampling(msgspec.Struct, frozen=True):
     echo: Any = None
     suffix: Any = None
     use_beam_search: Any = None
+    stream_options: Any = None
 
     @property
     def greedy(self) -> bool:
@@ -53,6 +55,11 @@ class Sampling(msgspec.Struct, frozen=True):
     def only_goes_on(self) -> bool:
         """Whether the answer is what follows the prompt, and nothing else."""
         return not (self.echo or self.suffix or self.use_beam_search)
+
+    @property
+    def counted(self) -> bool:
+        """Whether a stream of chat or completions shall tell its usage, behind its end."""
+        return bool(as_object(self.stream_options).get("include_usage"))
 
 
 _decode = lenient.decoder(Sampling)

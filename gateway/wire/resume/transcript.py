@@ -162,6 +162,11 @@ class Transcript(ABC):
         """
 
     @property
+    def has_usage(self) -> bool:
+        """Whether the client has its usage, of an answer that has come to its end."""
+        return True
+
+    @property
     @abstractmethod
     def plain_text(self) -> str | None:
         """The answer so far, where it is text and nothing else; None where there is more to it."""

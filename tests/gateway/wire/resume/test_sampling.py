@@ -46,3 +46,11 @@ def test_an_echo_is_not_the_answer():
 
 def test_what_is_no_object_says_nothing():
     assert read_sampling(b"[]") == read_sampling(b"{") == read()
+
+
+@pytest.mark.parametrize(
+    ("options", "counted"),
+    [({"include_usage": True}, True), ({"include_usage": False}, False), ({}, False), (7, False)],
+)
+def test_usage_is_told_where_it_was_asked_for(options, counted):
+    assert read(stream_options=options).counted is counted
