@@ -243,8 +243,8 @@ class Attempts:
     ) -> Choice | Failure | None:
         now = time.monotonic()
         candidates = candidates_for(variant.able(), tried, route.retry.max_backoff, now)
-        if not candidates:
-            return None
+        if not candidates or (tried and not self._budget.has_room(now)):
+            return None  # before the policy is asked: it takes whom it picks for one who is asked
         if route.budget is not None:
             first = not tried and not ask.record.attempts
             narrowed = self._budgets.narrow(ask, route, candidates, first=first)

@@ -32,11 +32,15 @@ class RetryBudget:
 
     def try_retry(self, now: float) -> bool:
         """Take one retry out of the budget; False where it is spent."""
-        self._advance(now)
-        if self.balance < 1:
+        if not self.has_room(now):
             return False
         self._retries[self._slice % _SLICES] += 1
         return True
+
+    def has_room(self, now: float) -> bool:
+        """Whether one may be taken."""
+        self._advance(now)
+        return self.balance >= 1
 
     def give_back(self, taken: float) -> None:
         """Put back a retry that was taken at that time, and not made."""

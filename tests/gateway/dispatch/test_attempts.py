@@ -119,3 +119,16 @@ async def test_a_client_that_leaves_while_it_waits_has_caused_no_retry(tmp_path)
             while not left.balance:
                 await asyncio.sleep(0.005)
     assert left.balance == 1
+
+
+async def test_a_policy_hears_nothing_of_a_retry_that_is_refused(tmp_path):
+    budget = {"retry_budget": {"percent": 0, "min_per_second": 0}}
+    async with (
+        scripted(failing(500)) as one,
+        scripted(failing(500)) as two,
+        scripted(failing(500)) as three,
+        serving(tmp_path, routing(one, two, three, **budget)) as gateway,
+    ):
+        for _ in range(6):
+            await gateway.chat()
+        assert [len(engine.seen) for engine in (one, two, three)] == [2, 2, 2]

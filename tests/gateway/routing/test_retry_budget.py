@@ -27,6 +27,14 @@ def test_nothing_is_nothing():
     assert not RetryBudget(0, 0, 10).try_retry(5.0)
 
 
+def test_a_look_takes_nothing():
+    budget = RetryBudget(0, 0.1, 10)
+    assert [budget.has_room(1.0) for _ in range(3)] == [True] * 3
+    assert budget.try_retry(1.0)
+    assert not budget.has_room(1.0)
+    assert budget.has_room(30.0)
+
+
 def test_one_that_was_not_made_is_given_back():
     budget = RetryBudget(0, 0.1, 10)
     assert budget.try_retry(1.0)
