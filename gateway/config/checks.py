@@ -10,7 +10,6 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator
-from graphlib import CycleError, TopologicalSorter
 
 from backends.openai_http import Base, parse_base
 from backends.options import HttpOptions
@@ -23,7 +22,6 @@ from gateway.config.structs import Config, Fallback, LatencyBudget, Model, Rule
 
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _CREDENTIALS = re.compile(r"^https?://[^/]*@")
-_MOST_CIRCLES = 20
 
 
 def check(config: Config, report: Report) -> None:
@@ -175,20 +173,23 @@ def _fallbacks(config: Config, report: Report) -> None:
     # What is told of one cause's list leaves the others to be looked at.
     wrong = [name for name in config.models if report.within(("models", name, "fallback"))]
     for cause in Fallback.__struct_fields__:
-        targets: dict[str, dict[str, Path]] = {name: {} for name in config.models}
+        targets: dict[str, set[str]] = {name: set() for name in config.models}
         for name, path, wanted in _fallback_names(config, cause, wrong, report):
             target = index.find(wanted)
             if is_glob(wanted):
                 report.add(path, f'expected one model, found the glob "{wanted}"', "name a model")
             elif target is not None:
                 target = parents.get(target, target)
-                _fallback(targets[name], path, wanted, target, report)
-                if cause == "context" and target != name and _is_same(target, name, config):
+                if target == name:
+                    report.add(path, f'"{_cut(wanted)}" is this model itself', "name another one")
+                elif target in targets[name]:
+                    report.add(path, f'"{_cut(wanted)}" is here twice', "keep one")
+                elif cause == "context" and _is_same(target, name, config):
                     what = f'"{_cut(wanted)}" is the same engine, for which it is as long'
                     report.add(path, what, "name a model with a longer window")
+                targets[name].add(target)
             elif not report.written(("models", wanted)):
                 _missing(path, "model", wanted, report.names(("models",)), report)
-        _circles(targets, report)
 
 
 def _fallback_names(
@@ -206,12 +207,6 @@ def _fallback_names(
             yield name, (*place, position), wanted
 
 
-def _fallback(known: dict[str, Path], path: Path, wanted: str, target: str, report: Report) -> None:
-    if target in known:
-        report.add(path, f'"{_cut(wanted)}" is here twice', "keep one")
-    known.setdefault(target, path)
-
-
 def _is_same(one: str, other: str, config: Config) -> bool:
     """Whether all that may answer for `one` may answer for `other` too."""
     return _engines(one, config) <= _engines(other, config)
@@ -225,22 +220,6 @@ def _engines(name: str, config: Config) -> set[tuple[str, str]]:
         known = None if options is None else options.model
         engines.add((variant.backend, variant.model or known or name))
     return engines
-
-
-def _circles(targets: dict[str, dict[str, Path]], report: Report) -> None:
-    """Report each circle where it closes; `targets` has where every fallback is named."""
-    for _ in range(_MOST_CIRCLES):
-        try:
-            TopologicalSorter(targets).prepare()
-        except CycleError as error:
-            circle = error.args[1][:0:-1]  # from each model to its fallback, without the repeat
-            first = min(range(len(circle)), key=lambda at: list(targets).index(circle[at]))
-            circle = circle[first:] + circle[:first]
-            path = targets[circle[-1]].pop(circle[0])
-            way = " → ".join([*circle, circle[0]])
-            report.add(path, f"the fallbacks go in a circle: {way}", "drop one of them")
-        else:
-            return
 
 
 def _keys(config: Config, report: Report) -> None:

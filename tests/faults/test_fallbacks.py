@@ -60,6 +60,21 @@ class TestFallback:
         assert (len(main.seen), len(spare.seen)) == (2, 2)
         assert answer.headers["x-gateway-attempts"] == "4"
 
+    async def test_models_that_name_each_other_are_asked_once(self, tmp_path):
+        async with (
+            scripted(failing(503)) as spare,
+            scripted(failing(503)) as main,
+        ):
+            config = with_fallback(main, spare)
+            config["models"]["plan-b"]["fallback"] = ["tale"]
+            async with serving(tmp_path, config) as gateway:
+                answers = [
+                    await asyncio.wait_for(gateway.chat(model=one), 5) for one in ("tale", "plan-b")
+                ]
+        assert [one.status_code for one in answers] == [503, 503]
+        assert [one.headers["x-gateway-model"] for one in answers] == ["plan-b", "tale"]
+        assert (len(main.seen), len(spare.seen)) == (4, 4)
+
 
 TOO_LONG = reply({"error": {"message": "too long", "code": "context_length_exceeded"}}, 400)
 
