@@ -34,6 +34,8 @@ _START_TIME = 20.0
 """Seconds for the tether to say that the command runs: a thousand times what it takes."""
 _KILL_TIME = 5.0
 """Seconds from SIGKILL until the child must be gone, and its output read."""
+_LAST_WORDS_TIME = 1.0
+"""Seconds from its end that its output may take: nobody else holds the pipe for longer."""
 
 LogSink = Callable[[str], None]
 """Takes one line of output, without its line break. Called by a thread of the child's own."""
@@ -188,7 +190,7 @@ class ChildProcess:
                 while data := await loop.sock_recv(line, 1024):
                     *lines, said = (said + data).split(b"\n")
                     for one in lines:
-                        self._take(one.decode("ascii", "replace"), running)
+                        await self._take(one.decode("ascii", "replace"), running)
         finally:
             line.close()
             await self._bury()
@@ -197,13 +199,15 @@ class ChildProcess:
             if not self._ended.done():
                 self._ended.set_result(Ended())
 
-    def _take(self, said: str, running: asyncio.Future[None]) -> None:
+    async def _take(self, said: str, running: asyncio.Future[None]) -> None:
         assert self._ended is not None
         word, _, number = said.partition(" ")
         if word == "pid":
             self.pid = int(number)
             running.set_result(None)
         elif word == "exit" and not self._ended.done():
+            # Whoever waits for the end tells of the last words, and they may still be in the pipe.
+            await self._output.end(_LAST_WORDS_TIME)
             code = os.waitstatus_to_exitcode(int(number))
             self._ended.set_result(Ended(code=code) if code >= 0 else Ended(signal=-code))
 

@@ -55,6 +55,14 @@ async def test_output_and_exit_code():
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux has signals without a name")
+async def test_whoever_waits_for_its_end_has_its_last_words():
+    child = ChildProcess(sh("echo loading; echo no such model >&2"), log=lambda _: time.sleep(0.1))
+    await child.start()
+    await child.wait()
+    assert child.last_lines == ("loading", "no such model")
+    await child.stop()
+
+
 async def test_a_signal_without_a_name_is_told_by_its_number():
     child = ChildProcess(sh("kill -40 $$"))
     await child.start()
