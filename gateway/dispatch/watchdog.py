@@ -97,6 +97,7 @@ class Watchdog:
         finally:
             self.due = inf
             self._expired = False
+            self._prolong = None  # it mostly leads back here: no circle for the collector
 
     def of(self, task: asyncio.Task[Any]) -> Watchdog:
         """One for another task, which must `close` it."""

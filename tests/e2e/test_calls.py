@@ -1,4 +1,4 @@
-"""What the straight way through the gateway costs, in calls of Python functions.
+"""What the straight way through the gateway costs, in calls of Python functions and in garbage.
 
 CPU time is what counts, and `bench/` measures it; but a test that asserts on time fails on a busy
 machine. Calls do not depend on it, and grow with whatever somebody adds for all requests.
@@ -6,10 +6,12 @@ machine. Calls do not depend on it, and grow with whatever somebody adds for all
 
 from __future__ import annotations
 
+import gc
 import json
 from itertools import pairwise
 from statistics import median
 
+import pytest
 import yaml
 
 from bench.setups import KEY, Setup, routing_yaml
@@ -17,7 +19,17 @@ from bench.wire import CLIENT_MODEL
 from tests.support.calls import Calls
 from tests.support.inprocess import ask, post, routing, serving
 from tests.support.steps import Pause
-from tests.support.upstream import DONE, FINISH, ROLE, completion, reply, scripted, stream, text
+from tests.support.upstream import (
+    DONE,
+    FINISH,
+    ROLE,
+    STORY,
+    completion,
+    reply,
+    scripted,
+    stream,
+    text,
+)
 
 REQUESTS = 30
 CHUNKS = 30
@@ -81,6 +93,38 @@ async def test_a_chunk_of_a_stream(tmp_path):
             await raw.head()
             totals = [await total_after_chunk(raw, calls) for _ in range(CHUNKS)]
     assert_calls(median(after - before for before, after in pairwise(totals)), CHUNK)
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+async def test_nothing_is_left_to_the_collector(tmp_path, streamed):
+    """Objects in a circle live on until the collector comes: memory, and cold caches, for all."""
+    script = stream(*STORY) if streamed else reply(completion())
+    async with (
+        scripted(script) as one,
+        scripted(script) as other,
+        serving(tmp_path, routing(one, other)) as gateway,
+    ):
+        raw = await gateway.connect()
+        await answered(raw, streamed)
+        gc.collect()
+        gc.disable()
+        try:
+            for _ in range(REQUESTS):
+                await answered(raw, streamed)
+            found = gc.collect()
+        finally:
+            gc.enable()
+    assert found < REQUESTS, (
+        f"{found} objects: `gc.set_debug(gc.DEBUG_SAVEALL)` shows them, in `gc.garbage`"
+    )
+
+
+async def answered(raw, streamed):
+    await raw.write(post(json.dumps(ask(streamed)).encode()))
+    if streamed:
+        await raw.reader.readuntil(b"[DONE]\n\n\r\n0\r\n\r\n")
+    else:
+        await raw.response()
 
 
 async def total_after_chunk(raw, calls):
