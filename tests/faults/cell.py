@@ -111,7 +111,7 @@ def _check_client(heard: Heard, outcome: Outcome, fault: Fault, running: House, 
             assert heard.raw.count(b'"delta":{"role"') <= 1
         case Own():
             _check_whole(heard, fault.said)
-            _check_origin(heard, fault.model, running.bad.id)
+            _check_origin(heard, "tale", running.bad.id)
         case Saved():
             _check_whole(heard, SAID)
             if fault.turns == 1:

@@ -26,8 +26,6 @@ class Fault:
     """Bytes by which the request is larger than usual."""
     said: str = SAID
     """The text of a whole answer."""
-    model: str = "tale"
-    """What its own answer calls the model."""
     begun: str = "Once"
     """What has come of one that breaks off."""
     turns: int = 1

@@ -9,7 +9,6 @@ from tests.faults.table.answers import begun, head
 from tests.faults.table.row import NO_STREAM, NOT_IN_ONE_PIECE, Fault, Row, after_content
 from tests.support.upstream import (
     END,
-    ENGINE_MODEL,
     STREAM_HEAD,
     Close,
     Drip,
@@ -37,7 +36,6 @@ SIZES = {
             does=lambda speech: [reply(speech.whole("x" * LARGE))],
             cells=HARMLESS,
             said="x" * LARGE,
-            model=ENGINE_MODEL,  # it is handed on before the gateway has seen all of it
         ),
     ),
     "event without an end": Row(
