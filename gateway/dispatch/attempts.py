@@ -16,13 +16,13 @@ from functools import partial
 from random import Random
 
 from backends.base import BackendError
-from backends.readiness import Condition
 from gateway.config import structs
 from gateway.dispatch.ability import cannot_serve, is_able
 from gateway.dispatch.admission import Admission, Pass
 from gateway.dispatch.answer import Answer, open_answer
 from gateway.dispatch.ask import Ask
 from gateway.dispatch.attempt import Attempt, AttemptFailedError
+from gateway.dispatch.candidates import candidates_for, wait_before
 from gateway.dispatch.choice import Choice, choose
 from gateway.dispatch.continuation import Continuation
 from gateway.dispatch.failover import unbroken
@@ -38,7 +38,6 @@ from gateway.dispatch.verdict import (
     never_asked,
 )
 from gateway.dispatch.watchdog import WaitTooLongError
-from gateway.routing.best import best_of
 from gateway.routing.replica import Replica
 from gateway.routing.retry_budget import RetryBudget
 from gateway.routing.split import choose_among, choose_variant, sticky_key
@@ -330,51 +329,6 @@ def _next_route(ask: Ask, why: Why, asked: Collection[str]) -> Route | None:
 
 def _replicas(tried: Sequence[Tried]) -> list[Replica]:
     return [one.replica for one in tried]
-
-
-def candidates_for(
-    replicas: Sequence[Replica], tried: Sequence[Tried], longest_wait: float, now: float
-) -> Sequence[Replica]:
-    """Whom to ask next: those not tried yet, the healthy ones first.
-
-    Where none is healthy the best one is tried anyway: see `best_of`. But no retry goes to one that
-    is known to refuse the gateway: its refusal would hide why the others failed. Where all have
-    been tried, those that may be asked again, and did not ask to be left alone for more than
-    `longest_wait` seconds.
-    """
-    if not tried:
-        return best_of(replicas, now)
-    done = [one.replica for one in tried]
-    fresh = [
-        replica
-        for replica in replicas
-        if replica not in done and replica.condition(now) is not Condition.MISCONFIGURED
-    ]
-    if fresh:
-        return best_of(fresh, now)
-    latest = {one.replica: one.failure for one in tried}
-    return [
-        replica
-        for replica, failure in latest.items()
-        if not failure.leave_replica and (failure.retry_after or 0.0) <= longest_wait
-    ]
-
-
-def wait_before(
-    replica: Replica, retry: structs.Retry, tried: Sequence[Tried], rng: Random
-) -> float:
-    """Seconds to wait before asking `replica`.
-
-    Another replica is asked at once. The same one gets time to recover: a random part of a span
-    that doubles (M. Brooker, "Exponential Backoff and Jitter", AWS Architecture Blog, 2015), no
-    less than `backoff` and no less than its own `Retry-After`.
-    """
-    before = [one for one in tried if one.replica is replica]
-    if not before:
-        return 0.0
-    span = min(retry.backoff * 2 ** len(before), retry.max_backoff)
-    wanted = before[-1].failure.retry_after or 0.0
-    return max(wanted, rng.uniform(retry.backoff, span))
 
 
 async def _until_ready(
