@@ -14,11 +14,12 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from backends.openai_http import Base, parse_base
 from backends.options import HttpOptions
 from gateway.config.adapters import adapter_models, check_adapters
+from gateway.config.consistency import check_consistency
 from gateway.config.discovery import check_discovery
 from gateway.config.launches import check_launches
 from gateway.config.names import Glob, NameIndex, is_glob
 from gateway.config.problems import ConfigErrors, Path, Report
-from gateway.config.structs import Config, Fallback, LatencyBudget, Model, Rule
+from gateway.config.structs import Config, Fallback, Model, Rule
 
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _CREDENTIALS = re.compile(r"^https?://[^/]*@")
@@ -275,16 +276,6 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def _waits(config: Config, report: Report) -> None:
-    for name, model in config.models.items():
-        retry = model.retry
-        if retry.max_backoff < retry.backoff:
-            path = ("models", name, "retry", "max_backoff")
-            report.add(path, "is shorter than `backoff`", f"at least {float(retry.backoff):g}s")
-        if model.budget == LatencyBudget() and not report.within(("models", name, "budget")):
-            report.add(("models", name, "budget"), "is empty", "give `ttft`, `total` or both")
-
-
 _CHECKS: tuple[Callable[[Config, Report], None], ...] = (
     check_launches,
     check_discovery,
@@ -297,5 +288,5 @@ _CHECKS: tuple[Callable[[Config, Report], None], ...] = (
     _fallbacks,
     _keys,
     _listening,
-    _waits,
+    check_consistency,
 )

@@ -160,7 +160,8 @@ def _custom(scalar: Scalar, cls: type[Any]) -> object:
 def _string(scalar: Scalar, wanted: inspect.StrType, description: str) -> str:
     if scalar.kind == "null":
         raise ScalarError(f"expected {description or 'text'}, found nothing")
-    if scalar.kind in ("int", "float", "bool"):
+    fits = wanted.pattern is None or _fits(wanted.pattern, scalar.text)
+    if scalar.kind in ("int", "float", "bool") and fits:
         what = {"bool": "a boolean"}.get(scalar.kind, "a number")
         raise ScalarError(
             f"expected {description or 'text'}, found {what}",
@@ -172,7 +173,7 @@ def _string(scalar: Scalar, wanted: inspect.StrType, description: str) -> str:
         raise ScalarError(
             f"expected at most {wanted.max_length} characters, found {len(scalar.text)}"
         )
-    if wanted.pattern is not None and not _fits(wanted.pattern, scalar.text):
+    if not fits:
         raise ScalarError(f"expected {description or wanted.pattern}, found {scalar.shown()}")
     return scalar.text
 

@@ -147,8 +147,8 @@ class Hedge(Struct, frozen=True, kw_only=True):
         str,
         Meta(
             pattern=r"^(p[5-9][0-9]|[0-9]+(\.[0-9]+)?(ms|s))$",
-            description="a percentile of the route's times to the first token, such as p95, or a "
-            "duration such as 300ms",
+            description="a percentile of the route's times to the first token, from p50 to p99, or "
+            "a duration in ms or s, such as 300ms",
         ),
     ] = "p95"
     """When it is late; a percentile is learnt from the route's own answers."""

@@ -175,7 +175,7 @@ class TestReplay:
         assert f"engine@{bad.id}" in error_of(reply.text)["message"]
 
     async def test_has_the_time_of_the_whole_request(self, tmp_path):
-        model = {"timeouts": {"total": "600ms", "first_token": "5s", "idle": "5s"}}
+        model = {"timeouts": {"total": "600ms"}}
         async with (
             scripted((Silence(),)) as other,
             scripted(DEAD) as bad,

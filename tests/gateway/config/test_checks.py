@@ -114,14 +114,6 @@ def models(*lines: str) -> str:
             ["m: {backend: b, fallback: {contxt: [n]}}", "n: {backend: b}"],
             'models.m.fallback.contxt: unknown key; did you mean "context"?',
         ),
-        (
-            ["m: {backend: b, budget: {}}"],
-            "3: models.m.budget: is empty; give `ttft`, `total` or both",
-        ),
-        (
-            ["m: {backend: b, retry: {backoff: 3s}}"],
-            "models.m.retry.max_backoff: is shorter than `backoff`; at least 3s",
-        ),
     ],
 )
 def test_models_that_do_not_fit_together_are_told_once(

@@ -113,7 +113,7 @@ async def test_weights_in_the_file_are_kept(tmp_path):
 
 @pytest.mark.parametrize("balance", ["prefix_affinity", "session", "p2c_ewma"])
 async def test_where_the_right_one_fails_another_one_answers(tmp_path, balance):
-    model = {"balance": balance, "sticky": "none"}
+    model = {"balance": balance}
     async with fleet(tmp_path, failing(503), stream(*TOLD), **model) as (gateway, engines):
         for number in range(12):
             await post(gateway, "chat/completions", chat(f"{number}" + DOCUMENT))
