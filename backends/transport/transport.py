@@ -179,6 +179,5 @@ def check_head(head: bytes, headers: int) -> None:
 
     Raises `httpx.LocalProtocolError`.
     """
-    lines = headers + 2
-    if head.count(b"\n") != lines or head.count(b"\r") != lines or b"\0" in head:
+    if len(head.splitlines()) != headers + 2 or b"\0" in head:
         raise httpx.LocalProtocolError("a header of the request has a line break or NUL in it")

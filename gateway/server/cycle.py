@@ -64,13 +64,10 @@ class Cycle(RequestResponseCycle):
             self.keep_alive = False
         elif not self.keep_alive:
             fields.append(_CLOSE)
-        lines = len(fields) + 2
-        self._held = b"%b%b\r\n" % (
-            STATUS_LINE[status],
-            b"".join([b"%b: %b\r\n" % field for field in fields]),
-        )
-        if self._held.count(b"\n") != lines or self._held.count(b"\r") != lines:
+        head = STATUS_LINE[status] + b"\r\n".join(map(b": ".join, fields)) + b"\r\n\r\n"
+        if len(head.splitlines()) != len(fields) + 2:
             raise RuntimeError("a header of the response has a line break in it")
+        self._held = head
 
     def _go_on(self, body: bytes, more: bool) -> None:
         if self.response_complete:

@@ -121,7 +121,7 @@ async def test_an_app_may_have_the_connection_closed():
     assert answer.below.closed
 
 
-@pytest.mark.parametrize("value", [b"a\r\nset-cookie: b", b"a\nb", b"a\rb"])
+@pytest.mark.parametrize("value", [b"a\r\nset-cookie: b", b"a\nb", b"a\rb", b"a\n", b"\r"])
 async def test_a_field_that_brings_a_line_is_not_sent(value):
     answer = Answer()
     with pytest.raises(RuntimeError, match="line break"):
