@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from enum import StrEnum
+from typing import Any
 
 import msgspec
 
@@ -239,15 +240,39 @@ def render_event(error: GatewayError, dialect: Dialect) -> bytes:
     body = render_body(error, dialect)
     if dialect is Dialect.ANTHROPIC:
         return b"event: error\ndata: " + body + b"\n\n"
-    if dialect is Dialect.RESPONSES:
-        event = {
-            "type": "error",
-            "code": error.code or error.type,
-            "message": error.message,
-            "param": error.param,
-        }
-        return b"event: error\ndata: " + msgspec.json.encode(event) + b"\n\n"
     return b"data: " + body + b"\n\n"
+
+
+def render_response_events(
+    error: GatewayError, number: int | None, response: dict[str, Any] | None
+) -> bytes:
+    """How a stream of the responses endpoint ends that broke: `error`, then `response.failed`.
+
+    `number` is that of the event before, where there are any; `response` is the one that has begun,
+    where that is known.
+
+    An `error` event has its fields twice. OpenAI's documents have them side by side; its servers
+    put them into an object, and its SDKs raise only for that.
+    """
+    fields = {
+        "code": error.code or error.type,
+        "message": error.message,
+        "param": error.param,
+    }
+    told: list[dict[str, Any]] = [
+        {"type": "error", **fields, "error": {"type": error.type, **fields}}
+    ]
+    if response is not None:
+        code = "rate_limit_exceeded" if error.status == 429 else "server_error"
+        failed = {"status": "failed", "error": {"code": code, "message": error.message}}
+        told.append({"type": "response.failed", "response": {**response, **failed}})
+    if number is not None:
+        for following, event in enumerate(told, number + 1):
+            event["sequence_number"] = following
+    return b"".join(
+        b"event: %s\ndata: %s\n\n" % (event["type"].encode(), msgspec.json.encode(event))
+        for event in told
+    )
 
 
 def _shape(error: GatewayError, dialect: Dialect) -> dict[str, object]:

@@ -9,8 +9,15 @@ from math import ceil
 from litestar.types import Send
 
 from backends.base import Header
-from gateway.errors import Dialect, GatewayError, render_body, render_event
+from gateway.errors import (
+    Dialect,
+    GatewayError,
+    render_body,
+    render_event,
+    render_response_events,
+)
 from gateway.telemetry.record import RequestRecord
+from gateway.wire.response_progress import ResponseProgress
 
 _JSON = (b"content-type", b"application/json")
 _CLOSE = (b"connection", b"close")
@@ -22,11 +29,12 @@ _UNREAD_BODY = (408, 413, 415, 431)
 class Exchange:
     """The sending half of one request; counts into `record` what goes out."""
 
-    __slots__ = ("_dialect", "_send", "_started", "in_stream", "record")
+    __slots__ = ("_dialect", "_progress", "_send", "_started", "in_stream", "record")
 
     def __init__(self, send: Send, record: RequestRecord, dialect: Dialect) -> None:
         self._send = send
         self._dialect = dialect
+        self._progress = ResponseProgress() if dialect is Dialect.RESPONSES else None
         self._started = False
         self.in_stream = False
         """Whether the body is a stream of events, to which an error can be added."""
@@ -56,6 +64,8 @@ class Exchange:
     async def write(self, piece: bytes) -> None:
         """Send a piece of the body; waits while the client does not read."""
         self.record.bytes_out += len(piece)
+        if self._progress is not None:
+            self._progress.note(piece)
         await self._send({"type": "http.response.body", "body": piece, "more_body": True})
 
     async def finish(self, last: bytes = b"") -> None:
@@ -73,7 +83,14 @@ class Exchange:
         if not self._started:
             await self._send_error(error)
         elif self.in_stream:
-            await self.finish(render_event(error, self._dialect))
+            await self.finish(self._broken(error))
+
+    def _broken(self, error: GatewayError) -> bytes:
+        """How the stream ends."""
+        told = self._progress
+        if told is None:
+            return render_event(error, self._dialect)
+        return render_response_events(error, told.number, told.response)
 
     async def _send_error(self, error: GatewayError) -> None:
         body = render_body(error, self._dialect)

@@ -168,11 +168,32 @@ class TestResponses:
             serving(tmp_path, routing(engine)) as gateway,
         ):
             answer = await responses(gateway)
-        last = events(answer.text)[-1]
-        assert last["type"] == "error"
-        assert set(last) == {"type", "code", "message", "param"}
+        told, failed = events(answer.text)[-2:]
+        assert told["type"] == "error"
+        assert set(told) == {"type", "code", "message", "param", "error"}
+        assert told["error"]["message"] == told["message"]
+        assert failed["type"] == "response.failed"
+        assert failed["response"]["id"] == "r"
+        assert (failed["response"]["model"], failed["response"]["status"]) == ("tale", "failed")
+        assert failed["response"]["error"] == {"code": "server_error", "message": told["message"]}
         assert "response.completed" not in answer.text
         assert len(engine.seen) == 1
+
+    async def test_its_events_are_numbered_on(self, tmp_path):
+        begun = event("response.created", sequence_number=0, response={"id": "r"})
+        word = event("response.output_text.delta", sequence_number=7, delta="Once")
+        script = stream(begun, word, b": still here\n\n")
+        async with scripted(script) as engine, serving(tmp_path, routing(engine)) as gateway:
+            answer = await responses(gateway)
+        assert [one["sequence_number"] for one in events(answer.text)] == [0, 7, 8, 9]
+
+    async def test_of_one_that_was_not_told_to_begin_none_is_told_to_have_failed(self, tmp_path):
+        async with (
+            scripted(stream(TEXT)) as engine,
+            serving(tmp_path, routing(engine)) as gateway,
+        ):
+            answer = await responses(gateway)
+        assert [one["type"] for one in events(answer.text)][1:] == ["error"]
 
     async def test_before_the_first_text_another_replica_answers(self, tmp_path):
         failed = event("response.failed", response={"error": {"code": "x", "message": "no"}})
