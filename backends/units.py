@@ -48,7 +48,9 @@ class Duration(float):
         return cls(seconds)
 
     def written(self) -> str:
-        """As it would stand in a file: `25ms`, `2s`."""
+        """As it would stand in a file: `25ms`, `2s`, `10m`."""
+        if self > 60 and self % 60 == 0:
+            return f"{self / 60:g}m"
         return f"{self * 1000:g}ms" if 0 < self < 1 else f"{float(self):g}s"
 
 

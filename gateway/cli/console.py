@@ -1,4 +1,4 @@
-"""Where the log of a command goes: to standard error, where a terminal has one line rewritten.
+"""What goes to standard error: warnings, and a log in which a terminal has one line rewritten.
 
 How far the loading of a model is comes several times a second. A terminal shows it in its last
 line, until something else is said; a file gets what is meant for it, now and then.
@@ -12,6 +12,7 @@ import sys
 from typing import TextIO
 
 from backends.inprocess.loading import Loading
+from gateway.config import Problem
 
 _FORMAT = "%(asctime)s %(levelname)-7s %(message)s"
 _ERASE = "\r\x1b[2K"
@@ -27,6 +28,11 @@ def log_to_stderr(level: str) -> None:
     logging.basicConfig(level=level, format=_FORMAT, handlers=[handler])
     if terminal and level == "INFO":
         logging.getLogger(Loading.__module__).setLevel(logging.DEBUG)
+
+
+def warn(odd: Problem) -> None:
+    """Tell of what is odd in a file, and no mistake."""
+    print(f"warning: {odd}", file=sys.stderr)
 
 
 class TerminalHandler(logging.StreamHandler[TextIO]):

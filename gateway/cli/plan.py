@@ -25,6 +25,7 @@ from backends.memory import Footprint, machine_memory, refusal, sequences, writt
 from backends.options import HttpOptions, InProcessOptions, LaunchableOptions, Options
 from gateway import config
 from gateway.cli import which_file
+from gateway.cli.console import warn
 from gateway.config.structs import Config
 
 WRONG = 2
@@ -103,7 +104,7 @@ def run(args: argparse.Namespace) -> int:
     """Print the plan, or the problems on standard error; the exit code."""
     file = which_file.chosen(args.file)
     try:
-        checked = config.load(file, os.environ)
+        checked = config.load(file, os.environ, warn)
     except config.ConfigErrors as errors:
         print(errors, file=sys.stderr)
         return WRONG

@@ -15,7 +15,7 @@ from gateway.config.structs import Config
 
 
 def resolve_discovery(config: Config, base: Path, env: Mapping[str, str], report: Report) -> Config:
-    """Make files absolute, as seen from `base`, where routing.yaml is. They need not be there."""
+    """Make files absolute, as seen from `base`, where routing.yaml is. They may come later."""
     backends = {}
     for name, options in config.backends.items():
         backends[name] = options
@@ -24,13 +24,23 @@ def resolve_discovery(config: Config, base: Path, env: Mapping[str, str], report
         if options.discover.file is None:
             continue
         try:
-            file = str(absolute(options.discover.file, base, env))
+            file = absolute(options.discover.file, base, env)
         except ValueError as error:
             report.add(("backends", name, "discover", "file"), str(error))
         else:
-            discover = msgspec.structs.replace(options.discover, file=file)
+            _warn_if_missing(file, name, report)
+            discover = msgspec.structs.replace(options.discover, file=str(file))
             backends[name] = msgspec.structs.replace(options, discover=discover)
     return msgspec.structs.replace(config, backends=backends)
+
+
+def _warn_if_missing(file: Path, backend: str, report: Report) -> None:
+    try:
+        file.stat()
+    except OSError as error:
+        what = f"{file} cannot be read now: {error.strerror}"
+        hint = "until it can, the backend has no replicas, and its models are answered with 503"
+        report.warn(("backends", backend, "discover", "file"), what, hint)
 
 
 def check_discovery(config: Config, report: Report) -> None:

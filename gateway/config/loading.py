@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import cast
 
@@ -17,11 +17,14 @@ from gateway.config.problems import ConfigErrors, Problem, Report
 from gateway.config.structs import Config
 
 
-def load(path: Path, env: Mapping[str, str]) -> Config:
+def load(
+    path: Path, env: Mapping[str, str], warn: Callable[[Problem], None] | None = None
+) -> Config:
     """Read, build and check the file at `path`, with the variables in `env`.
 
-    Raises `ConfigErrors` with all problems. Reads the file and looks at the places of models
-    and adapters that it names; nothing else is touched.
+    Raises `ConfigErrors` with all problems; `warn` is called with what is odd and no mistake. Reads
+    the file and looks at the places of models, adapters and lists of replicas that it names;
+    nothing else is touched.
     """
     file = str(path)
     try:
@@ -39,4 +42,7 @@ def load(path: Path, env: Mapping[str, str]) -> Config:
         config = resolve_adapters(config, base, env, report)
         check(config, report)
     report.raise_any()
+    if warn is not None:
+        for odd in report.warnings:
+            warn(odd)
     return config

@@ -59,6 +59,8 @@ class Report:
         self._positions: dict[Path, tuple[int, int]] = {(): (1, 1)}
         self._names: dict[Path, list[str]] = {}
         self._problems: dict[tuple[Path, Problem], None] = {}
+        self.warnings: list[Problem] = []
+        """What is odd and no mistake: it may be meant, or be right in a moment."""
         self._wrong: set[Path] = set()
         self._kept: dict[Path, list[int]] = {}
 
@@ -90,17 +92,24 @@ class Report:
 
     def add(self, path: Path, message: str, hint: str = "") -> None:
         """Note a problem at `path`, or, where it is not in the file, at what it would be in."""
-        known = path
-        while known not in self._positions:
-            known = known[:-1]
-        line, column = self._positions[known]
-        self.add_at(path, line, column, message, hint)
+        self.add_at(path, *self._position(path), message, hint)
+
+    def warn(self, path: Path, message: str, hint: str = "") -> None:
+        """Note what is odd at `path`."""
+        line, column = self._position(path)
+        self.warnings.append(Problem(self.file, dotted(path), message, hint, line, column))
 
     def add_at(self, path: Path, line: int, column: int, message: str, hint: str = "") -> None:
         """Note a problem at a position."""
         problem = Problem(self.file, dotted(path), message, hint, line, column)
         self._problems[path, problem] = None
         self._wrong.update(path[:depth] for depth in range(len(path) + 1))
+
+    def _position(self, path: Path) -> tuple[int, int]:
+        known = path
+        while known not in self._positions:
+            known = known[:-1]
+        return self._positions[known]
 
     def within(self, path: Path) -> bool:
         """Whether something at or below `path` is wrong."""

@@ -51,7 +51,7 @@ def test_what_is_no_size_is_refused(text: str) -> None:
         Size.parse(text)
 
 
-@pytest.mark.parametrize("text", ["25ms", "2s", "0s"])
+@pytest.mark.parametrize("text", ["25ms", "2s", "0s", "60s", "90s", "10m", "1440m"])
 def test_a_duration_is_written_as_it_is_read(text: str) -> None:
     assert Duration.parse(text).written() == text
 

@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from backends.options.health import OutlierDetection
 from gateway.cli import check
+from gateway.config.structs import Model
 
 FILE = """
 backends:
@@ -106,3 +108,98 @@ def test_a_replica_that_takes_more_than_the_others_is_shown_so(
     file.write_text(FILE.replace("http://10.0.0.2:8000", weighted))
     assert gateway() == 0
     assert "vllm http://10.0.0.1:8000 http://10.0.0.2:8000 (2.5 times)" in capsys.readouterr().out
+
+
+TUNED = """
+backends:
+  qwen:
+    use: vllm
+    replicas: [http://10.0.0.1:8000, http://10.0.0.2:8000]
+    slow_start: {}
+    outlier_detection: {consecutive_failures: 5}
+  small: {use: llama_server, replicas: [http://127.0.0.1:8080]}
+models:
+  assistant:
+    variants:
+      stable: {backend: qwen, weight: 95, checkpoint: q8}
+      canary: {backend: small, weight: 5}
+    rules: [{when: {headers: {x-canary: "1"}}, variant: canary}]
+    balance: session
+    concurrency: 32
+    budget: {ttft: 500ms}
+    hedge: {}
+    timeouts: {first_token: 5m}
+    fallback: {overloaded: [tiny]}
+  tiny: {backend: small}
+retry_budget: {percent: 30}
+"""
+
+
+def test_what_is_in_force_beside_the_defaults_is_shown(
+    file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file.write_text(TUNED)
+    assert gateway() == 0
+    assert capsys.readouterr().out.splitlines()[2:] == [
+        "  assistant  stable   95%   qwen   vllm http://10.0.0.1:8000 http://10.0.0.2:8000, "
+        "checkpoint q8",
+        "             canary   5%    small  llama_server http://127.0.0.1:8080",
+        "    1 rule before the weights",
+        "    where overloaded, falls back to tiny",
+        "    balance: session, budget: {ttft: 500ms}, concurrency: 32,",
+        "    hedge: {after: p95, max_percent: 5}, timeouts: {first_token: 5m},",
+        "    queue: {size: 256, timeout: 30s}",
+        "  tiny       default  100%  small  llama_server http://127.0.0.1:8080",
+        "",
+        "  backend qwen",
+        "    slow_start: {window: 30s, aggression: 1, min_weight_percent: 10},",
+        "    outlier_detection: {consecutive_failures: 5}",
+        "",
+        "  retry_budget",
+        "    percent: 30",
+    ]
+
+
+def test_the_defaults_are_shown_where_they_are_asked_for(
+    file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file.write_text(TUNED)
+    assert gateway("--all") == 0
+    lines = capsys.readouterr().out.splitlines()
+    start = lines.index("  tiny       default  100%  small  llama_server http://127.0.0.1:8080") + 1
+    assert lines[start : start + 5] == [
+        "    default: sticky: conversation, balance: prefix_affinity,",
+        "      retry: {attempts: 3, backoff: 25ms, max_backoff: 2s}, failover: {attempts: 3},",
+        "      budget: none, concurrency: none, hedge: none,",
+        "      timeouts: {connect: 2s, first_token: 60s, idle: 60s, total: 10m}, public: true",
+        "",
+    ]
+    at = lines.index("  backend qwen")
+    assert "    default: health: {token_interval: 60s, token_timeout: 10s}," in lines[at:]
+    assert lines[-1] == "    default: min_per_second: 10, window: 10s"
+    assert max(map(len, lines[2:])) < 100
+    everything = " ".join(" ".join(lines).split())
+    for key in (*Model.__struct_fields__, *OutlierDetection.__struct_fields__):
+        assert f"{key}: " in everything or key in IN_ROWS
+
+
+IN_ROWS = {"backend", "model", "adapter", "checkpoint", "variants", "aliases", "rules", "fallback"}
+"""Keys that the lines of the variants tell of, and those after them."""
+
+
+def test_replicas_that_nobody_tells_of_yet_are_a_warning(
+    file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file.write_text(FILE.replace("replicas: [http://127.0.0.1:8080]", "discover: {file: no.yaml}"))
+    assert gateway() == 0
+    out, err = capsys.readouterr()
+    assert "is fine" in out
+    missing = file.parent / "no.yaml"
+    assert err == (
+        f"warning: routing.yaml:4: backends.small.discover.file: {missing} cannot be read now: "
+        "No such file or directory; until it can, the backend has no replicas, and its models are "
+        "answered with 503\n"
+    )
+    missing.write_text("[]")
+    assert gateway() == 0
+    assert not capsys.readouterr().err

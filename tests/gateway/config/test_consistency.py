@@ -39,7 +39,7 @@ def outliers(keys: str) -> str:
         ),
         (
             "timeouts: {first_token: 11m}",
-            "timeouts.first_token: is longer than `total`, which comes first; at most 600s, or a "
+            "timeouts.first_token: is longer than `total`, which comes first; at most 10m, or a "
             "longer `total`",
         ),
         (
@@ -104,8 +104,8 @@ def test_defaults_and_what_fits_are_no_mistakes(load_text: Load, keys: str) -> N
     [
         (
             "base_ejection_time: 10m",
-            "base_ejection_time: `base_ejection_time`, 600s, is longer than `max_ejection_time`, "
-            "300s; give both, the second at least as long",
+            "base_ejection_time: `base_ejection_time`, 10m, is longer than `max_ejection_time`, "
+            "5m; give both, the second at least as long",
         ),
         ("max_ejection_time: 10s", "max_ejection_time: `base_ejection_time`, 30s, is longer"),
         (
