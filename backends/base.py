@@ -234,6 +234,10 @@ class Backend(ABC):
         load = self.load(address)
         return None if load is None else Demand.of(load)
 
+    def without_secrets(self, address: str, body: bytes) -> bytes:  # noqa: ARG002 — most hold none
+        """`body`, of an error, without what only the replica and the gateway know."""
+        return body
+
     async def count_text(self, address: str, text: str) -> int | None:  # noqa: ARG002 — some cannot
         """How many tokens `text` is, by itself; None where that cannot be told.
 

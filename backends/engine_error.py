@@ -28,6 +28,8 @@ class EngineError(msgspec.Struct, frozen=True):
     param: str | None = None
     status: int | None = None
     """The HTTP status it names or came with, if any."""
+    told: dict[str, Any] | None = None
+    """All of it, where it was an object."""
 
     @property
     def is_clients_own(self) -> bool:
@@ -76,7 +78,7 @@ def _from_fields(status: int | None, said: Any) -> EngineError:
     if kind in _CONTEXT_TYPES or any(phrase in message for phrase in _CONTEXT_PHRASES):
         named = CONTEXT_LENGTH_EXCEEDED
     param = said.get("param") if isinstance(said.get("param"), str) else None
-    return EngineError(message, type=kind, code=named, param=param, status=status)
+    return EngineError(message, type=kind, code=named, param=param, status=status, told=said)
 
 
 def _text(value: Any) -> str:

@@ -118,6 +118,10 @@ class OpenAIHttpBackend(Backend):
             exchange.close()
             raise
 
+    def without_secrets(self, address: str, body: bytes) -> bytes:
+        """See `Backend.without_secrets`."""
+        return self._replicas[address].without_key(body)
+
     async def probe(self, address: str) -> Readiness:
         """Whether the replica lists its models, and if not, why."""
         try:
@@ -287,6 +291,11 @@ class _Replica:
             return f"the engine wants an api_key (HTTP {status}): set {key}"
         where = f"{key}, which is {self._api_key.origin}" if self._api_key.origin else key
         return f"the engine refuses the api_key (HTTP {status}): look at {where}"
+
+    def without_key(self, text: bytes) -> bytes:
+        """`text` with `***` wherever it has the key."""
+        key = b"" if self._api_key is None else self._api_key.reveal().encode()
+        return text.replace(key, b"***") if key else text
 
     def pool(self, transport: Transport) -> Pool:
         """The connections to this replica."""

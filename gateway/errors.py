@@ -46,6 +46,15 @@ class GatewayError(Exception):
         self.retry_after = retry_after
         """Seconds until another try makes sense; None where it does not."""
 
+    def fields(self) -> dict[str, Any]:
+        """The error object, as OpenAI's clients know it."""
+        return {
+            "message": self.message,
+            "type": self.type,
+            "param": self.param,
+            "code": self.code,
+        }
+
 
 class InternalError(GatewayError):
     """A bug of the gateway. The client learns where to look it up, and nothing else."""
@@ -218,6 +227,32 @@ class EngineAnswered(GatewayError):
         self.type = _TYPES.get(status, "server_error" if status >= 500 else "invalid_request_error")
 
 
+class ContentRefused(GatewayError):
+    """An engine will not talk of that: its error object is the client's to see, all that is in it.
+
+    Azure's says which filter found what; others have fields of their own.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        told: dict[str, Any],
+        *,
+        param: str | None = None,
+        code: str | None = None,
+    ) -> None:
+        """`told`: the object. The others are what could be read of it."""
+        super().__init__(message, param=param, code=code)
+        self.status = status
+        self.type = "invalid_request_error"
+        self._told = told
+
+    def fields(self) -> dict[str, Any]:
+        """The object as it came."""
+        return {**self._told, "message": self.message}
+
+
 _ANTHROPIC_TYPES = {
     400: "invalid_request_error",
     401: "authentication_error",
@@ -259,9 +294,7 @@ def render_response_events(
         "message": error.message,
         "param": error.param,
     }
-    told: list[dict[str, Any]] = [
-        {"type": "error", **fields, "error": {"type": error.type, **fields}}
-    ]
+    told: list[dict[str, Any]] = [{"type": "error", **fields, "error": error.fields()}]
     if response is not None:
         code = "rate_limit_exceeded" if error.status == 429 else "server_error"
         failed = {"status": "failed", "error": {"code": code, "message": error.message}}
@@ -280,12 +313,6 @@ def _shape(error: GatewayError, dialect: Dialect) -> dict[str, object]:
         kind = _ANTHROPIC_TYPES.get(
             error.status, "api_error" if error.status >= 500 else "invalid_request_error"
         )
-        return {"type": "error", "error": {"type": kind, "message": error.message}}
-    return {
-        "error": {
-            "message": error.message,
-            "type": error.type,
-            "param": error.param,
-            "code": error.code,
-        }
-    }
+        more = error.fields() if isinstance(error, ContentRefused) else {}
+        return {"type": "error", "error": {**more, "type": kind, "message": error.message}}
+    return {"error": error.fields()}

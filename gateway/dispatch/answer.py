@@ -196,6 +196,7 @@ async def open_answer(attempt: Attempt) -> Answer:
     reply = await attempt.send()
     if not 200 <= reply.status < 300:
         body, _ = await _gather(attempt, _ERROR_BODY)
+        body = attempt.replica.backend.without_secrets(attempt.replica.address, body)
         attempt.fail(
             judge_status(reply.status, reply.headers, body, attempt.replica.id, time.time())
         )

@@ -13,7 +13,7 @@ Pure: what happened goes in, a `Failure` comes out; the attempt loop does what i
 | 404 for the model: this replica lacks it        | yes   | yes       | the engine's own words |
 | 404 and 405 that are no error object, 501       | no    | yes       | 501                    |
 | the request is too long for the model           | no    | longer    | the engine's own words |
-| it will not talk of that: a content policy      | no    | no        | the engine's own words |
+| it will not talk of that: a content policy      | no    | no        | its whole error object |
 | other 4xx: the client's own mistake             | no    | no        | the engine's own words |
 """
 
@@ -34,6 +34,7 @@ from backends.engine_error import (
     parse_error,
 )
 from gateway.errors import (
+    ContentRefused,
     EngineAnswered,
     GatewayError,
     NotSupported,
@@ -56,6 +57,8 @@ RETRY_SOON = 1.0
 """Seconds: what `Retry-After` says where nothing better is known."""
 _WHILE_STARTING = 10.0
 """The same, where an engine has to be started first, and does not say when that will be."""
+_MOST_TOLD = 64 << 10
+"""Bytes: of a longer error object the client is told what every error says."""
 _OVERLOADED = 529
 """What Anthropic's API says where it has too much to do, and those that imitate it."""
 
@@ -146,7 +149,7 @@ def judge_status(
     """An answer with a status other than 2xx; `wall_clock` is the time since the epoch in s."""
     said = parse_error(status, body)
     if _is_refused_content(said):
-        return _clients_own(status, said)
+        return _refused_content(status, said)
     misconfigured = _misconfigured(status, headers, replica)
     if misconfigured is not None:
         return misconfigured
@@ -202,9 +205,11 @@ def _misconfigured(status: int, headers: Sequence[Header], replica: str) -> Fail
 
 def judge_stream(said: EngineError, replica: str) -> Failure:
     """An error inside a stream, before its first content."""
+    if _is_refused_content(said):
+        return _refused_content(said.status or 400, said)
     if said.status is not None and said.is_clients_own:
         return _clients_own(said.status, said)
-    if said.code == CONTEXT_LENGTH_EXCEEDED or _is_refused_content(said):
+    if said.code == CONTEXT_LENGTH_EXCEEDED:
         return _clients_own(400, said)
     if said.status == 429:
         error: GatewayError = RateLimited(
@@ -303,6 +308,18 @@ _CONTENT_CODES = frozenset({"content_filter", "content_policy_violation", "moder
 def _is_refused_content(said: EngineError) -> bool:
     """Whether it will not talk of that. Another model is no way around it: the client is told."""
     return said.code in _CONTENT_CODES or said.type in _CONTENT_CODES
+
+
+def _refused_content(status: int, said: EngineError) -> Failure:
+    if said.told is None or len(msgspec.json.encode(said.told)) > _MOST_TOLD:
+        return _clients_own(status, said)
+    return Failure(
+        cause=f"http_{status}",
+        error=ContentRefused(status, said.message, said.told, param=said.param, code=said.code),
+        retry=False,
+        fall_back=False,
+        blame=False,
+    )
 
 
 _LACKS_MODEL = re.compile(r"model\b.*(does not exist|not found|not loaded)", re.IGNORECASE)

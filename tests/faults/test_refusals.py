@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from tests.support.answers import events
 from tests.support.inprocess import routing, serving
 from tests.support.kinds import BOTH, good
-from tests.support.upstream import Send, failing, reply, response, scripted
+from tests.support.upstream import STORY, Send, data, failing, reply, response, scripted, stream
 
 CLIENTS_OWN = {
     "OpenAI": (
@@ -111,3 +112,72 @@ class TestClientsOwnMistakes:
             ready = await gateway.client.get("/ready")
         assert ready.status_code == 200
         assert len(strict.seen) == 5
+
+
+AZURES = {
+    "message": "The prompt triggered a content management policy.",
+    "type": None,
+    "param": "prompt",
+    "code": "content_filter",
+    "status": 400,
+    "innererror": {
+        "code": "ResponsibleAIPolicyViolation",
+        "content_filter_result": {"violence": {"filtered": True, "severity": "medium"}},
+    },
+}
+
+
+class TestRefusalsOfContent:
+    """By a content policy: whatever stands in them, the client has a use for it."""
+
+    @pytest.mark.parametrize("status", [400, 403])
+    @pytest.mark.parametrize("path", ["chat/completions", "responses"])
+    @BOTH
+    async def test_are_handed_on_whole(self, tmp_path, status, path, streamed):
+        async with (
+            scripted(good(streamed)) as other,
+            scripted(reply({"error": AZURES}, status)) as strict,
+            serving(tmp_path, routing(other, strict)) as gateway,
+        ):
+            answer = await gateway.client.post(
+                f"/v1/{path}",
+                json={"model": "tale", "stream": streamed, "input": "Hi", "messages": [{}]},
+            )
+        assert (answer.status_code, answer.json()) == (status, {"error": AZURES})
+        assert (len(strict.seen), len(other.seen)) == (1, 0)
+
+    async def test_within_a_stream_too(self, tmp_path):
+        script = stream(STORY[0], data({"error": AZURES}))
+        async with scripted(script) as strict, serving(tmp_path, routing(strict)) as gateway:
+            answer = await gateway.chat(stream=True)
+        assert (answer.status_code, answer.json()) == (400, {"error": AZURES})
+
+    async def test_behind_the_first_text_too(self, tmp_path):
+        script = stream(*STORY[:2], data({"error": AZURES}))
+        async with scripted(script) as strict, serving(tmp_path, routing(strict)) as gateway:
+            answer = await gateway.chat(stream=True)
+        assert events(answer.text)[-1] == {"error": AZURES}
+
+    async def test_have_anthropics_shape_for_its_clients(self, tmp_path):
+        async with (
+            scripted(reply({"error": AZURES}, 400)) as strict,
+            serving(tmp_path, routing(strict)) as gateway,
+        ):
+            answer = await gateway.client.post(
+                "/v1/messages",
+                json={"model": "tale", "max_tokens": 8, "messages": [{"role": "user"}]},
+            )
+        told = {**AZURES, "type": "invalid_request_error"}
+        assert (answer.status_code, answer.json()) == (400, {"type": "error", "error": told})
+
+    async def test_tell_nobody_the_gateways_own_key(self, tmp_path):
+        key = "sk-the-gateways-own"
+        told = {**AZURES, "message": f"not with {key}", "request": {"key": f"Bearer {key}"}}
+        async with scripted(reply({"error": told}, 400)) as strict:
+            document = routing(strict)
+            document["backends"]["engine"]["api_key"] = "${KEY}"
+            async with serving(tmp_path, document, {"KEY": key}) as gateway:
+                answer = await gateway.chat()
+        assert ("authorization", f"Bearer {key}") in strict.seen[0].headers
+        assert key not in answer.text
+        assert answer.json()["error"]["message"] == "not with ***"

@@ -250,6 +250,16 @@ def test_a_refusal_of_content_is_the_clients_to_see(status, told):
     assert (failure.error.status, failure.error.message) == (status, "not of that")
 
 
+def test_of_one_that_is_endless_the_client_is_told_what_errors_say():
+    failure = said(400, message="no", code="content_filter", innererror={"x": "y" * (1 << 16)})
+    assert failure.error.fields() == {
+        "message": "no",
+        "type": "invalid_request_error",
+        "param": None,
+        "code": "content_filter",
+    }
+
+
 def test_a_refusal_of_content_within_a_stream_too():
     failure = judge_stream(EngineError("not of that", code="content_filter"), "e@r")
     assert (failure.error.status, failure.retry, failure.fall_back) == (400, False, False)
