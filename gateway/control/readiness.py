@@ -8,6 +8,7 @@ import msgspec
 
 from gateway.control.drain import Phase
 from gateway.control.state import Snapshot
+from gateway.dispatch.passing_over import why_none
 from gateway.routing.reasons import by_reason
 from gateway.routing.replica import Replica
 from gateway.routing.table import Route, Table, Variant
@@ -34,7 +35,7 @@ def report(snapshot: Snapshot, phase: Phase, now: float) -> ReadinessReport:
     """
     own = {route.name: _model(route.variants, now) for route in snapshot.table.routes}
     models = {
-        route.name: _with_fallback(own[route.name], route, snapshot.table, own)
+        route.name: _with_fallback(own[route.name], route, snapshot.table, own, now)
         for route in snapshot.table.routes
     }
     replicas = {one.id: _replica(one, now) for one in snapshot.replicas}
@@ -63,11 +64,15 @@ def _model(variants: Sequence[Variant], now: float) -> str:
     return by_reason((one.id, one.why_not(now, adapter)) for one, adapter in each)
 
 
-def _with_fallback(state: str, route: Route, table: Table, own: Mapping[str, str]) -> str:
-    """A model whose replicas are down is still answered if one that it falls back to is not."""
+def _with_fallback(
+    state: str, route: Route, table: Table, own: Mapping[str, str], now: float
+) -> str:
+    """A model none of whose replicas may take traffic is answered by the first that may of those
+    that it falls back to then: requests go straight there."""
     if state == _READY:
         return state
-    for name in route.fallback.unavailable:
+    replicas = [one for variant in route.variants for one in variant.replicas]
+    for name in getattr(route.fallback, why_none(replicas, now)):
         other = table.find(name)
         if other is not None and own[other.name] == _READY:
             return f"{_READY} through {other.name} ({state})"

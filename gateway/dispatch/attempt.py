@@ -33,6 +33,7 @@ from gateway.dispatch.verdict import (
     IDLE_TIMEOUT,
     TOTAL_TIMEOUT,
     Failure,
+    Why,
     judge_exception,
     judge_timeout,
 )
@@ -287,7 +288,8 @@ class Attempt:
         else:
             replica.succeeded(epoch)
         if failure.retry_after is not None:
-            replica.leave_alone(now + failure.retry_after)
+            overloaded = failure.why is Why.OVERLOADED
+            replica.leave_alone(now + failure.retry_after, overloaded=overloaded)
 
     async def _bounded(self, awaitable: Awaitable[T]) -> T:
         watchdog = self.ask.watchdog

@@ -17,7 +17,7 @@ from random import Random
 
 from backends.base import BackendError
 from gateway.config import structs
-from gateway.dispatch.ability import cannot_serve, is_able
+from gateway.dispatch.ability import cannot_serve
 from gateway.dispatch.admission import Admission, Pass
 from gateway.dispatch.answer import Answer, open_answer
 from gateway.dispatch.ask import Ask
@@ -25,9 +25,11 @@ from gateway.dispatch.attempt import Attempt, AttemptFailedError
 from gateway.dispatch.candidates import candidates_for, wait_before
 from gateway.dispatch.choice import Choice, choose
 from gateway.dispatch.continuation import Continuation
+from gateway.dispatch.destinations import Destinations, fallbacks, falls_back
 from gateway.dispatch.failover import unbroken
 from gateway.dispatch.hedge import Hedges, RouteHedging, Tried, shows_content
 from gateway.dispatch.latency_budget import LatencyBudgets
+from gateway.dispatch.passing_over import PassedOver
 from gateway.dispatch.successors import Place
 from gateway.dispatch.verdict import (
     Failure,
@@ -40,10 +42,8 @@ from gateway.dispatch.verdict import (
 from gateway.dispatch.watchdog import WaitTooLongError
 from gateway.routing.replica import Replica
 from gateway.routing.retry_budget import RetryBudget
-from gateway.routing.split import choose_among, choose_variant, sticky_key
-from gateway.routing.table import Route, Variant
+from gateway.routing.table import Route
 from gateway.telemetry.metrics import Metrics
-from gateway.wire.conversation import beginning
 
 
 class Attempts:
@@ -56,6 +56,7 @@ class Attempts:
         self._hedges = Hedges(metrics)
         self._admission = Admission(metrics)
         self._budgets = LatencyBudgets()
+        self._destinations = Destinations(metrics, rng)
         self._rng = rng
 
     def set_budget(self, budget: structs.RetryBudget) -> None:
@@ -86,30 +87,43 @@ class Attempts:
         failure: Failure | None = None
         route: Route | None = ask.route
         asked: set[str] = set()
+        passed_over: list[Route] = []
         while route is not None:
             asked.add(route.name)
             on_route = self._on_route if route.concurrency is None else self._admitted
-            outcome = await on_route(ask, route, deadline)
+            outcome = await on_route(ask, route, deadline, asked)
             if isinstance(outcome, Answer):
                 return outcome
-            failure = outcome if failure is None else more_telling(failure, outcome)
-            route = _next_route(ask, outcome.why, asked) if outcome.fall_back else None
-        assert failure is not None, "the route that was asked for is always tried"
+            if isinstance(outcome, PassedOver):
+                passed_over.append(route)
+            else:
+                failure = outcome if failure is None else more_telling(failure, outcome)
+                if not outcome.fall_back:
+                    break
+            route = self._destinations.next(ask, outcome.why, asked, passed_over)
+        assert failure is not None, "who is passed over is asked after all, at last"
         ask.record.cause = failure.cause
         raise failure.error
 
-    async def _admitted(self, ask: Ask, route: Route, deadline: float) -> Answer | Failure:
+    async def _admitted(
+        self, ask: Ask, route: Route, deadline: float, asked: Collection[str]
+    ) -> Answer | Failure | PassedOver:
         """The same, for a route with a gate, once there is a place.
 
         It is kept through a backoff and while an engine starts: then there is no replica that
         others could use it on, and given back it would have to be won again behind later ones.
         """
+        if falls_back(ask):
+            replicas = [one for variant in route.variants for one in variant.able()]
+            passed_over = self._destinations.pass_over(ask, route, None, replicas, asked)
+            if passed_over is not None:
+                return passed_over
         entered = await self._admission.enter(ask, route, deadline)
         if isinstance(entered, Failure):
             ask.record.route = route.name
             return entered
         try:
-            outcome = await self._on_route(ask, route, deadline)
+            outcome = await self._on_route(ask, route, deadline, asked)
         except BaseException:
             entered.give_back()
             raise
@@ -123,14 +137,16 @@ class Attempts:
             outcome.on_close = lambda: entered.give_back(served=outcome.attempt.is_complete)
         return outcome
 
-    async def _on_route(self, ask: Ask, route: Route, deadline: float) -> Answer | Failure:
-        variant = self._variant(ask, route)
+    async def _on_route(
+        self, ask: Ask, route: Route, deadline: float, asked: Collection[str]
+    ) -> Answer | Failure | PassedOver:
+        variant = self._destinations.variant(ask, route)
         ask.record.route, ask.record.variant = route.name, variant.name
         failure = cannot_serve(variant, ask)
         tried: list[Tried] = []
         while failure is None or (failure.retry and len(tried) < route.retry.attempts):
-            choice = self._choose(ask, route, variant, tried)
-            if isinstance(choice, Failure):
+            choice = self._choose(ask, Place(route, variant), tried, asked)
+            if isinstance(choice, Failure | PassedOver):
                 return choice
             if choice is None or (
                 tried
@@ -196,16 +212,6 @@ class Attempts:
         assert not isinstance(in_time, Failure), "only a first try is refused"
         return self.pick(ask, place, in_time)
 
-    def _variant(self, ask: Ask, route: Route) -> Variant:
-        """The variant for `ask`; where that one cannot serve it, another one that can."""
-        key = self._sticky_key(ask, route) if len(route.variants) > 1 else b""
-        variant = choose_variant(
-            route, key_name=ask.key_name, headers=ask.client_headers, sticky_key=key
-        )
-        if len(route.variants) == 1 or is_able(variant, ask):
-            return variant
-        return choose_among([one for one in route.variants if is_able(one, ask)], key) or variant
-
     async def try_on(
         self,
         ask: Ask,
@@ -238,19 +244,29 @@ class Attempts:
             raise
 
     def _choose(
-        self, ask: Ask, route: Route, variant: Variant, tried: Sequence[Tried]
-    ) -> Choice | Failure | None:
+        self, ask: Ask, place: Place, tried: Sequence[Tried], asked: Collection[str]
+    ) -> Choice | Failure | PassedOver | None:
         now = time.monotonic()
+        route, variant = place
         candidates = candidates_for(variant.able(), tried, route.retry.max_backoff, now)
         if not candidates or (tried and not self._budget.has_room(now)):
             return None  # before the policy is asked: it takes whom it picks for one who is asked
+        if falls_back(ask) and not candidates[0].may_take_traffic(now):
+            if not tried:
+                passed_over = self._destinations.pass_over(ask, route, variant, candidates, asked)
+                if passed_over is not None:
+                    return passed_over
+            elif candidates[0] not in _replicas(tried) and self._destinations.has_ready(
+                ask, tried[-1].failure.why, asked
+            ):
+                return None
         if route.budget is not None:
             first = not tried and not ask.record.attempts
             narrowed = self._budgets.narrow(ask, route, candidates, first=first)
             if isinstance(narrowed, Failure):
                 return narrowed
             candidates = narrowed
-        return self.pick(ask, Place(route, variant), candidates)
+        return self.pick(ask, place, candidates)
 
     def pick(self, ask: Ask, place: Place, candidates: Sequence[Replica]) -> Choice:
         """The one of `candidates`, replicas of `place`, to be asked; there is at least one."""
@@ -258,7 +274,7 @@ class Attempts:
             place.variant,
             candidates,
             ask,
-            session=partial(self._sticky_key, ask, place.route),
+            session=partial(self._destinations.sticky_key, ask, place.route),
             now=time.monotonic(),
             rng=self._rng,
         )
@@ -278,7 +294,7 @@ class Attempts:
     def chain(self, ask: Ask) -> Iterator[Route]:
         """The route asked for, then those that stand in for it where it is not there."""
         yield ask.route
-        yield from _fallbacks(ask, Why.UNAVAILABLE)
+        yield from fallbacks(ask, Why.UNAVAILABLE)
 
     async def _may_retry(
         self,
@@ -302,29 +318,6 @@ class Attempts:
                 self.give_back_retry(taken)
                 raise
         return True
-
-    def _sticky_key(self, ask: Ask, route: Route) -> bytes:
-        return sticky_key(
-            route.sticky,
-            user=ask.peeked.user,
-            key_name=ask.key_name,
-            headers=ask.client_headers,
-            conversation=beginning(ask.peeked),
-            random=self._rng.randbytes(16),
-        )
-
-
-def _fallbacks(ask: Ask, why: Why) -> Iterator[Route]:
-    """Those of the models it falls back to for that reason that the key may use."""
-    for name in getattr(ask.route.fallback, why):
-        route = ask.table.find(name)
-        if route is not None and (ask.principal is None or ask.principal.may_use(route.name)):
-            yield route
-
-
-def _next_route(ask: Ask, why: Why, asked: Collection[str]) -> Route | None:
-    """The first of them that has not been asked: no model is asked twice."""
-    return next((one for one in _fallbacks(ask, why) if one.name not in asked), None)
 
 
 def _replicas(tried: Sequence[Tried]) -> list[Replica]:

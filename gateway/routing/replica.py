@@ -50,6 +50,7 @@ class Replica:
         "id",
         "leaving",
         "load",
+        "overloaded",
         "peers",
         "readiness",
         "slow_start",
@@ -92,6 +93,8 @@ class Replica:
         self._ejections: dict[str, int] = {}
         """By what: failures in a row, a comparison, a refusal; all of them so far."""
         self._left_alone_until = -inf
+        self.overloaded = True
+        """Whether it asked to be left alone because it had too much to do."""
         self.adapter_faults: dict[Adapter, str] = {}
         """Why it lacks adapters that it should have, as far as that has been tried."""
 
@@ -264,9 +267,10 @@ class Replica:
         """An attempt of `epoch` has ended, and says nothing of the replica."""
         self.breaker.undecided(epoch, now)
 
-    def leave_alone(self, until: float) -> None:
+    def leave_alone(self, until: float, *, overloaded: bool = True) -> None:
         """It has asked for that: no traffic before `until`, where others can take it."""
         self._left_alone_until = max(self._left_alone_until, until)
+        self.overloaded = overloaded
 
     def eject(self, now: float, seconds: float, why: str) -> None:
         """A comparison with its peers is against it."""

@@ -40,6 +40,7 @@ class AccessLine(msgspec.Struct, kw_only=True, omit_defaults=True):
     client_gone: bool = False
     stream: bool = False
     attempts: int = 0
+    passed_over: tuple[str, ...] = ()
     failovers: int = 0
     duration_ms: float
     first_token_ms: float | None = None
@@ -67,6 +68,7 @@ def line(record: RequestRecord) -> AccessLine:
         client_gone=record.client_gone,
         stream=record.stream,
         attempts=record.attempts,
+        passed_over=record.passed_over,
         failovers=record.failovers,
         duration_ms=round(record.duration * 1e3, 3),
         first_token_ms=None if first_token is None else round(first_token * 1e3, 3),

@@ -55,6 +55,11 @@ class Families:
         self._attempts = CounterFamily(
             names.ATTEMPTS_TOTAL, "Tries on a replica, by how they ended.", names.ATTEMPT_LABELS
         )
+        self.passed_over = CounterFamily(
+            names.PASSED_OVER_TOTAL,
+            "Requests that went elsewhere at once, because nobody here might take traffic.",
+            names.PASSED_OVER_LABELS,
+        )
         self.failovers = CounterFamily(
             names.FAILOVERS_TOTAL,
             "Answers that broke off on another replica and that this one went on with.",

@@ -120,6 +120,10 @@ class Metrics:
             found = self._live.attempts.setdefault(key, AttemptMetrics(self._families, key))
         return found
 
+    def passed_over(self, model: str, variant: str, reason: str) -> None:
+        """Count a request that was to go to a route, or to a variant of it, and did not."""
+        self._families.passed_over.labels(model, variant, reason).inc()
+
     def hedged(self, model: str, result: str) -> None:
         """Count a second attempt on a route: it has won, lost or failed."""
         self._families.hedges.labels(model, result).inc()

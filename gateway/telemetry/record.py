@@ -35,6 +35,9 @@ class RequestRecord(msgspec.Struct, kw_only=True, gc=False):
     """The name of the key, never its value."""
     stream: bool = False
     attempts: int = 0
+    passed_over: tuple[str, ...] = ()
+    """`MODEL` or `MODEL/VARIANT`: who should have answered by the configuration, and was not asked
+    at first, because nobody there might take traffic."""
     failovers: int = 0
     """How often another replica has gone on with the answer."""
     status: int = 0

@@ -263,6 +263,7 @@ def _request_attributes(record: RequestRecord) -> dict[str, str | int | float | 
         names.REPLICA: record.replica,
         names.PRINCIPAL: record.principal,
         names.ATTEMPTS: record.attempts,
+        names.PASSED_OVER: ", ".join(record.passed_over) or None,
         names.FAILOVERS: record.failovers or None,
         names.INPUT_TOKENS: record.input_tokens,
         names.CACHED_TOKENS: record.cached_tokens,
