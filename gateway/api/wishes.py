@@ -23,41 +23,33 @@ from gateway.wire.rename import with_priority
 TIMEOUT = "x-gateway-timeout"
 PRIORITY = "x-gateway-priority"
 
-_SECONDS = re.compile(r"[0-9]{1,7}(\.[0-9]{1,9})?")
+_SECONDS = re.compile(r"[0-9]+(\.[0-9]+)?")
 _SHOWN = 40
 
 
 def timeout(headers: Fields) -> float | None:
     """Seconds within which the whole answer is wanted; None where none is said.
 
-    Raises `BadRequest` for what is no time above zero.
+    Raises `BadRequest` for what is no time above zero, or longer than any request may take.
     """
-    text = _last(headers, TIMEOUT)
+    text = _only(headers, TIMEOUT)
     if text is None:
         return None
     try:
         return float(Timeout.parse(f"{text}s" if _SECONDS.fullmatch(text) else text))
     except ValueError:
-        raise BadRequest(
-            f"{TIMEOUT}: expected seconds above zero or a duration, such as 30, 2.5 or 500ms; "
-            f"found {text[:_SHOWN]!r}",
-            param=TIMEOUT,
-            code="invalid_header",
-        ) from None
+        what = "seconds or a duration, above zero and at most 30d, such as 30, 2.5 or 500ms"
+        raise _meaningless(TIMEOUT, what, text) from None
 
 
 def priority(headers: Fields, principal: Principal | None) -> Priority:
     """How urgent the request is, as far as its key may say so. Raises `BadRequest`."""
-    text = _last(headers, PRIORITY)
+    text = _only(headers, PRIORITY)
     if text is None:
         return Priority.NORMAL if principal is None else principal.usual_priority
     wanted = Priority.__members__.get(text.upper())
     if wanted is None:
-        raise BadRequest(
-            f"{PRIORITY}: expected high, normal or low; found {text[:_SHOWN]!r}",
-            param=PRIORITY,
-            code="invalid_header",
-        )
+        raise _meaningless(PRIORITY, "high, normal or low", text)
     return wanted if principal is None else max(wanted, principal.max_priority)
 
 
@@ -90,9 +82,21 @@ def _number(raw: bytes) -> float | None:
     return value if isinstance(value, int | float) else None
 
 
-def _last(headers: Fields, name: str) -> str | None:
-    """What a header says; of one given twice, the last."""
+def _only(headers: Fields, name: str) -> str | None:
+    """What a header says. Raises `BadRequest` where it is there twice: which one counts is
+    anybody's guess."""
     field = name.encode()
     if field not in headers.names:
         return None
-    return headers.every(field)[-1].decode("latin-1").strip()
+    values = headers.every(field)
+    if len(values) > 1:
+        what = f"{name}: expected once, found {len(values)} times"
+        raise BadRequest(what, param=name, code="invalid_header")
+    return values[0].decode("latin-1").strip()
+
+
+def _meaningless(name: str, expected: str, text: str) -> BadRequest:
+    found = "nothing" if not text else repr(text[:_SHOWN])
+    return BadRequest(
+        f"{name}: expected {expected}; found {found}", param=name, code="invalid_header"
+    )

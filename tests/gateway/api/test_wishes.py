@@ -13,7 +13,15 @@ from gateway.wire.peek import peek
 
 @pytest.mark.parametrize(
     ("written", "seconds"),
-    [("30", 30), ("2.5", 2.5), ("500ms", 0.5), ("1m30s", 90), (" 3 ", 3), ("0.05", 0.05)],
+    [
+        ("30", 30),
+        ("2.5", 2.5),
+        ("500ms", 0.5),
+        ("1m30s", 90),
+        (" 3 ", 3),
+        ("0.05", 0.05),
+        ("2592000", 2592000),
+    ],
 )
 def test_seconds_or_a_duration(written, seconds):
     found = Fields([(b"x-gateway-timeout", written.encode())])
@@ -32,6 +40,8 @@ def test_seconds_or_a_duration(written, seconds):
         "nan",
         "inf",
         "5 s",
+        "2592001",
+        "31d",
         "99999999",
         "9" * 400,
         "1,5",
@@ -43,7 +53,7 @@ def test_what_is_no_time_is_refused_and_named(written):
     with pytest.raises(BadRequest) as refused:
         wishes.timeout(found)
     assert refused.value.param == "x-gateway-timeout"
-    assert "500ms" in refused.value.message
+    assert "above zero and at most 30d, such as 30, 2.5 or 500ms" in refused.value.message
     assert len(refused.value.message) < 250
 
 
@@ -51,9 +61,26 @@ def test_others_headers_say_nothing():
     assert wishes.timeout(Fields([(b"timeout", b"3"), (b"x-other-timeout", b"3")])) is None
 
 
-def test_of_one_given_twice_the_last_counts():
-    twice = [(b"x-gateway-timeout", b"1"), (b"x-gateway-timeout", b"2")]
-    assert wishes.timeout(Fields(twice)) == 2
+WISHES = {
+    "x-gateway-timeout": wishes.timeout,
+    "x-gateway-priority": lambda found: wishes.priority(found, None),
+}
+
+
+@pytest.mark.parametrize("name", WISHES)
+@pytest.mark.parametrize("values", [("1", "2"), ("high", "high"), ("", "low")])
+def test_one_given_twice_is_refused(name, values):
+    twice = Fields([(name.encode(), value.encode()) for value in values])
+    with pytest.raises(BadRequest, match=f"{name}: expected once, found 2 times") as refused:
+        WISHES[name](twice)
+    assert (refused.value.param, refused.value.code) == (name, "invalid_header")
+
+
+@pytest.mark.parametrize("name", WISHES)
+@pytest.mark.parametrize("value", [b"", b" "])
+def test_an_empty_one_says_nothing_that_could_be_kept(name, value):
+    with pytest.raises(BadRequest, match=f"{name}: expected .*; found nothing"):
+        WISHES[name](Fields([(name.encode(), value)]))
 
 
 ANYBODY = Principal("bob", ())
