@@ -78,6 +78,9 @@ class Gateway:
         )
         self._discovery = Discovery(self._state, self._reloader.change_replicas)
         self._metrics.watch_replicas(self._replica_states)
+        self._metrics.watch_sources(
+            lambda: self._reloader.last_succeeded, lambda: self._discovery.successes
+        )
         self._metrics.watch_drops("traces", lambda: self._tracing.dropped)
         if self._access_log is not None:
             log = self._access_log

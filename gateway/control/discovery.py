@@ -7,7 +7,8 @@ Rules of this file:
   stays keeps its counters, who is gone drains, and who is new is probed first.
 - Where answers tell of some replicas only, others stay: `gateway.control.lingering` says who. One
   of them that may not take traffic any more is let go at once, without another look.
-- One look at a backend at a time, with a deadline; what goes on failing is told once.
+- One look at a backend at a time, with a deadline; what goes on failing is told once for each
+  reason.
 - A resolver that hangs keeps a thread. Those are few and its own, so nothing else waits for it.
 """
 
@@ -40,6 +41,8 @@ THREADS = 4
 """Names that the machine's own resolver is asked for at the same time."""
 LEAST = 1.0
 """Seconds between two looks at one backend, whatever its time to live."""
+MOST_REASONS = 16
+"""Reasons that are told of one backend, until a look at it succeeds."""
 
 _ANSWERING = (Condition.READY, Condition.RATE_LIMITED)
 """How a replica is that works, as far as anybody can tell."""
@@ -84,6 +87,11 @@ class Discovery:
         finally:
             self._threads.shutdown(wait=False, cancel_futures=True)
 
+    @property
+    def successes(self) -> Mapping[str, bool]:
+        """By backend that has been looked at: whether all that was found there is in force."""
+        return {name: not one.fails for name, one in self._places.items() if one.due}
+
     async def look(self) -> None:
         """Once, at all of them that are due."""
         async with asyncio.TaskGroup() as looks:
@@ -121,6 +129,7 @@ class Discovery:
             place.tell_failure(name, f"what was found is not in force: {error}")
         except Exception:
             logger.exception("%s: looking for its replicas hit a bug", name)
+            place.fails = True
         finally:
             place.looking = False
             place.due = time.monotonic() + wait
@@ -152,7 +161,8 @@ class Discovery:
         entries = self._entries(name, place)
         if options.listed != entries:
             await self._take_over(name, place.discover, entries)
-            logger.info("%s: %d replicas by %s", name, len(entries), place.discover.where)
+            count = f"{len(entries)} replica{'' if len(entries) == 1 else 's'}"
+            logger.info("%s: %s by %s", name, count, place.discover.where)
         place.in_force = entries
 
     def _entries(self, name: str, place: _Place) -> tuple[Entry, ...]:
@@ -178,6 +188,8 @@ class _Place:
         self.looking = False
         self.fails = False
         """The last that was done for it did not succeed; that has been told."""
+        self._told: set[str] = set()
+        """Why, since it last did."""
         self._left_out = 0
         self._stay = 0
 
@@ -196,9 +208,11 @@ class _Place:
                 "until they fail", name, self.discover.where, stay, self.lingering.grace,
             )  # fmt: skip
         self.fails, self._left_out, self._stay = False, found.left_out, stay
+        self._told.clear()
 
     def tell_failure(self, name: str, why: str) -> None:
-        if not self.fails:
+        if why not in self._told and len(self._told) < MOST_REASONS:
+            self._told.add(why)
             logger.warning("%s: its replicas are not renewed, those known stay: %s", name, why)
         self.fails = True
 

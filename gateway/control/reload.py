@@ -69,6 +69,8 @@ class Reloader:
         self._asked = asyncio.Event()
         self._seen = _fingerprint(path)
         self._retiring: set[asyncio.Task[None]] = set()
+        self.last_succeeded = True
+        """Whether the file as it was last read is in force."""
 
     def request(self) -> None:
         """Reload now, changed or not: what SIGHUP does."""
@@ -98,7 +100,12 @@ class Reloader:
     async def reload(self) -> bool:
         """Read the file and bring it into force; False, and one line why, where it cannot be."""
         async with self._swapping:
-            return await self._reload()
+            succeeded = False
+            try:
+                succeeded = await self._reload()
+            finally:
+                self.last_succeeded = succeeded
+            return succeeded
 
     async def change_adapter(
         self, backend: str, name: str, path: str | None
@@ -215,7 +222,8 @@ class Reloader:
         """
         config, force = apply(written, overlay).config, self._state.snapshot.config
         if config == force:
-            logger.info("%s says nothing new", self._path)
+            if written is not self._written:
+                logger.info("%s says nothing new", self._path)
             self._written, self._overlay = written, overlay
             try:
                 return await self._adapters.load_ahead(self._engines.opened(asked))
@@ -263,7 +271,9 @@ class Reloader:
             if getattr(before.config, section) != getattr(plan.config, section):
                 logger.warning("`%s` has changed: that takes a restart of the gateway", section)
         if read_anew:  # who changes something else says so
-            logger.info("%s is in force: %d models", self._path, len(plan.config.models))
+            models = len(plan.config.models)
+            count = f"{models} model{'' if models == 1 else 's'}"
+            logger.info("%s is in force: %s", self._path, count)
         if before.config.keys and not plan.config.keys:
             logger.warning("no `keys` are set any more: whoever reaches this address may ask")
 

@@ -10,7 +10,7 @@ Rules of this file:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import TracebackType
 
 from prometheus_client import (
@@ -31,6 +31,7 @@ from gateway.telemetry.families import AttemptSeries, Families, RequestSeries
 from gateway.telemetry.gates import GateState, gate_metrics
 from gateway.telemetry.record import RequestRecord
 from gateway.telemetry.replicas import ReplicaState, replica_metrics
+from gateway.telemetry.sources import source_metrics
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 """What `render` returns."""
@@ -159,6 +160,12 @@ class Metrics:
         """Have `states` tell the replicas of the moment, each time somebody scrapes."""
         self._live.replicas = states
 
+    def watch_sources(
+        self, reloaded: Callable[[], bool], looks: Callable[[], Mapping[str, bool]]
+    ) -> None:
+        """Have them tell whether the last reload succeeded, and the last look by backend."""
+        self._live.reloaded, self._live.looks = reloaded, looks
+
     def watch_drops(self, signal: str, dropped: Callable[[], int]) -> None:
         """Have `dropped` tell how many lines or spans of `signal` were given up so far."""
         self._live.drops[signal] = dropped
@@ -188,6 +195,8 @@ class _LiveCollector(Collector):
         self.attempts: dict[tuple[str, str, str], AttemptMetrics] = {}
         self.replicas: Callable[[], Iterable[ReplicaState]] = tuple
         self.gates: Callable[[], Iterable[GateState]] = tuple
+        self.reloaded: Callable[[], bool] = lambda: True
+        self.looks: Callable[[], Mapping[str, bool]] = dict
         self.drops: dict[str, Callable[[], int]] = {}
 
     def collect(self) -> Iterator[Metric]:
@@ -205,6 +214,7 @@ class _LiveCollector(Collector):
         yield attempts
         yield from replica_metrics(self.replicas())
         yield from gate_metrics(self.gates())
+        yield from source_metrics(self.reloaded(), self.looks())
         drops = CounterMetricFamily(
             names.TELEMETRY_DROPPED,
             "Access lines and spans given up because nobody took them.",

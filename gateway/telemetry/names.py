@@ -132,6 +132,8 @@ ENGINE_CACHE_BYTES: Final = "gateway_engine_prefix_cache_bytes"
 ENGINE_STATE: Final = "gateway_engine_state"
 ENGINE_RESTARTS: Final = "gateway_engine_restarts"
 ENGINE_MEMORY: Final = "gateway_engine_memory_bytes"
+RELOAD_SUCCESSFUL: Final = "gateway_config_last_reload_successful"
+DISCOVERY_SUCCESSFUL: Final = "gateway_discovery_last_look_successful"
 TELEMETRY_DROPPED: Final = "gateway_telemetry_dropped"
 BUILD: Final = "gateway_build"
 SERVER_REQUEST_DURATION: Final = "gen_ai_server_request_duration_seconds"
@@ -172,6 +174,7 @@ CLASS_LABELS: Final = (*GATE_LABELS, label(PRIORITY))
 REFUSED_LABELS: Final = (*CLASS_LABELS, label(REASON))
 HEDGE_LABELS: Final = (label(REQUEST_MODEL), label(HEDGE_RESULT))
 REPLICA_LABELS: Final = (label(BACKEND), label(REPLICA))
+SOURCE_LABELS: Final = (label(BACKEND),)
 ADAPTER_LABELS: Final = (*REPLICA_LABELS, label(ADAPTER))
 
 

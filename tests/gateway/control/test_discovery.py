@@ -15,7 +15,7 @@ import pytest
 from backends.options import Discover, OpenAIOptions
 from backends.readiness import Condition
 from backends.units import Duration, Timeout
-from gateway.control.discovery import THREADS, Discovery, discovered
+from gateway.control.discovery import MOST_REASONS, THREADS, Discovery, discovered
 from gateway.control.lookup import Found, LookupFailedError
 from gateway.errors import Conflict
 from tests.support.inprocess import ask, serving
@@ -145,6 +145,27 @@ async def test_failures_keep_what_is_known_and_are_told_once(caplog):
     assert caplog.text.count("those known stay: llama.internal is not found") == 1
     assert caplog.text.count("in force again") == 1
     assert caplog.text.count("hit a bug") == 1
+
+
+async def test_each_other_reason_is_told_once_and_no_more_than_some(caplog):
+    torn, empty = LookupFailedError("it is torn"), LookupFailedError("it is empty")
+    more = [LookupFailedError(f"line {number}") for number in range(MOST_REASONS)]
+    finds = [torn, empty, torn, empty, *more, [A], torn, [B]]
+    async with Stage(*finds).running() as stage:
+        await stage.until([(A,), (B,)])
+    assert caplog.text.count("those known stay: it is torn") == 2, "and anew after a success"
+    assert caplog.text.count("it is empty") == 1
+    assert caplog.text.count("line ") == MOST_REASONS - 2
+
+
+async def test_how_the_last_look_went_is_known():
+    stage = Stage([A], LookupFailedError("gone"), RuntimeError("a bug"), [A])
+    assert stage.discovery.successes == {}
+    for success in True, False, False, True:
+        for place in stage.discovery._places.values():
+            place.due = 0.0
+        await stage.discovery.look()
+        assert stage.discovery.successes == {"b": success}
 
 
 async def test_a_look_that_hangs_is_given_up_and_made_again(caplog):

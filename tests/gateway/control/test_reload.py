@@ -36,6 +36,11 @@ async def test_a_file_that_is_wrong_changes_nothing_and_says_why(tmp_path, caplo
         assert not await reload(gateway)
         assert "models" in caplog.text
         assert (await gateway.chat()).status_code == 200
+        told = "gateway_config_last_reload_successful"
+        assert f"{told} 0.0" in (await gateway.client.get("/metrics")).text
+        write(gateway, routing(engine))
+        assert await reload(gateway)
+        assert f"{told} 1.0" in (await gateway.client.get("/metrics")).text
 
 
 @pytest.mark.parametrize("url", ["{}/v1", "{}/", "{}/v1/"])
@@ -163,6 +168,7 @@ async def test_a_bug_in_a_reload_does_not_end_the_gateway(tmp_path, monkeypatch,
         gateway.gateway._reloader.request()
         while "nobody thought of this one" not in caplog.text:
             await asyncio.sleep(0.01)
+        assert not gateway.gateway._reloader.last_succeeded
         assert (await gateway.chat()).status_code == 200
 
 
