@@ -179,6 +179,8 @@ class EventStream(Answer):
         record.input_tokens = self._watch.prompt_tokens
         record.output_tokens = self._watch.completion_tokens
         record.cached_tokens = self._watch.cached_tokens
+        if self.attempt.lesson is not None:
+            self.attempt.lesson.pieces = self._watch.pieces
 
     def _lacks_usage(self) -> bool:
         """Whether the client wants it and nothing has told it."""

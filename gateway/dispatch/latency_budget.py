@@ -80,10 +80,16 @@ class LatencyBudgets:
                 soonest, forecast = excess, its
         if in_time or not first:
             return in_time or candidates
+        unhurried = _left(route.budget, ask, 0.0)
+        ever = any(
+            replica.load.rates.forecast(0, tokens, output).excess(*unhurried) <= 0
+            for replica in candidates
+        )
         prompt = expected.prompt(tokens)
         return judge_over_budget(
-            route.name, route.budget, ask.timeout, forecast, elapsed, prompt, output, soonest
-        )
+            route.name, route.budget, ask.timeout, forecast, elapsed, prompt, output, soonest,
+            ever=ever,
+        )  # fmt: skip
 
 
 def _left(

@@ -55,9 +55,11 @@ def judge_over_budget(
     prompt: int,
     output: float | None,
     excess: float,
+    *,
+    ever: bool = True,
 ) -> Failure:
     """Nobody would answer within the route's latency budget, or the client's own `timeout`;
-    `excess` is by how many seconds."""
+    `excess` is by how many seconds. `ever`: somebody would who has nothing else to do."""
     first, total = forecast.first_token, forecast.total
     parts = [f"{prompt} tokens of prompt{_told(forecast.prefill)}"]
     if waited + (forecast.queue or 0.0) >= _TOLD:
@@ -83,9 +85,13 @@ def judge_over_budget(
         f"the model {model!r} would be late by {excess:.2g} s: {' and '.join(takes)} "
         f"({', '.join(parts)}); its budget is {', '.join(allowed)}"
     )
+    if not ever:
+        message += ". An idle engine would be late as well: ask for less, or give it longer"
     return Failure(
         cause=OVER_BUDGET,
-        error=RateLimited(message, code=OVER_BUDGET, retry_after=_worth_waiting(excess)),
+        error=RateLimited(
+            message, code=OVER_BUDGET, retry_after=_worth_waiting(excess) if ever else None
+        ),
         why=Why.OVERLOADED,
         retry=False,
         blame=False,

@@ -8,6 +8,10 @@ a prompt is computed, only what else the way to its first token costs. Of answer
 piece the first token is not seen: what they take is learnt as one plane, by the tokens to compute
 before it and those of the answer, and says only how long all of it takes.
 
+Tokens of answers are those of the usage. Streams whose client does not want that tell no tokens:
+there an event with text counts as one, which it is with most engines. Where it is not, a route's
+answers are as much shorter as its engines are slower, and what they take comes out the same.
+
 What is not known is None, and nobody is turned away for it. Tokens of prompts are estimated ones
 throughout, so their unit is the same on both sides.
 """
@@ -149,7 +153,7 @@ class Expected:
 class Lesson:
     """What one attempt shows, as it goes."""
 
-    __slots__ = ("_began_at", "_estimated", "_expected", "_first_at", "_rates", "_tokens")
+    __slots__ = ("_began_at", "_estimated", "_expected", "_first_at", "_rates", "_tokens", "pieces")
 
     def __init__(
         self, rates: Rates, expected: Expected, tokens: int, estimated: int, now: float
@@ -161,6 +165,8 @@ class Lesson:
         self._estimated = estimated
         self._began_at = now
         self._first_at: float | None = None
+        self.pieces: int | None = None
+        """How many events with text its stream had, once it has ended."""
 
     def first_token(self, now: float) -> None:
         """Its first content has come."""
@@ -169,6 +175,7 @@ class Lesson:
 
     def over(self, now: float, prompt: int | None, output: int | None) -> None:
         """It has come to its end, with so many tokens as far as the engine counts them."""
+        output = self.pieces if output is None else output
         self._expected.learn(self._estimated, prompt, output)
         if output is None:
             return

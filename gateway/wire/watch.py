@@ -38,6 +38,8 @@ class StreamWatch(ABC):
 
     def __init__(self) -> None:
         self.content = False
+        self.pieces = 0
+        """Events with text, or with what stands for it: with most engines, one for each token."""
         self.done = False
         self.failure: EngineError | None = None
         self.model = ""
@@ -168,6 +170,7 @@ class ChoicesWatch(StreamWatch):
             self._begun.add(index)
             if choice.text or (choice.delta is not None and choice.delta.says_something()):
                 self.content = True
+                self.pieces += 1
             if choice.finish_reason:
                 if choice.finish_reason in BROKEN_OFF:
                     self.failure = EngineError("gave up on the answer")
@@ -212,7 +215,10 @@ class ResponsesWatch(StreamWatch):
             return
         event = _decode_response_event(data)
         kind = event.type or name.decode("utf-8", "replace")
-        if kind.endswith((".delta", ".done")):
+        if kind.endswith(".delta"):
+            self.content = True
+            self.pieces += 1
+        elif kind.endswith(".done"):
             self.content = True
         if event.response is not None:
             self.model = event.response.model or self.model
@@ -273,6 +279,7 @@ class MessagesWatch(StreamWatch):
             self._count(event.message.usage)
         if kind == "content_block_delta":
             self.content = True
+            self.pieces += 1
         elif kind == "message_delta" and event.delta is not None and event.delta.stop_reason:
             self.content = True
             self._stop_reason = event.delta.stop_reason

@@ -11,14 +11,20 @@ from gateway.routing.moments import ENOUGH
 from tests.support.inprocess import ask, routing, serving
 from tests.support.upstream import (
     CHAT,
+    DONE,
     ENGINE_MODEL,
+    FINISH,
+    ROLE,
     STORY,
     Hold,
     Pause,
     Silence,
+    data,
+    event,
     failing,
     scripted,
     stream,
+    text,
 )
 
 GOOD = stream(*STORY)
@@ -51,8 +57,70 @@ async def test_what_would_be_late_is_refused_with_the_numbers(tmp_path):
     assert error["code"] == "over_budget"
     assert "ttft 0.5 s" in error["message"]
     assert "10 s" in error["message"]  # of prefill
-    assert int(refused.headers["retry-after"]) == 10
+    assert "An idle engine would be late as well" in error["message"]
+    assert "retry-after" not in refused.headers
     assert refused.headers["x-gateway-attempts"] == "0"
+
+
+async def test_behind_others_only_it_is_told_when_to_come_back(tmp_path):
+    model = {"budget": {"ttft": "12s"}}
+    script = (Silence(),)
+    async with scripted(script) as engine, serving(tmp_path, routing(engine, model=model)) as it:
+        teach(it, 0)
+        first = asyncio.create_task(post(it, LONG))
+        while not engine.seen:
+            await asyncio.sleep(0.001)
+        refused = await post(it, LONG)
+        first.cancel()
+        await asyncio.gather(first, return_exceptions=True)
+    assert refused.status_code == 429
+    assert 5 < int(refused.headers["retry-after"]) < 12
+    assert "idle" not in refused.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("path", ["chat/completions", "completions", "responses", "messages"])
+async def test_streams_teach_it_whose_clients_want_no_usage(tmp_path, path):
+    script = spoken(path, 40)
+    async with scripted(script) as engine, serving(tmp_path, budgeted(engine)) as gateway:
+        for _ in range(ENOUGH):
+            answer = await gateway.client.post(
+                f"/v1/{path}",
+                json={
+                    "model": "tale",
+                    "stream": True,
+                    "prompt": "x",
+                    "input": "x",
+                    "max_tokens": 99,
+                    "messages": [{"role": "user", "content": "x"}],
+                },
+            )
+            assert answer.status_code == 200
+        route = gateway.gateway._state.snapshot.table.find("tale")
+        expected = gateway.gateway._attempts._budgets.expected(route)
+        rates = gateway.gateway._state.snapshot.replicas[0].load.rates
+        assert expected.output(None) == 40
+        assert rates.decode is not None
+
+
+def budgeted(engine):
+    return routing(engine, model={"budget": {"total": "60s"}})
+
+
+def spoken(path, count):
+    """A stream of `count` words that tells no usage."""
+    if path == "responses":
+        word = event("response.output_text.delta", delta="x ")
+        return stream(*[word] * count, event("response.completed", response={"id": "r"}))
+    if path == "messages":
+        start = event("message_start", message={"id": "m", "model": ENGINE_MODEL})
+        word = event("content_block_delta", index=0, delta={"type": "text_delta", "text": "x "})
+        stop = event("message_delta", delta={"stop_reason": "end_turn"})
+        return stream(start, *[word] * count, stop, event("message_stop"))
+    if path == "completions":
+        words = [data({"choices": [{"index": 0, "text": "x "}]})] * count
+        end = data({"choices": [{"index": 0, "text": "", "finish_reason": "stop"}]})
+        return stream(*words, end, DONE)
+    return stream(ROLE, *[text("x ")] * count, FINISH, DONE)
 
 
 async def test_who_is_too_slow_is_passed_over(tmp_path):

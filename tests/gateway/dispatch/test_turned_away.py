@@ -66,3 +66,13 @@ def test_where_only_the_whole_is_known_that_is_told():
         "the model 'tale' would be late by 1 s: the whole would take about 9 s (2000 tokens of "
         "prompt, about 300 tokens of answer); its budget is ttft 0.5 s, total 8 s"
     )
+
+
+def test_what_would_always_be_late_is_not_told_to_come_back():
+    failure = judge_over_budget(
+        "tale", BUDGET, None, Forecast(0.0, 9.0, None), 0.0, 9000, None, 8.5, ever=False
+    )
+    assert failure.error.retry_after is None
+    assert failure.error.message.endswith(
+        "An idle engine would be late as well: ask for less, or give it longer"
+    )

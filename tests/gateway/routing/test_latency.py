@@ -183,6 +183,27 @@ def test_a_lesson_is_learnt_step_by_step():
     assert rates.heard_at == 2.0
 
 
+def test_a_stream_that_tells_no_usage_is_counted_in_events():
+    rates, expected = Rates(), Expected()
+    for _ in range(20):
+        lesson = Lesson(rates, expected, 100, 100, 0.0)
+        lesson.first_token(0.1)
+        lesson.pieces = 41
+        lesson.over(2.1, None, None)
+    assert rates.decode == pytest.approx(20)
+    assert expected.output(None) == pytest.approx(41)
+
+
+def test_where_usage_is_told_that_counts():
+    rates, expected = Rates(), Expected()
+    for _ in range(20):
+        lesson = Lesson(rates, expected, 100, 100, 0.0)
+        lesson.first_token(0.1)
+        lesson.pieces = 41
+        lesson.over(2.1, 100, 81)
+    assert expected.output(None) == pytest.approx(81)
+
+
 def test_one_that_breaks_off_has_taught_how_it_began():
     rates, expected = Rates(), Expected()
     for _ in range(20):

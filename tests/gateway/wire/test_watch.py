@@ -133,6 +133,27 @@ class TestFailure:
         assert fed(Endpoint.CHAT, data({"error": None, "choices": []})).failure is None
 
 
+@pytest.mark.parametrize(
+    ("endpoint", "blocks", "pieces"),
+    [
+        (Endpoint.CHAT, [ROLE, text("a") + text("b"), text("c"), FINISH, DONE], 3),
+        (Endpoint.CHAT, [*STORY], 2),
+        (
+            Endpoint.RESPONSES,
+            [
+                event("response.output_text.delta", delta="x"),
+                event("response.output_text.done", text="x"),
+                event("response.completed", response={}),
+            ],
+            1,
+        ),
+        (Endpoint.MESSAGES, [STARTED, DELTA, DELTA, REASON], 2),
+    ],
+)
+def test_events_with_text_are_counted(endpoint, blocks, pieces):
+    assert fed(endpoint, *blocks).pieces == pieces
+
+
 def test_tokens_are_counted_in_either_dialects_words():
     usage = data({"choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": 2}})
     for watch in (fed(Endpoint.CHAT, usage), fed(Endpoint.MESSAGES, STARTED, REASON)):
