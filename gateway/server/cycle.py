@@ -5,8 +5,9 @@ Rules of this file:
 - The head of a response waits for the first piece of its body, so that both go in one write. Each
   write is a system call, a tenth of what a small answer costs, and every app here sends its first
   piece right after the head.
-- How a body is framed, and whether the connection stays, is said here alone. A client that speaks
-  HTTP/1.0 knows no chunks (RFC 9112, section 6.1): for it the end of the connection is the end.
+- How a body is framed, and whether the connection stays, is said here alone; the protocol, which
+  hears of the response's end, closes it. A client that speaks HTTP/1.0 knows no chunks (RFC 9112,
+  section 6.1): for it the end of the connection is the end.
 - What an app sends is not looked at field by field, as uvicorn does: names are in lower case, and
   no field brings a line of its own, which is seen from the whole head at once.
 """
@@ -93,6 +94,4 @@ class Cycle(RequestResponseCycle):
             raise RuntimeError("a response is shorter than its content-length")
         self.response_complete = True
         self.message_event.set()
-        if not self.keep_alive:
-            self.transport.close()
         self.on_response()

@@ -31,23 +31,26 @@ from gateway.errors import (
     render_body,
 )
 from gateway.server.cycle import Cycle
+from gateway.server.lingering_close import Bounds, LingeringCloses
 from gateway.server.upgrade import head_without_upgrade
 
 _IN_LINE = 8
 """Pipelined requests that may wait on a connection; with one more, none of them is answered."""
 
 
-def protocol_with(limits: Limits) -> type[HttpToolsProtocol]:
+def protocol_with(limits: Limits, lingering: Bounds | None = None) -> type[HttpToolsProtocol]:
     """uvicorn's protocol, bounded by `limits`. uvicorn makes the instances, hence a class."""
 
     class BoundedProtocol(_BoundedProtocol):
         _limits = limits
+        _lingering = LingeringCloses(lingering or Bounds())
 
     return BoundedProtocol
 
 
 class _BoundedProtocol(HttpToolsProtocol):
     _limits: Limits
+    _lingering: LingeringCloses
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -252,6 +255,54 @@ class _BoundedProtocol(HttpToolsProtocol):
         self._answering = cycle
         super()._start_asgi_task(cycle, app)
 
+    def on_response_complete(self) -> None:
+        """Go on with the connection, as uvicorn does, or end it."""
+        assert self._answering is not None
+        if not self._answering.keep_alive:
+            self._end()
+        if self.transport.is_closing() or self._lost:
+            return
+        self._unset_keepalive_if_required()
+        self.flow.resume_reading()
+        if self.pipeline:
+            self._start_asgi_task(*self.pipeline.pop())
+        else:
+            self.timeout_keep_alive_task = self.loop.call_later(
+                self.timeout_keep_alive, self.timeout_keep_alive_handler
+            )
+
+    def shutdown(self) -> None:
+        """The server leaves: uvicorn asks this of each connection."""
+        self._lingering.leave()
+        if self.cycle is None or self.cycle.response_complete:
+            self._end()
+        else:
+            self.cycle.keep_alive = False
+
+    def _end(self) -> None:
+        """Close the connection: at once, where nothing more of the client's is known to come."""
+        more = self._head_size or self.pipeline or self._deaf or self.flow.read_paused
+        if more or not self._in_head:
+            self._linger()
+        else:
+            self.transport.close()
+
+    def _linger(self) -> None:
+        """Have the connection closed once the client has done so. For requests it is lost now."""
+        if self.flow.write_paused or self.transport.is_closing():
+            self.transport.close()  # how long an answer may be left unread is bounded as ever
+            return
+        self.flow.resume_reading()
+        self._unset_keepalive_if_required()
+        self._deaf = True
+        answering = self._answering
+        if answering is not None:
+            answering.waiting_for_100_continue = False
+            if answering.response_complete:
+                self._on_lost = None  # nothing is left that it would end
+        self.connection_lost(ConnectionAbortedError())
+        self._lingering.begin(self.transport, self.connections, self.loop)
+
     def _size_of_head(self) -> int:
         return len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
 
@@ -276,7 +327,7 @@ class _BoundedProtocol(HttpToolsProtocol):
             + b"content-length: %d\r\n\r\n" % len(body)
             + body
         )
-        self.transport.close()
+        self._linger()
 
     def _would_be_misread(self) -> bool:
         """Whether a refusal would pass for part of an answer, or a second one to one request."""
