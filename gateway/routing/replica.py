@@ -6,6 +6,7 @@ counters and breakers live on.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 from math import inf
 
@@ -14,7 +15,7 @@ from backends.load import Demand
 from backends.options import OutlierDetection, SlowStart
 from backends.readiness import Condition, Readiness
 from gateway.policies.saturation import is_saturated
-from gateway.routing.breaker import Breaker, always
+from gateway.routing.breaker import Breaker, BreakerState, always
 from gateway.routing.flapping import Flapping
 from gateway.routing.load import ReplicaLoad
 from gateway.routing.outlier import may_eject
@@ -22,6 +23,8 @@ from gateway.routing.slow_start import share
 from gateway.routing.tally import FirstToken, Tally
 from gateway.telemetry.replica_belief import Belief
 
+SILENT_PROBES = 3
+"""Probes in a row to which nothing came back, after which a replica counts as gone."""
 NOT_PROBED = Readiness(False, "not probed yet", Condition.LOADING)
 MISCONFIGURED_FOR = 60.0
 """Seconds between two tries of a replica that refuses the gateway itself: it takes a person."""
@@ -35,6 +38,7 @@ class Replica:
         "_ejected_as",
         "_ejections",
         "_left_alone_until",
+        "_silences",
         "_slow_since",
         "_stuck_as",
         "_why_ejected",
@@ -87,6 +91,8 @@ class Replica:
         """When it was last seen to make a token, or a whole answer."""
         self.alive_at = -inf
         """When it last answered a health check with a yes."""
+        self._silences: deque[float] = deque(maxlen=SILENT_PROBES)
+        """When the latest probes in a row began to which nothing came back."""
         self._detection = OutlierDetection()
         self._ejected_as = Condition.EJECTED
         self._why_ejected = ""
@@ -184,6 +190,12 @@ class Replica:
             return None
         return max(self.answered_at, self.alive_at)
 
+    def is_silent(self, since: float) -> bool:
+        """Whether it has let several probes in a row go by that were begun after `since`, and has
+        made no token meanwhile. One that only refuses them may be on its way out, at work still."""
+        silences = self._silences
+        return len(silences) == SILENT_PROBES and silences[0] >= max(since, self.answered_at)
+
     def serves(self, adapter: Adapter | None) -> bool:
         """Whether it can answer with `adapter`; None is the model itself."""
         return adapter is None or self.backend.has_adapter(self.address, adapter)
@@ -202,13 +214,18 @@ class Replica:
             case _ if self.stuck:
                 return self.stuck
             case ejected:
-                wait = self.breaker.opens_at - now
-                soon = "being tried" if wait <= 0 else f"tried again in {wait:.0f} s"
-                return f"{ejected}: {self._why_ejected}; {soon}"
+                return f"{ejected}: {self._why_ejected}; {self._tried_again(now)}"
         if adapter is not None and not self.serves(adapter):
             reason = self.adapter_faults.get(adapter, "not loaded yet")
             return f"adapter {adapter.name}: {reason}"
         return ""
+
+    def _tried_again(self, now: float) -> str:
+        wait = self.breaker.opens_at - now
+        if wait <= 0:
+            return "the next request tries it"
+        trying = self.breaker.state(now) is BreakerState.HALF_OPEN
+        return "being tried" if trying else f"tried again in {wait:.0f} s"
 
     @property
     def detection(self) -> OutlierDetection:
@@ -297,6 +314,16 @@ class Replica:
         self.stuck, self._stuck_as = ("" if said.ready else said.reason), said.condition
         if said.ready:
             self.answered_at = now
+
+    def probed(self, said: Readiness, began: float, now: float, *, busy: bool) -> None:
+        """Take note of what came back of a probe. Nothing says nothing where it is `busy`: it may
+        have nobody left to answer."""
+        if said.ready:
+            self.alive_at = now
+        if not said.silent:
+            self._silences.clear()
+        elif not busy:
+            self._silences.append(began)
 
     def observe(self, readiness: Readiness) -> None:
         """Take note of a probe. A replica that comes back starts with a clean record."""

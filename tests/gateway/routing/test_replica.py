@@ -123,8 +123,9 @@ def test_half_open_it_is_ejected_still_though_one_may_try():
     now = FIRST_WAIT
     assert one.may_take_traffic(now)
     assert one.condition(now) is Condition.EJECTED
-    assert one.why_not(now).endswith("being tried")
+    assert one.why_not(now).endswith("the next request tries it")
     trial = one.breaker.sent(now)
+    assert one.why_not(now).endswith("being tried")
     assert not one.may_take_traffic(now)
     one.answers(trial, now + 0.1, 0.1)
     assert one.condition(now) is Condition.READY, "its first content is enough"
