@@ -184,6 +184,8 @@ class Attempt:
         it comes from an engine's server, while the engine itself may hang.
         """
         self._heard = something
+        if something and self._committed:  # a stream may be long, and others wait for its place
+            self.replica.answered_at = time.monotonic()
 
     def count_failover(self, way: str) -> None:
         """It has gone on with another one's answer."""

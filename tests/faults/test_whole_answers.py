@@ -9,6 +9,7 @@ import pytest
 
 from backends.readiness import Readiness
 from tests.support.inprocess import routing, serving
+from tests.support.until import until
 from tests.support.upstream import (
     CHAT,
     DONE,
@@ -138,3 +139,19 @@ async def test_one_too_long_to_be_held_has_the_clients_name_for_the_model(tmp_pa
     assert answer.json() == {"model": "tale", "text": "x" * (9 << 20)}
     assert "content-length" not in answer.headers
     assert 'gateway_attempt_cause="ok"' in metrics
+
+
+async def test_one_that_waits_for_its_turn_behind_a_long_stream(tmp_path):
+    """Its engine makes tokens, for somebody else, for longer than the first one may take."""
+    timeouts = {"first_token": "300ms", "idle": "300ms", "total": "10s"}
+    slowly = [step for _ in range(8) for step in (Pause(0.1), text("."))]
+    async with (
+        scripted(stream(ROLE, *slowly, FINISH, DONE), (Pause(0.9), *stream(*STORY))) as busy,
+        serving(tmp_path, llamas(busy, timeouts=timeouts)) as gateway,
+    ):
+        streaming = asyncio.create_task(gateway.chat(stream=True))
+        await until(lambda: len(busy.seen) == 1)
+        answer = await gateway.chat()
+        await streaming
+    assert answer.status_code == 200
+    assert len(busy.seen) == 2
