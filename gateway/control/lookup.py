@@ -33,6 +33,8 @@ _SETTLED = 0.5
 """Seconds for which a file must not have changed: it may still be being written."""
 _LEAST_WEIGHT = 0.01
 
+_EXAMPLE = '[http://10.0.0.1:8000, {url: "http://10.0.0.2:8000", weight: 2}]'
+
 Entry = str | WeightedReplica
 
 
@@ -126,7 +128,7 @@ def read_list(text: bytes) -> list[Entry]:
             f"is neither YAML nor JSON: {' '.join(str(error).split())}"
         ) from None
     except (msgspec.ValidationError, RecursionError) as error:
-        raise LookupFailedError(f"is no list of replicas: {error}") from None
+        raise LookupFailedError(f"is no list of replicas such as {_EXAMPLE}: {error}") from None
 
 
 def checked(entries: Sequence[Entry], ttl: float | None = None) -> Found:

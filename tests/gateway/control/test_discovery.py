@@ -351,7 +351,8 @@ async def test_a_resolver_that_tells_of_one_at_a_time_keeps_both_until_one_is_go
 
 
 @pytest.mark.slow
-async def test_replicas_come_and_go_by_a_file(tmp_path):
+async def test_replicas_come_and_go_by_a_file(tmp_path, caplog):
+    caplog.set_level(logging.INFO)
     listed = tmp_path / "replicas.yaml"
 
     def tell(*upstreams):
@@ -382,3 +383,5 @@ async def test_replicas_come_and_go_by_a_file(tmp_path):
         counts = [float(line.split()[-1]) for line in lines if line.startswith(prompts + "{")]
     assert len(counts) == 2
     assert min(counts) > 0, "who comes back has its counters"
+    assert f": 1 replica by file {listed}" in caplog.text
+    assert "is in force:" not in caplog.text, "nobody has touched routing.yaml"
