@@ -7,6 +7,7 @@ import contextlib
 import http.client
 import json
 import signal
+import socket
 import time
 from collections.abc import Iterator
 
@@ -175,3 +176,19 @@ def test_a_gateway_without_requests_leaves_after_its_grace_period(start_gateway)
     )
     gateway.terminate()
     assert gateway.child.wait(3) == 0
+
+
+def test_a_client_that_goes_on_sending_behind_its_refusal_does_not_hold_it_up(start_gateway):
+    gateway = start_gateway(
+        config("{use: llama_server, replicas: ['http://127.0.0.1:9']}", grace="0s")
+    )
+    head = b"POST /v1/completions HTTP/1.1\r\ncontent-type: application/json\r\n"
+    with socket.create_connection((gateway.host, gateway.port), 10) as client:
+        client.sendall(head + b"content-length: 99999999999\r\n\r\n")
+        assert b" 413 " in client.recv(64)
+        gateway.terminate()
+        with contextlib.suppress(ConnectionError):
+            while gateway.child.exit_code is None:
+                client.sendall(b"x" * 65536)
+    assert gateway.child.wait(10) == 0
+    assert "exceeded" not in gateway.child.log(), "uvicorn has waited in vain"

@@ -71,6 +71,19 @@ async def test_a_prompt_that_is_too_long(sdk, engine):
     assert refused.value.code == "context_length_exceeded"
 
 
+async def test_a_request_that_is_too_large(sdk):
+    """The SDK writes all of it before it reads: the connection must not break meanwhile."""
+    text = "x" * (40 << 20)  # beyond the default of `server.limits.body`, and what sockets hold
+    with pytest.raises(openai.APIStatusError) as refused:
+        await sdk(
+            lambda c: c.chat.completions.create(
+                model=MLX, messages=[{"role": "user", "content": text}]
+            )
+        )
+    assert refused.value.status_code == 413
+    assert refused.value.code == "request_too_large"
+
+
 async def test_an_image_reaches_an_engine_that_says_itself_what_it_cannot_do(
     sdk, house, http_engine
 ):
