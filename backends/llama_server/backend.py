@@ -30,9 +30,6 @@ class Tokenized(msgspec.Struct):
     tokens: list[int]
 
 
-"""Its tokens are counted when an answer ends only."""
-
-
 class LlamaServerBackend(OpenAIHttpBackend):
     """Replicas of llama-server."""
 
@@ -54,7 +51,8 @@ class LlamaServerBackend(OpenAIHttpBackend):
     the engine, and one client could attach to another's stream."""
     gauges: ClassVar[Sequence[Gauges]] = (LLAMA_SERVER,)
     progress: ClassVar[frozenset[bytes]] = frozenset((b"llamacpp:n_decode_total",))
-    """Its calls of the model. It may run without `--metrics`."""
+    """Its calls of the model: its tokens are counted when an answer ends only. It may run without
+    `--metrics`."""
 
     def __init__(self, name: str, options: LlamaServerOptions) -> None:
         super().__init__(name, options)
