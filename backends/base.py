@@ -72,6 +72,8 @@ class Cause(StrEnum):
     PROTOCOL = "protocol_error"
     TLS = "tls_error"
     ENGINE = "engine_error"
+    LOADING = "loading"
+    """It is on its way, and says so."""
     UNSUPPORTED = "unsupported"
 
 

@@ -1,8 +1,8 @@
-"""Failures of llama-server that are the client's to mend.
+"""Failures of llama-server that are none: a few of them would make a sound replica look broken.
 
 It answers 500 to some mistakes of the client, such as an image for a model that has no eyes.
-Those are refused as what they are: else they would be tried again, and a few of them would make
-a sound replica look broken.
+Those are refused as what they are: else they would be tried again. And it answers 503 while it
+loads its model, which a restarted one does between two probes.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator
 
 import msgspec
 
-from backends.base import ByteStream, Reply, RequestRefused
+from backends.base import BackendError, ByteStream, Cause, Reply, RequestRefused, Stage
 from backends.engine_error import parse_error
 
 _MISTAKES = (
@@ -23,13 +23,18 @@ _MISTAKES = (
 )
 """How the messages of a 500 begin that is the client's to mend, and the field at fault."""
 
+_LOADING = ("unavailable_error", "Loading model")
+
 _LONGEST_ERROR = 1 << 16
 """Bytes of a failure that are read to find out whose it is."""
 
 
 async def unless_refused(reply: Reply) -> Reply:
-    """`reply`, to be read from its beginning; raises `RequestRefused` for a client's mistake."""
-    if reply.status != 500:
+    """`reply`, to be read from its beginning.
+
+    Raises `RequestRefused` for a client's mistake, and a `BackendError` while the model loads.
+    """
+    if reply.status not in (500, 503):
         return reply
     head = b""
     try:
@@ -37,7 +42,10 @@ async def unless_refused(reply: Reply) -> Reply:
             head += piece
             if len(head) > _LONGEST_ERROR:
                 break
-        _refuse_mistakes(head)
+        if reply.status == 500:
+            _refuse_mistakes(head)
+        else:
+            _tell_of_loading(head)
     except BaseException:
         await reply.body.aclose()
         raise
@@ -49,6 +57,12 @@ def _refuse_mistakes(body: bytes) -> None:
     for mistake, param in _MISTAKES:
         if mistake.match(message):
             raise RequestRefused(400, message, param=param)
+
+
+def _tell_of_loading(body: bytes) -> None:
+    said = parse_error(503, body)
+    if (said.type, said.message) == _LOADING:
+        raise BackendError(Stage.CONNECT, Cause.LOADING, "loading the model")
 
 
 class _Reread:

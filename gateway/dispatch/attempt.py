@@ -17,6 +17,7 @@ from typing import NoReturn, TypeVar
 
 from backends.base import BackendError, Endpoint, Reply, Request
 from backends.malformed import MALFORMED
+from backends.readiness import Condition, Readiness
 from gateway.dispatch.ask import Ask
 from gateway.dispatch.choice import Choice
 from gateway.dispatch.continuation import Continuation, completed
@@ -285,6 +286,9 @@ class Attempt:
             return
         if failure.blame:
             replica.failed(epoch, now, self._cause, misconfigured=failure.misconfigured)
+        elif failure.loading:
+            replica.undecided(epoch, now)
+            replica.observe(Readiness(False, failure.loading, Condition.LOADING))
         elif failure.overloaded or self._cause in (DEADLINE_EXCEEDED, TOTAL_TIMEOUT):
             replica.undecided(epoch, now)
         else:

@@ -5,6 +5,7 @@ Pure: what happened goes in, a `Failure` comes out; the attempt loop does what i
 | what happened                                   | retry | fall back | the client is told     |
 |-------------------------------------------------|-------|-----------|------------------------|
 | no connection, reset, malformed answer          | yes   | yes       | 503, 502               |
+| the engine loads its model, and says so         | yes   | yes       | 503                    |
 | no first token in time                          | yes   | yes       | 504                    |
 | 408, 429, 5xx                                   | yes   | yes       | 429, 502, 503, 504     |
 | 429 of an engine here, which has a queue        | other | yes       | 429                    |
@@ -97,6 +98,8 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True):
     """Which one: those that the file names for this."""
     blame: bool = True
     """The replica is at fault: its breaker counts this."""
+    loading: str = ""
+    """What it does before it can answer, where it says that."""
     misconfigured: str = ""
     """Why only whoever wrote routing.yaml can mend it, if that is so."""
     overloaded: bool = False
@@ -124,6 +127,9 @@ def judge_exception(error: BackendError, replica: str) -> Failure:
     if isinstance(error, RequestRefused):
         return _refused(error)
     message = f"replica {replica}: {error.message}"
+    if error.cause is Cause.LOADING:
+        unavailable = Unavailable(message, retry_after=RETRY_SOON)
+        return Failure(cause=error.cause, error=unavailable, blame=False, loading=error.message)
     if error.stage is Stage.CONNECT:
         return Failure(cause=error.cause, error=Unavailable(message, retry_after=RETRY_SOON))
     if error.cause is Cause.UNSUPPORTED:

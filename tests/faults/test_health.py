@@ -7,12 +7,14 @@ import asyncio
 import pytest
 
 from tests.support.inprocess import Running, serving
+from tests.support.kinds import BOTH, good
 from tests.support.upstream import (
     CHAT,
     ENGINE_MODEL,
     Silence,
     Upstream,
     failing,
+    reply,
     scripted,
 )
 
@@ -53,6 +55,30 @@ async def test_one_that_says_retry_after_is_left_alone_until_then_where_another_
     condition = 'gateway_backend="engine",gateway_condition="rate_limited"'
     where = f'{{{condition},gateway_replica="engine@{full.id}"}}'
     assert f"gateway_replica_condition{where} 1.0" in metrics
+
+
+LOADING = reply(
+    {"error": {"message": "Loading model", "type": "unavailable_error", "code": 503}}, 503
+)
+
+
+@BOTH
+async def test_a_llama_server_that_loads_is_loading_and_nothing_worse(tmp_path, streamed):
+    """It was restarted between two probes."""
+    async with scripted(*[LOADING] * 6, good(streamed)) as engine:
+        document = routing(engine, use="llama_server")
+        document["models"]["tale"]["retry"] = {"backoff": "1ms", "max_backoff": "1ms"}
+        async with serving(tmp_path, document) as gateway:
+            answers = [await gateway.chat(stream=streamed) for _ in range(2)]
+            told = (await replicas(gateway))[engine.id]
+            answers.append(await gateway.chat(stream=streamed))
+            metrics = (await gateway.client.get("/metrics")).text
+    assert [answer.status_code for answer in answers] == [503, 503, 200]
+    assert answers[0].json()["error"]["message"].endswith(": loading the model")
+    assert answers[0].headers["retry-after"] == "1"
+    assert told == "loading the model"
+    assert len(engine.seen) == 7
+    assert "gateway_replica_ejections_total{" not in metrics
 
 
 @pytest.mark.slow

@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from backends.base import Reply, RequestRefused
+from backends.base import BackendError, Cause, Reply, RequestRefused
 from backends.llama_server.mistakes import unless_refused
 
 
@@ -41,6 +41,28 @@ async def test_a_failure_of_the_server_is_told_as_it_is(stream_of, pieces):
     reply = await unless_refused(Reply(500, (), stream_of(*pieces)))
     assert reply.status == 500
     assert b"".join([piece async for piece in reply.body]) == b"".join(pieces)
+
+
+async def test_while_it_loads_it_says_so(stream_of):
+    body = b'{"error":{"message":"Loading model","type":"unavailable_error","code":503}}'
+    pieces = stream_of(body)
+    with pytest.raises(BackendError, match="loading the model") as told:
+        await unless_refused(Reply(503, (), pieces))
+    assert told.value.cause is Cause.LOADING
+    assert pieces.closed
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"error":{"message":"Loading model","type":"server_error","code":503}}',
+        b'{"error":{"message":"no slot","type":"unavailable_error","code":503}}',
+        b"Loading model",
+    ],
+)
+async def test_any_other_503_is_told_as_it_is(stream_of, body):
+    reply = await unless_refused(Reply(503, (), stream_of(body)))
+    assert b"".join([piece async for piece in reply.body]) == body
 
 
 async def test_other_answers_are_not_read(stream_of):

@@ -106,6 +106,13 @@ def test_what_engines_in_process_refuse(status, retry, fall_back):
     assert failure.error.message == "no"
 
 
+def test_an_engine_that_loads_its_model_is_not_to_blame():
+    failure = judge_exception(BackendError(Stage.CONNECT, Cause.LOADING, "loading"), "e@0")
+    assert (failure.error.status, failure.error.message) == (503, "replica e@0: loading")
+    assert (failure.retry, failure.fall_back, failure.blame) == (True, True, False)
+    assert failure.loading == "loading"
+
+
 def test_an_engine_that_is_not_started_in_time():
     failure = judge_not_ready(BackendError(Stage.CONNECT, Cause.REFUSED, "no room"), "e@0")
     assert (failure.error.status, failure.error.message) == (503, "replica e@0: no room")
