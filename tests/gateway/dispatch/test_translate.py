@@ -108,10 +108,15 @@ async def test_a_broken_stream_ends_with_the_dialects_error(tmp_path, dialect, e
         house(tmp_path, engine, timeouts={"idle": "150ms"}) as gateway,
     ):
         answer = await ask(gateway, dialect)
-    last = events(answer.text)[-1]
-    assert last["type"] == "error"
-    expected = {"type", "error"} if dialect == "messages" else {"type", "code", "message", "param"}
-    assert set(last) == expected
+    *_, before, last = events(answer.text)
+    error = last if dialect == "messages" else before
+    assert error["type"] == "error"
+    expected = {"type", "error"}
+    if dialect == "responses":
+        expected |= {"code", "message", "param", "sequence_number"}
+        assert last["type"] == "response.failed"
+        assert last["sequence_number"] == error["sequence_number"] + 1
+    assert set(error) == expected
     assert LAST[dialect] not in answer.text
     assert answer.text.count("event: error") == 1
     assert len(engine.seen) == 1
