@@ -200,6 +200,9 @@ class Backend(ABC):
     shows_progress: frozenset[Endpoint] = frozenset()
     """Where it makes an answer in one piece of a stream, and calls the request's `on_progress` with
     that endpoint's events."""
+    probes_beside: int | None = None
+    """How many requests a replica may have and have somebody left to answer a probe; None where
+    that does not depend on them."""
     loads_here: bool = False
     """Its start takes memory of this process, so no two such start at a time."""
     addresses: tuple[str, ...]

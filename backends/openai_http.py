@@ -67,6 +67,8 @@ class OpenAIHttpBackend(Backend):
 
     capabilities: frozenset[Capability] = EVERYTHING
     conditional: frozenset[Capability] = EVERYTHING
+    probes_beside: int | None = 4
+    """A server may have a thread for each connection: llama-server has five, or more with slots."""
     strips: ClassVar[frozenset[bytes]] = frozenset()
     """Request headers that mean something to this engine which no client may ask for."""
     gauges: ClassVar[Sequence[Gauges]] = ANY
@@ -128,9 +130,10 @@ class OpenAIHttpBackend(Backend):
             async with asyncio.timeout(PROBE_TIMEOUT):
                 return await self._check(address)
         except TimeoutError:
-            return Readiness(False, f"no answer within {PROBE_TIMEOUT:g} s")
+            return Readiness(False, f"no answer within {PROBE_TIMEOUT:g} s", silent=True)
         except BackendError as error:
-            return Readiness(False, error.message)
+            silent = error.cause is Cause.CONNECT_TIMEOUT
+            return Readiness(False, error.message, silent=silent)
 
     async def look_closely(
         self, address: str, model: str, within: float, *, busy: bool

@@ -32,3 +32,6 @@ class Readiness(msgspec.Struct, frozen=True):
     reason: str = ""
     condition: Condition = Condition.UNHEALTHY
     """What kind of reason that is, where it is not ready."""
+    silent: bool = False
+    """It was asked and nothing came back: it hangs, or is out of reach. One that is down, or on its
+    way out, refuses the connection."""

@@ -62,6 +62,7 @@ class VllmBackend(OpenAIHttpBackend):
         }
     )
     """Its server has what the model's task is; tools want `--enable-auto-tool-choice`."""
+    probes_beside = None
     strips: ClassVar[frozenset[bytes]] = frozenset((b"x-data-parallel-rank",))
     """It pins a request to one engine core, around vLLM's own balancing."""
     gauges: ClassVar[Sequence[Gauges]] = (VLLM,)

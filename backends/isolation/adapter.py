@@ -38,6 +38,8 @@ _decode_failed = msgspec.json.Decoder(Failed).decode
 class IsolatedAdapter(OpenAIHttpBackend):
     """One child."""
 
+    probes_beside = None
+
     def __init__(self, name: str, options: IsolatedOptions) -> None:
         super().__init__(name, options)
         kind = options.inner.adapter()

@@ -61,6 +61,7 @@ class LaunchedBackend(Backend):
         self.counts_chats = kind.counts_chats
         self.takes_priority = kind.takes_priority
         self.shows_progress = kind.shows_progress
+        self.probes_beside = kind.probes_beside
         self._supervisors = {address: self._supervise(address) for address in self.addresses}
 
     def join(self, residency: Residency) -> None:

@@ -11,9 +11,10 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable
 
+from backends.base import Backend
 from backends.readiness import Readiness
 from gateway.control.state import State
-from gateway.routing.replica import Replica
+from gateway.routing.replica import SILENT_PROBES, Replica
 
 logger = logging.getLogger(__name__)
 
@@ -50,7 +51,7 @@ class HealthMonitor:
                 looking = {replica: task for replica, task in looking.items() if not task.done()}
                 for replica in self._state.snapshot.replicas:
                     if replica not in looking:
-                        looking[replica] = looks.create_task(self._look_at(replica))
+                        looking[replica] = looks.create_task(self._make_sure(replica))
                 await asyncio.sleep(self._interval)
 
     async def look(self, replicas: Iterable[Replica]) -> None:
@@ -59,11 +60,27 @@ class HealthMonitor:
             for replica in replicas:
                 looks.create_task(self._look_at(replica))
 
-    async def _look_at(self, replica: Replica) -> None:
+    async def _make_sure(self, replica: Replica) -> None:
+        """Look, and where nothing comes back look again at once: requests may wait there."""
+        for _ in range(SILENT_PROBES):
+            if not await self._look_at(replica):
+                break
+
+    async def _look_at(self, replica: Replica) -> bool:
+        """One look; whether nothing came back."""
         backend, known = replica.backend, replica.readiness
+        began, most, before = self._clock(), backend.probes_beside, replica.outstanding
         said = await self._probed(replica)
-        if said.ready:
-            replica.alive_at = self._clock()
+        busy = most is not None and max(before, replica.outstanding) > most
+        replica.probed(said, began, self._clock(), busy=busy)
+        if not said.silent or replica.answered_at < began:
+            await self._take_note(replica, said, backend, known)
+        # Else it makes tokens, and had nobody left to say so.
+        return said.silent
+
+    async def _take_note(
+        self, replica: Replica, said: Readiness, backend: Backend, known: Readiness
+    ) -> None:
         if replica.readiness is not known:
             return  # there is newer word, and this one is not counted either
         readiness = self._believed(replica, said)
@@ -92,7 +109,8 @@ class HealthMonitor:
             async with asyncio.timeout(self._timeout):
                 return await replica.backend.probe(replica.address)
         except TimeoutError:
-            return Readiness(False, f"no answer to a health check in {self._timeout:g} s")
+            why = f"no answer to a health check in {self._timeout:g} s"
+            return Readiness(False, why, silent=True)
         except Exception:
             logger.exception("the health check of %s hit a bug", replica.id)
             return Readiness(False, "its health check failed in the gateway")

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable
+from math import inf
 from typing import NoReturn, TypeVar
 
 from backends.base import BackendError, Endpoint, Reply, Request
@@ -21,6 +22,7 @@ from backends.readiness import Condition, Readiness
 from gateway.dispatch.ask import Ask
 from gateway.dispatch.choice import Choice
 from gateway.dispatch.continuation import Continuation, completed
+from gateway.dispatch.destinations import Destinations
 from gateway.dispatch.patience import Patience
 from gateway.dispatch.translate import (
     asked_endpoint,
@@ -32,10 +34,12 @@ from gateway.dispatch.verdict import (
     DEADLINE_EXCEEDED,
     FIRST_TOKEN_TIMEOUT,
     IDLE_TIMEOUT,
+    REPLICA_SILENT,
     TOTAL_TIMEOUT,
     Failure,
     Why,
     judge_exception,
+    judge_silent,
     judge_timeout,
 )
 from gateway.dispatch.watchdog import WaitTooLongError
@@ -75,6 +79,7 @@ class Attempt:
         *,
         deadline: float,
         metrics: Metrics,
+        destinations: Destinations,
         goes_on: Continuation | None = None,
     ) -> None:
         """`deadline`: when the whole request must be over, in the watchdog's time. `goes_on`: what
@@ -89,23 +94,23 @@ class Attempt:
         """What is learnt of it, where its route has a latency budget."""
         self.reply: Reply | None = None
         self._metrics = metrics.attempts(route.name, variant.name, replica.id)
+        self._destinations = destinations
         self._goes_on = goes_on
         self._total_by = deadline
         self.asked_at = ask.watchdog.now()
         """In the watchdog's time."""
-        self._first_token_by = self.asked_at + route.timeouts.first_token
+        self._first_token_by = self.asked_at + route.timeouts.first_token if ask.stream else inf
         self._committed = False
         self._heard = True
         self._silent_since = 0.0
-        self._patience: Patience | None = None
-        """With an answer in one piece; a stream needs none."""
         self._out_of = ""
-        """Which timeout has ended a wait for it."""
+        """What has ended a wait before the first content."""
         self._cause = names.CANCELLED
         self._failure: Failure | None = None
         self._translation: Translation | None = None
         self._settled = False
         self._started = time.monotonic()
+        self._patience = Patience(replica, route.timeouts, self._started, streamed=ask.stream)
         self._epoch = replica.breaker.sent(self._started)
         # An alias is the client's word for the model; a fallback is a model of its own.
         self._upstream = variant.upstream_model(ask.model if route is ask.route else route.name)
@@ -155,7 +160,7 @@ class Attempt:
             stream=ask.stream,
             connect_timeout=self.route.timeouts.connect,
             adapter=self.variant.adapter,
-            on_progress=None if ask.stream else self._look_after(endpoint),
+            on_progress=None if ask.stream else self._progress_of(endpoint),
         )
         reply = await self._bounded(self.replica.backend.send(self.replica.address, request))
         if goes_on is not None:
@@ -232,13 +237,13 @@ class Attempt:
                 f"the request body is not valid JSON: {error}", code="invalid_json"
             ) from None
 
-    def _look_after(self, endpoint: Endpoint) -> Callable[[bytes], None] | None:
-        """Have patience with an answer in one piece; gives what the adapter shall tell its events
-        to, where it knows of any."""
-        shown = endpoint in self.replica.backend.shows_progress
-        watch = watch_for(endpoint, expected_choices(self.ask.peeked)) if shown else None
-        self._patience = Patience(self.replica, self.route.timeouts, self._started, watch)
-        return self._progressed if shown else None
+    def _progress_of(self, endpoint: Endpoint) -> Callable[[bytes], None] | None:
+        """What the adapter shall tell the events of an answer in one piece to, if it makes it of
+        any."""
+        if endpoint not in self.replica.backend.shows_progress:
+            return None
+        self._patience.watch = watch_for(endpoint, expected_choices(self.ask.peeked))
+        return self._progressed
 
     def _generates(self, now: float) -> None:
         """The first token is there."""
@@ -249,7 +254,6 @@ class Attempt:
 
     def _progressed(self, block: bytes) -> None:
         """Events have come of what becomes an answer in one piece."""
-        assert self._patience is not None, "a stream tells of itself"
         now = time.monotonic()
         first = not self._patience.has_content
         if not self._patience.heard(block, now):
@@ -300,11 +304,13 @@ class Attempt:
     async def _bounded(self, awaitable: Awaitable[T]) -> T:
         watchdog = self.ask.watchdog
         due, cause = self._next_deadline(watchdog.now())
-        waits_on = None if self._committed or self._patience is None else self._prolonged
+        waits_on = None if self._committed else self._prolonged
         try:
             return await watchdog.wait(awaitable, due, waits_on)
         except WaitTooLongError:
             cause = cause if waits_on is None else self._out_of
+            if cause == REPLICA_SILENT:
+                self.fail(judge_silent(self.replica.id))
             had = watchdog.now() - self.asked_at
             self.fail(judge_timeout(*self._allowed(cause), self.replica.id, had))
         except BackendError as error:
@@ -316,19 +322,20 @@ class Attempt:
             if self._heard:
                 self._silent_since = now
             due, cause = self._silent_since + self.route.timeouts.idle, IDLE_TIMEOUT
-        elif self.ask.stream:
-            due, cause = self._first_token_by, FIRST_TOKEN_TIMEOUT
         else:
-            assert self._patience is not None, "it is made before the first wait"
-            due, cause = now + self._patience.look, ""
+            due, cause = min(now + self._patience.look, self._first_token_by), ""
         return (due, cause) if due < self._total_by else (self._total_by, "")
 
     def _prolonged(self, now: float) -> float:
-        """When to look again whether to wait on for an answer in one piece; or that it is over."""
-        assert self._patience is not None, "only an answer in one piece is looked after so"
+        """When to look again whether to wait on for the first content; or that it is over."""
         self._out_of = ""
         if now >= self._total_by:
             return self._total_by
+        if self.replica.is_silent(self._started) and self._destinations.has_substitute(
+            self.ask, self.route, self.variant, self.replica
+        ):
+            self._out_of = REPLICA_SILENT
+            return now
         left, cause = self._patience.left(time.monotonic())
         if left <= 0:
             self._out_of = cause

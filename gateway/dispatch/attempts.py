@@ -230,7 +230,13 @@ class Attempts:
                 return failure
         ask.record.attempts += 1
         attempt = Attempt(
-            ask, *place, choice, deadline=deadline, metrics=self._metrics, goes_on=goes_on
+            ask,
+            *place,
+            choice,
+            deadline=deadline,
+            metrics=self._metrics,
+            destinations=self._destinations,
+            goes_on=goes_on,
         )
         if place.route.budget is not None and goes_on is None:
             attempt.lesson = self._budgets.lesson(place.route, choice)

@@ -72,6 +72,13 @@ class Destinations:
         """Whether there is a fallback, none of `asked`, where somebody may take traffic."""
         return any(self._is_ready(ask, one) for one in _fresh(ask, why, asked))
 
+    def has_substitute(self, ask: Ask, route: Route, variant: Variant, replica: Replica) -> bool:
+        """Whether somebody could be asked in the place of `replica`, which is one of `variant`."""
+        now = time.monotonic()
+        if any(one is not replica and one.may_take_traffic(now) for one in variant.able()):
+            return True
+        return self.has_ready(ask, Why.UNAVAILABLE, (route.name,))
+
     def next(
         self, ask: Ask, why: Why, asked: Collection[str], passed_over: list[Route]
     ) -> Route | None:

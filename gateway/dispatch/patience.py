@@ -1,8 +1,8 @@
-"""How long an answer in one piece is waited for: as long as its replica shows that it is there.
+"""How long an answer is waited for that nothing can be seen of yet.
 
-A stream shows by its events whether its engine works. Of an answer in one piece nothing is seen
-before it is whole, and that it is long is no sign of a dead engine. So something else stands in
-for the events:
+Of a stream that is its first content, for which it has `first_token`. Of an answer in one piece
+nothing is seen before it is whole, and that it is long is no sign of a dead engine. So something
+else stands in for the events:
 
 - Where the adapter makes the answer of a stream, by its events: `first_token` and `idle` hold
   as for any stream. But who sends answers in one piece often sends many at a time, and they wait
@@ -31,16 +31,18 @@ _LOOK = 1.0
 class Patience:
     """With one attempt."""
 
-    __slots__ = ("_asked_at", "_heard_at", "_replica", "_timeouts", "_watch", "look")
+    __slots__ = ("_asked_at", "_heard_at", "_replica", "_streamed", "_timeouts", "look", "watch")
 
     def __init__(
-        self, replica: Replica, timeouts: Timeouts, asked_at: float, watch: StreamWatch | None
+        self, replica: Replica, timeouts: Timeouts, asked_at: float, *, streamed: bool = False
     ) -> None:
-        """`watch`: for the events that the answer is made of, where the adapter tells them."""
+        """`streamed`: the client sees the events itself."""
         self._replica = replica
         self._timeouts = timeouts
         self._asked_at = asked_at
-        self._watch = watch
+        self._streamed = streamed
+        self.watch: StreamWatch | None = None
+        """For the events that an answer in one piece is made of, where the adapter tells them."""
         self._heard_at: float | None = None
         self.look = min(timeouts.idle, timeouts.first_token, _LOOK)
         """Seconds for which nothing need be looked at, whatever comes."""
@@ -52,7 +54,7 @@ class Patience:
 
     def heard(self, block: bytes, now: float) -> bool:
         """Take note of whole events; whether they say that the engine generates."""
-        watch = self._watch
+        watch = self.watch
         assert watch is not None, "nobody tells events of this one"
         if not watch.content:
             watch.feed(block)  # as in a stream: a role, or an empty message, is none
@@ -65,9 +67,11 @@ class Patience:
     def left(self, now: float) -> tuple[float, str]:
         """Seconds for which it is waited by what is known now, and what ends the wait then."""
         timeouts, replica = self._timeouts, self._replica
+        if self._streamed:
+            return self._asked_at + timeouts.first_token - now, FIRST_TOKEN_TIMEOUT
         if self._heard_at is not None:
             return self._heard_at + timeouts.idle - now, IDLE_TIMEOUT
-        if self._watch is not None:
+        if self.watch is not None:
             since = max(self._asked_at, replica.answered_at)
             return since + timeouts.first_token - now, FIRST_TOKEN_TIMEOUT
         gone = replica.gone_since

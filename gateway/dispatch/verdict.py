@@ -49,6 +49,8 @@ from gateway.wire.reply_headers import PLAUSIBLE_WAIT, redirects_to, retry_after
 FIRST_TOKEN_TIMEOUT = "first_token_timeout"
 IDLE_TIMEOUT = "idle_timeout"
 TOTAL_TIMEOUT = "total_timeout"
+REPLICA_SILENT = "replica_silent"
+"""It let several health checks go by unanswered, while somebody else could be asked."""
 DEADLINE_EXCEEDED = "deadline_exceeded"
 """The time is over that the client itself has given."""
 DIVERGED = "diverged"
@@ -268,6 +270,12 @@ def judge_timeout(cause: str, seconds: float, replica: str, had: float = inf) ->
         blame=not out_of_time and not short,
         leave_replica=True,
     )
+
+
+def judge_silent(replica: str) -> Failure:
+    """A replica that hangs or is out of reach, given up before anything of its answer was there."""
+    message = f"replica {replica} has sent nothing, and does not answer its health checks any more"
+    return Failure(cause=REPLICA_SILENT, error=UpstreamTimeout(message), leave_replica=True)
 
 
 def never_asked(seconds: float) -> GatewayError:

@@ -16,5 +16,7 @@ def test_what_is_started_here_has_no_urls_and_any_number_of_replicas(kind):
 def test_what_is_started_here_is_known_to_be_able_to_what_its_kind_is():
     launched = LlamaServerOptions(launch=Launch(model="m")).connect("tale")
     running = LlamaServerOptions(replicas=("http://127.0.0.1:1",)).connect("tale")
-    for trait in ("provider", "counts_chats", "takes_priority", "shows_progress"):
+    for trait in (
+        "provider", "counts_chats", "takes_priority", "shows_progress", "probes_beside"
+    ):  # fmt: skip
         assert getattr(launched, trait) == getattr(running, trait), trait

@@ -10,13 +10,15 @@ import pytest
 from backends.readiness import Readiness
 from gateway.control.health import HealthMonitor
 from gateway.routing.replica import Replica
+from tests.support.until import until
 
 
 class Probed:
     """A backend of which only the probe is asked."""
 
-    def __init__(self, probe):
+    def __init__(self, probe, beside=None):
         self._probe = probe
+        self.probes_beside = beside
 
     async def probe(self, address):
         return await self._probe()
@@ -177,3 +179,54 @@ async def test_each_yes_is_a_sign_of_life_and_nothing_else_is():
     assert odd.alive_at == never.alive_at == -math.inf
     assert fine.gone_since is None
     assert never.gone_since == -math.inf
+
+
+class TestSilence:
+    @staticmethod
+    async def watched(beside=None, requests=0, meanwhile=lambda _: None):
+        """A replica with so many requests, whose probes nothing comes back of; `meanwhile` is
+        called with it at each."""
+        asked = []
+
+        async def probe():
+            asked.append(one)
+            meanwhile(one)
+            return Readiness(False, "x", silent=True)
+
+        one = Replica("engine", Probed(probe, beside), "http://a")
+        one.observe(Readiness(True))
+        for _ in range(requests):
+            one.load.begin(0.0, 1)
+        watching = asyncio.create_task(monitor(one).run())
+        await until(lambda: len(asked) == 3, every=0)
+        watching.cancel()
+        return one
+
+    async def test_who_says_nothing_is_asked_again_at_once_and_then_known_to_be_silent(self):
+        since = time.monotonic()
+        one = await self.watched()
+        assert not one.readiness.ready
+        assert one.is_silent(since)
+        assert not one.is_silent(time.monotonic()), "it was asked before that"
+
+    async def test_one_with_too_many_requests_may_have_nobody_left_to_answer(self):
+        since = time.monotonic()
+        assert (await self.watched(beside=4, requests=4)).is_silent(since)
+        one = await self.watched(beside=4, requests=5)
+        assert not one.is_silent(since)
+        assert not one.readiness.ready
+
+    async def test_a_token_meanwhile_says_more(self):
+        one = await self.watched(
+            meanwhile=lambda one: setattr(one, "answered_at", time.monotonic())
+        )
+        assert one.readiness.ready
+        assert not one.is_silent(0.0)
+
+
+async def test_a_probe_that_hangs_is_silence():
+    one = replica("a", hung)
+    since = time.monotonic()
+    for _ in range(3):
+        await monitor(one, timeout=0.01).look((one,))
+    assert one.is_silent(since)

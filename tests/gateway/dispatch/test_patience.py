@@ -33,7 +33,9 @@ def replica():
 class TestWatched:
     @pytest.fixture
     def patience(self, replica):
-        return Patience(replica, TIMEOUTS, ASKED_AT, watch())
+        patience = Patience(replica, TIMEOUTS, ASKED_AT)
+        patience.watch = watch()
+        return patience
 
     def test_until_the_first_event_it_is_the_first_token_s_time(self, patience):
         assert patience.left(ASKED_AT + 19) == (1, "first_token_timeout")
@@ -70,7 +72,7 @@ class TestWatched:
 class TestUnwatched:
     @pytest.fixture
     def patience(self, replica):
-        return Patience(replica, TIMEOUTS, ASKED_AT, None)
+        return Patience(replica, TIMEOUTS, ASKED_AT)
 
     def test_one_that_is_there_may_take_all_the_time(self, patience):
         assert patience.left(ASKED_AT + 1000)[0] > 0
@@ -120,4 +122,10 @@ class TestUnwatched:
 @pytest.mark.parametrize(("idle", "look"), [(5, 1.0), (0.2, 0.2)])
 def test_it_is_looked_at_often_enough(replica, idle, look):
     timeouts = Timeouts(first_token=Timeout(20), idle=Timeout(idle))
-    assert Patience(replica, timeouts, ASKED_AT, watch()).look == look
+    assert Patience(replica, timeouts, ASKED_AT).look == look
+
+
+def test_a_stream_has_its_time_to_the_first_token(replica):
+    patience = Patience(replica, TIMEOUTS, ASKED_AT, streamed=True)
+    replica.answered_at = ASKED_AT + 10
+    assert patience.left(ASKED_AT + 19) == (1, "first_token_timeout")

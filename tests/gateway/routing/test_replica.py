@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from math import inf
+
 import pytest
 
 from backends.options import OutlierDetection, SlowStart
@@ -203,3 +205,64 @@ def test_how_many_failures_in_a_row_it_takes_can_be_said():
     assert one.may_take_traffic(0.0)
     fail(one, 0.0, 1)
     assert not one.may_take_traffic(0.0)
+
+
+class TestSilence:
+    """Said by probes that began at 10, 12, … and ended two seconds later."""
+
+    SILENT = Readiness(False, "no answer", silent=True)
+    REFUSED = Readiness(False, "refused")
+
+    @pytest.mark.parametrize(
+        ("said", "busy", "answered_at", "since", "silent"),
+        [
+            ("sss", "", -inf, 9.0, True),
+            ("ss", "", -inf, 9.0, False),
+            ("sss", "", -inf, 11.0, False),
+            ("ssss", "", -inf, 11.0, True),
+            ("sss", "", 11.0, 9.0, False),
+            ("sss", "", 9.5, 9.0, True),
+            ("ssrss", "", -inf, 9.0, False),
+            ("sssr", "", -inf, 9.0, False),
+            ("sssy", "", -inf, 9.0, False),
+            ("sss", "1", -inf, 9.0, False),
+            ("ssss", "1", -inf, 9.0, True),
+            ("rrrr", "", -inf, 9.0, False),
+        ],
+        ids=[
+            "three",
+            "two",
+            "one of them was before the request",
+            "three since then",
+            "a token after the first",
+            "a token before",
+            "it refused one",
+            "it refuses now",
+            "it is back",
+            "it was busy at one of them",
+            "three beside that one",
+            "one on its way out refuses",
+        ],
+    )
+    def test_it_takes_several_probes_without_any_other_sign(
+        self, said, busy, answered_at, since, silent
+    ):
+        one = replica()
+        one.answered_at = answered_at
+        words = {"s": self.SILENT, "r": self.REFUSED, "y": Readiness(True)}
+        for number, word in enumerate(said):
+            began = 10.0 + 2 * number
+            one.probed(words[word], began, began + 2, busy=str(number) in busy)
+        assert one.is_silent(since) == silent
+
+    def test_an_ejection_is_no_silence(self):
+        one = replica()
+        one.eject(10.0, 60.0, "slow")
+        assert not one.is_silent(0.0)
+
+    def test_only_a_yes_is_a_sign_of_life(self):
+        one = replica()
+        one.probed(self.REFUSED, 10.0, 10.1, busy=False)
+        assert one.alive_at == -inf
+        one.probed(Readiness(True), 12.0, 12.1, busy=False)
+        assert one.alive_at == 12.1
