@@ -141,7 +141,8 @@ async def test_one_too_long_to_be_held_has_the_clients_name_for_the_model(tmp_pa
     assert 'gateway_attempt_cause="ok"' in metrics
 
 
-async def test_one_that_waits_for_its_turn_behind_a_long_stream(tmp_path):
+@pytest.mark.parametrize("streamed", [True, False])
+async def test_one_that_waits_for_its_turn_behind_a_long_one(tmp_path, streamed):
     """Its engine makes tokens, for somebody else, for longer than the first one may take."""
     timeouts = {"first_token": "300ms", "idle": "300ms", "total": "10s"}
     slowly = [step for _ in range(8) for step in (Pause(0.1), text("."))]
@@ -149,9 +150,9 @@ async def test_one_that_waits_for_its_turn_behind_a_long_stream(tmp_path):
         scripted(stream(ROLE, *slowly, FINISH, DONE), (Pause(0.9), *stream(*STORY))) as busy,
         serving(tmp_path, llamas(busy, timeouts=timeouts)) as gateway,
     ):
-        streaming = asyncio.create_task(gateway.chat(stream=True))
+        before = asyncio.create_task(gateway.chat(stream=streamed))
         await until(lambda: len(busy.seen) == 1)
         answer = await gateway.chat()
-        await streaming
+        assert (await before).status_code == 200
     assert answer.status_code == 200
     assert len(busy.seen) == 2
