@@ -90,9 +90,12 @@ def routing(
             "without": list(dialect.without),
         }
 
+    short = f"{SHORT_FOR_MEGABYTES if fault.padding else SHORT}s"
     timeouts = {"first_token": "10s", "idle": "10s", "total": f"{TOTAL}s"}
-    if fault.waits is not None:
-        timeouts[fault.waits] = f"{SHORT_FOR_MEGABYTES if fault.padding else SHORT}s"
+    if fault.waits == "total":
+        timeouts = {"total": short}
+    elif fault.waits is not None:
+        timeouts[fault.waits] = short
     # Round robin begins with the second replica.
     replicas = [bad] if kind in ("one", "fallback") else [*others, bad]
     tale = {
