@@ -20,7 +20,8 @@ def candidates_for(
     Where none is healthy the best one is tried anyway: see `best_of`. But no retry goes to one that
     is known to refuse the gateway: its refusal would hide why the others failed. Where all have
     been tried, those that may be asked again, and did not ask to be left alone for more than
-    `longest_wait` seconds.
+    `longest_wait` seconds; the healthy ones first here as well, so that the last attempt does not
+    go to one that is dead beside one that lost a connection.
     """
     if not tried:
         return best_of(replicas, now)
@@ -33,11 +34,12 @@ def candidates_for(
     if fresh:
         return best_of(fresh, now)
     latest = {one.replica: one.failure for one in tried}
-    return [
+    again = [
         replica
         for replica, failure in latest.items()
         if not failure.leave_replica and (failure.retry_after or 0.0) <= longest_wait
     ]
+    return best_of(again, now)
 
 
 def wait_before(

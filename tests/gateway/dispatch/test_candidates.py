@@ -57,18 +57,24 @@ class TestCandidates:
         assert not candidates_for(three, [tried(a, retry_after=20.0)], 2.0, 0.0)
         assert candidates_for([b, c], [], 2.0, 0.0) == [b, c], "better than nobody"
 
-    def test_once_all_have_failed_those_that_may_be_are_asked_again(self, three):
-        a, b, c = three
+    def test_once_all_have_failed_those_that_may_be_are_asked_again(self):
+        a, b, c = three = [replica(name) for name in "abc"]
         failed = [tried(a, leave_replica=True), tried(b), tried(c)]
         assert candidates_for(three, failed, 2.0, 0.0) == [b, c]
+
+    def test_none_that_is_down_is_asked_again_beside_one_that_is_not(self, three):
+        a, b, c = three
+        failed = [tried(a, leave_replica=True), tried(b), tried(c)]
+        assert candidates_for(three, failed, 2.0, 0.0) == [b]
+        assert candidates_for([a, c], [tried(a, leave_replica=True), tried(c)], 2.0, 0.0) == [c]
 
     def test_where_none_may_be_nobody_is(self, three):
         assert not candidates_for(
             three, [tried(one, leave_replica=True) for one in three], 2.0, 0.0
         )
 
-    def test_one_that_wants_to_be_left_alone_leaves_the_others(self, three):
-        a, b, c = three
+    def test_one_that_wants_to_be_left_alone_leaves_the_others(self):
+        a, b, c = three = [replica(name) for name in "abc"]
         failed = [tried(a, retry_after=30.0), tried(b, retry_after=2.0), tried(c)]
         assert candidates_for(three, failed, 2.0, 0.0) == [b, c]
 
