@@ -8,88 +8,20 @@ import httpx
 import openai
 import pytest
 import trustme
-import uvicorn
-from uvicorn.server import ServerState
 
 from gateway.config import structs
 from gateway.config.structs import Limits
 from gateway.control.drain import Drain
 from gateway.server import GatewayServer
 from gateway.server.lingering_close import Bounds, LingeringCloses
-from gateway.server.protocol import protocol_with
-from tests.support.inprocess import RawClient, post, routing, serving
+from tests.support.inprocess import post, routing, serving
 from tests.support.raw_http import CHAT_BODY, chunked_post, refused
+from tests.support.refusing import LONG, UNREAD, refusing
 from tests.support.until import until
 from tests.support.upstream import CHAT, Pause, scripted
 
 MUCH = 20 << 20
 """Bytes: more than the sockets between two processes hold."""
-LONG = 60.0
-"""Seconds after which a test has failed anyway."""
-UNREAD = post(b"").replace(b"length: 0", b"length: 99999999999")
-
-
-class Refusing:
-    """A server with the gateway's protocol, whose app refuses what it has not read."""
-
-    def __init__(self, lingering, limits, answer):
-        self.answer = answer
-        self.config = uvicorn.Config(
-            self._app,
-            http=protocol_with(limits, lingering),
-            interface="asgi3",
-            ws="none",
-            lifespan="off",
-            log_config=None,
-        )
-        self.config.load()
-        self.state = ServerState()
-        self.clients = []
-
-    def protocol(self):
-        return self.config.http_protocol_class(
-            config=self.config, server_state=self.state, app_state={}
-        )
-
-    async def _app(self, scope, receive, send):
-        length = b"%d" % len(self.answer)
-        headers = [(b"connection", b"close"), (b"content-length", length)]
-        await send({"type": "http.response.start", "status": 413, "headers": headers})
-        await send({"type": "http.response.body", "body": self.answer})
-
-    async def refused(self):
-        """A client that has had its answer, and of whose body everything is missing."""
-        client = RawClient(*await asyncio.open_connection("127.0.0.1", self.port))
-        self.clients.append(client)
-        await client.write(UNREAD)
-        assert (await client.response())[0] == 413
-        return client
-
-    def leave(self):
-        """What uvicorn does once the drain is over."""
-        for connection in list(self.state.connections):
-            connection.shutdown()
-
-    async def gone(self):
-        await until(lambda: not self.state.connections)
-
-
-@contextlib.asynccontextmanager
-async def refusing(*, tls=None, limits=None, answer=b"full", **bounds):
-    lingering = Bounds(**{"time": LONG, "silence": LONG, **bounds})
-    one = Refusing(lingering, limits or Limits(), answer)
-    loop = asyncio.get_running_loop()
-    server = await loop.create_server(one.protocol, "127.0.0.1", 0, ssl=tls)
-    one.port = server.sockets[0].getsockname()[1]
-    try:
-        yield one
-    finally:
-        server.close()
-        for client in one.clients:
-            await client.aclose()
-        for connection in list(one.state.connections):
-            connection.transport.abort()
-        await one.gone()
 
 
 class Clock:
@@ -323,9 +255,8 @@ class TestBounds:
         """Lingering is for answers that have been sent; before that, `write_timeout` bounds."""
         limits = Limits(write_timeout=0.2)
         async with refusing(limits=limits, answer=b"x" * MUCH) as server:
-            client = RawClient(*await asyncio.open_connection("127.0.0.1", server.port))
+            client = await server.connect()
             client.writer.transport.pause_reading()
-            server.clients.append(client)
             await client.write(UNREAD)
             await until(lambda: server.state.connections)
             await server.gone()
@@ -343,8 +274,7 @@ class TestLeaving:
 
     async def test_and_for_those_that_come_later(self):
         async with refusing(leaving=0.1) as server:
-            client = RawClient(*await asyncio.open_connection("127.0.0.1", server.port))
-            server.clients.append(client)
+            client = await server.connect()
             await until(lambda: server.state.connections)
             (waiting,) = server.state.connections
             await server.refused()
@@ -407,9 +337,7 @@ class TestTls:
     async def test_one_that_says_nothing_more_is_let_go(self, tls):
         there, here = tls
         async with refusing(tls=there, silence=0.1) as server:
-            reader, writer = await asyncio.open_connection("127.0.0.1", server.port, ssl=here)
-            client = RawClient(reader, writer)
-            server.clients.append(client)
+            client = await server.connect(here)
             await client.write(UNREAD)
             assert (await client.response())[2] == b"full"
             assert await client.rest() == b""
