@@ -30,7 +30,7 @@ async def test_it_ends_the_wait_frees_the_engine_and_is_told(tmp_path, streamed)
         scripted((Silence(),)) as hung,
         serving(tmp_path, routing(other, hung)) as gateway,
     ):
-        answers = [await chat(gateway, "100ms", streamed) for _ in range(8)]
+        answers = [await chat(gateway, "200ms", streamed) for _ in range(8)]
         await hung.seen[0].gone()
         metrics = (await gateway.client.get("/metrics")).text
         ready = (await gateway.client.get("/ready")).status_code
@@ -40,7 +40,7 @@ async def test_it_ends_the_wait_frees_the_engine_and_is_told(tmp_path, streamed)
     assert {answer.status_code for answer in late} == {504}
     error = late[0].json()["error"]
     assert error["code"] == "deadline_exceeded"
-    assert "0.1 s" in error["message"]
+    assert "0.2 s" in error["message"]
     assert "x-gateway-timeout" in error["message"]
     assert hung.seen[0].header("x-gateway-timeout") is None
     assert 'gateway_attempt_cause="deadline_exceeded"' in metrics

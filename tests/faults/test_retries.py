@@ -61,10 +61,10 @@ class TestBounds:
 
     async def test_the_total_timeout_is_over_all_attempts(self, tmp_path):
         model = {
-            "timeouts": {"total": "300ms"},
+            "timeouts": {"total": "600ms"},
             "retry": {"attempts": 10, "backoff": "10ms", "max_backoff": "10ms"},
         }
-        script = (Pause(0.12), *failing(500))
+        script = (Pause(0.25), *failing(500))
         async with (
             scripted(script) as slow,
             serving(tmp_path, routing(slow, model=model)) as gateway,
