@@ -131,6 +131,12 @@ class TestFewRequests:
         better.successes = 20
         assert found(a=better, b=spread(20, intervals=2)) == []
 
+    def test_nor_is_it_judged_again_once_the_quiet_one_tells_enough(self):
+        busy = tally(0, 10)
+        busy.turn()
+        busy.successes = 10
+        assert found(busy=busy, b=tally(10), c=tally(10), quiet=spread(5)) == []
+
     def test_what_befell_all_of_them_is_not_held_against_the_quiet_one(self):
         """The busy one has forgotten it; by the same intervals it was no better off."""
         busy = spread(0, 40, intervals=1, then=1)
