@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from math import inf
 from types import SimpleNamespace
 
@@ -21,6 +22,7 @@ from tests.support.upstream import (
     ENGINE_MODEL,
     STORY,
     Hold,
+    Pause,
     Reset,
     Silence,
     failing,
@@ -135,6 +137,16 @@ def test_what_goes_before_an_answer_does_not_count_to_it():
     place.give_back(served=True)
     place.give_back(served=True)
     assert (gate.service, gate.inside) == (2.0, 0)
+
+
+async def test_nor_does_an_attempt_that_has_failed(tmp_path):
+    paused = 0.25
+    async with narrow(tmp_path, (Pause(paused), *failing(500)), CHAT) as (gateway, engine):
+        answer = await post(gateway)
+        since = time.monotonic() - engine.seen[0].at
+        (gate,) = gateway.gateway._attempts._admission._gates.values()
+    assert (answer.status_code, len(engine.seen)) == (200, 2)
+    assert gate.service < since - paused + 0.01
 
 
 @pytest.mark.parametrize(("queued", "own"), [("50ms", {}), ("30s", {"timeout": "250ms"})])

@@ -89,6 +89,13 @@ class TestWhole:
         assert forecast.total == pytest.approx(right, rel=0.15, abs=noise)
         assert forecast.first_token is None, "nobody is late for what was never seen"
 
+    def test_where_first_tokens_are_seen_again_their_parts_tell_more(self):
+        rates = taught()
+        assert self.taught(ENOUGH - 1, rates=rates).forecast(0, 100, 10).whole is None
+        assert self.taught(1, decode=1, rates=rates).forecast(0, 100, 10).whole is not None
+        rates.first_token(100, 0.1, 0.0)
+        assert rates.forecast(0, 100, 10).whole is None
+
     def test_without_an_idea_of_the_answer_nothing_is_said(self):
         assert self.taught().forecast(0, 100, None) == Forecast(None, None, None)
 
