@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from types import SimpleNamespace
 
+import msgspec
 import pytest
 
 from gateway.config.structs import Hedge
 from gateway.dispatch import hedge
+from gateway.dispatch.answer import Answer
 from gateway.dispatch.hedge import Hedges, RouteHedging
 from gateway.routing.first_token_times import ENOUGH
 from gateway.telemetry.metrics import Metrics
@@ -230,6 +233,41 @@ class TestOfAnswersInOnePiece:
             one.release()
             other.release()
             assert {(await answer).status_code for answer in asked} == {200}
+
+
+async def test_of_two_answers_in_the_same_moment_one_is_closed():
+    loop, both, closed = asyncio.get_running_loop(), asyncio.Event(), []
+
+    class Heard(Answer):
+        def __init__(self, name):
+            self.name, self.attempt = name, SimpleNamespace()
+
+        async def close(self):
+            closed.append(self.name)
+
+    class Asked(msgspec.Struct):
+        watchdog: object
+        stream: bool = True
+        on_content: object = None
+        overtaken: bool = False
+        record: object = msgspec.field(default_factory=SimpleNamespace)
+
+    async def try_on(_, choice):
+        await both.wait()
+        return Heard(choice.replica.id)
+
+    def another():
+        loop.call_soon(both.set)
+        return choices[1]
+
+    choices = [SimpleNamespace(replica=SimpleNamespace(id=name)) for name in "ab"]
+    watchdog = SimpleNamespace(now=loop.time, close=lambda: None)
+    watchdog.of = lambda _: watchdog
+    hedges = Hedges(Metrics("1"))
+    route = RouteHedging("tale", Hedge(after="1ms"))
+    outcome = await hedges.run(Asked(watchdog), route, choices[0], try_on, another)
+    await hedges.stop()
+    assert [outcome.answer.name, *closed] == ["a", "b"]
 
 
 def test_a_percentile_is_learnt_and_a_duration_is_known():
