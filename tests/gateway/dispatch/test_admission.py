@@ -13,6 +13,7 @@ from msgspec.structs import replace
 
 from gateway.config.structs import Model, Queue
 from gateway.dispatch.admission import Admission, Pass
+from gateway.dispatch.watchdog import Watchdogs
 from gateway.routing.admission import Gate, Priority, Visitor
 from gateway.telemetry.metrics import Metrics
 from tests.support.inprocess import ask, routing, serving
@@ -137,6 +138,29 @@ def test_what_goes_before_an_answer_does_not_count_to_it():
     place.give_back(served=True)
     place.give_back(served=True)
     assert (gate.service, gate.inside) == (2.0, 0)
+
+
+async def test_a_client_that_leaves_in_the_moment_of_its_turn_gives_back_its_place():
+    admission, dogs = Admission(Metrics("1")), Watchdogs()
+    route = SimpleNamespace(gate="tale", concurrency=1, queue=Queue(), budget=None)
+
+    async def enter():
+        dog = dogs.watch(asyncio.current_task())
+        fields = {"key_name": None, "priority": Priority.NORMAL, "body": b"", "stream": False}
+        try:
+            return await admission.enter(SimpleNamespace(watchdog=dog, **fields), route, inf)
+        finally:
+            dog.close()
+
+    first = await enter()
+    leaving, last = asyncio.create_task(enter()), asyncio.create_task(enter())
+    await asyncio.sleep(0)
+    first.give_back()
+    leaving.cancel()
+    async with asyncio.timeout(5):
+        (await last).give_back()
+    assert leaving.cancelled()
+    assert [one.inside for one in admission.states()] == [0]
 
 
 async def test_nor_does_an_attempt_that_has_failed(tmp_path):
