@@ -7,6 +7,7 @@ Anthropic's `{"type": "error", "error": {…}}`, `{"error": "text"}`, and plain 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -15,6 +16,7 @@ from backends.malformed import MALFORMED
 
 CONTEXT_LENGTH_EXCEEDED = "context_length_exceeded"
 
+NO_REASON = "the engine gave no reason"
 _CONTEXT_TYPES = ("exceed_context_size_error", CONTEXT_LENGTH_EXCEEDED)
 _CONTEXT_PHRASES = ("maximum context length", "context window", "exceeds the available context")
 
@@ -37,6 +39,13 @@ class EngineError(msgspec.Struct, frozen=True):
         status = self.status
         return status is not None and 400 <= status < 500 and status not in (408, 429)
 
+    def without(self, hide: Callable[[bytes], bytes]) -> EngineError:
+        """The same, with all of its texts as `hide` leaves them; it is given them as JSON."""
+        try:
+            return msgspec.json.decode(hide(msgspec.json.encode(self)), type=EngineError)
+        except MALFORMED:  # nothing is told that could not be looked through
+            return EngineError(NO_REASON, status=self.status)
+
 
 def parse_error(status: int | None, body: bytes) -> EngineError:
     """The error in `body`; where nothing can be read, the beginning of the body stands for it."""
@@ -44,7 +53,7 @@ def parse_error(status: int | None, body: bytes) -> EngineError:
         said = msgspec.json.decode(body)
     except MALFORMED:
         text = body[:300].decode("utf-8", "replace").strip()
-        return EngineError(text or "the engine gave no reason", status=status)
+        return EngineError(text or NO_REASON, status=status)
     return _from_fields(status, _unwrap(said))
 
 
@@ -68,8 +77,8 @@ def _unwrap(said: Any) -> Any:
 
 def _from_fields(status: int | None, said: Any) -> EngineError:
     if not isinstance(said, dict):
-        return EngineError(_text(said) or "the engine gave no reason", status=status)
-    message = _text(said.get("message") or said.get("detail")) or "the engine gave no reason"
+        return EngineError(_text(said) or NO_REASON, status=status)
+    message = _text(said.get("message") or said.get("detail")) or NO_REASON
     kind = said.get("type") if isinstance(said.get("type"), str) else None
     code = said.get("code")
     if isinstance(code, int) and 400 <= code <= 599:

@@ -296,9 +296,11 @@ class _Replica:
         return f"the engine refuses the api_key (HTTP {status}): look at {where}"
 
     def without_key(self, text: bytes) -> bytes:
-        """`text` with `***` wherever it has the key."""
-        key = b"" if self._api_key is None else self._api_key.reveal().encode()
-        return text.replace(key, b"***") if key else text
+        """`text` with `***` wherever it has the key, as it is or as JSON writes it."""
+        key = "" if self._api_key is None else self._api_key.reveal()
+        for written in (msgspec.json.encode(key)[1:-1], key.encode()):
+            text = text.replace(written, b"***") if written else text
+        return text
 
     def pool(self, transport: Transport) -> Pool:
         """The connections to this replica."""

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from backends.base import Header, Reply
 from backends.engine_error import EngineError, parse_error
 from backends.sse import EventCutter, EventTooLargeError, is_event_stream
 from gateway.dispatch.attempt import Attempt, AttemptFailedError
-from gateway.dispatch.verdict import judge_protocol, judge_status, judge_stream
+from gateway.dispatch.verdict import Failure, judge_protocol, judge_status, judge_stream
 from gateway.wire.json_answer import MalformedAnswerError, read_answer
 from gateway.wire.peek import expected_choices
 from gateway.wire.rename import LongRename, StreamRename, with_model
@@ -190,7 +191,7 @@ class EventStream(Answer):
 
     def _break(self, said: EngineError) -> None:
         self._over = True
-        self.attempt.fail(judge_stream(said, self.attempt.replica.id))
+        self.attempt.fail(_judge(said, self.attempt))
 
 
 async def open_answer(attempt: Attempt) -> Answer:
@@ -223,7 +224,7 @@ async def _open_json(attempt: Attempt, reply: Reply) -> Answer:
     except (MalformedAnswerError, UnicodeDecodeError) as error:
         attempt.fail(judge_protocol(str(error), attempt.replica.id))
     if told.error:
-        attempt.fail(judge_stream(parse_error(None, body), attempt.replica.id))
+        attempt.fail(_judge(parse_error(None, body), attempt))
     if told.broken_off:
         attempt.fail(judge_stream(EngineError("gave up on the answer"), attempt.replica.id))
     record = attempt.ask.record
@@ -233,6 +234,13 @@ async def _open_json(attempt: Attempt, reply: Reply) -> Answer:
     attempt.complete()
     await attempt.close()  # the engine is free before a slow client has read its answer
     return Answer(attempt, reply, body, whole=True)
+
+
+def _judge(said: EngineError, attempt: Attempt) -> Failure:
+    """What comes of an error in an answer whose status was 200."""
+    replica = attempt.replica
+    hide = partial(replica.backend.without_secrets, replica.address)
+    return judge_stream(said.without(hide), replica.id)
 
 
 async def _gather(attempt: Attempt, limit: int) -> tuple[bytes, bool]:

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from backends.engine_error import is_error_object, parse_error
+from backends.engine_error import NO_REASON, EngineError, is_error_object, parse_error
 
 
 @pytest.mark.parametrize(
@@ -66,3 +66,17 @@ def test_a_mistake_of_the_client_is_one_wherever_it_is_asked(status):
 @pytest.mark.parametrize("status", [None, 408, 429, 500, 503])
 def test_what_another_replica_may_do_better_is_not_the_clients_own(status):
     assert not parse_error(status, b"no").is_clients_own
+
+
+class TestWithout:
+    def test_every_text_is_looked_through(self):
+        body = b'{"error": {"message": "a", "code": "a", "deep": [{"a": "\\u0061", "n": 1}]}}'
+        said = parse_error(400, body).without(lambda text: text.replace(b'"a"', b'"*"'))
+        assert (said.message, said.code, said.status) == ("*", "*", 400)
+        assert said.told == {"message": "*", "code": "*", "deep": [{"*": "*", "n": 1}]}
+
+    def test_nothing_is_told_where_that_takes_it_apart(self):
+        said = EngineError("secret", status=400, told={"message": "secret"})
+        assert said.without(lambda text: text.replace(b'"', b"*")) == EngineError(
+            NO_REASON, status=400
+        )

@@ -83,6 +83,11 @@ class TestAddress:
             opened("http://h:1", "http://h:1/v1")
 
 
+def test_its_key_is_hidden_however_it_is_written():
+    backend = opened("http://h:1", api_key='a"b')
+    assert backend.without_secrets("http://h:1", rb'{"m": "a\"b"} a"b') == b'{"m": "***"} ***'
+
+
 class TestSend:
     @pytest.mark.parametrize("endpoint", Endpoint)
     async def test_every_endpoint_has_its_path_below_the_prefix(self, start_peer, step, endpoint):

@@ -170,14 +170,23 @@ class TestRefusalsOfContent:
         told = {**AZURES, "type": "invalid_request_error"}
         assert (answer.status_code, answer.json()) == (400, {"type": "error", "error": told})
 
-    async def test_tell_nobody_the_gateways_own_key(self, tmp_path):
-        key = "sk-the-gateways-own"
+    @pytest.mark.parametrize("said_in", ["an error", "a 200", "a stream", "a stream with text"])
+    async def test_tell_nobody_the_gateways_own_key(self, tmp_path, said_in):
+        key = 'sk-the-"gateways"/own'
         told = {**AZURES, "message": f"not with {key}", "request": {"key": f"Bearer {key}"}}
-        async with scripted(reply({"error": told}, 400)) as strict:
+        script = {
+            "an error": reply({"error": told}, 400),
+            "a 200": reply({"error": told}, 200),
+            "a stream": stream(STORY[0], data({"error": told})),
+            "a stream with text": stream(*STORY[:2], data({"error": told})),
+        }[said_in]
+        async with scripted(script) as strict:
             document = routing(strict)
             document["backends"]["engine"]["api_key"] = "${KEY}"
             async with serving(tmp_path, document, {"KEY": key}) as gateway:
-                answer = await gateway.chat()
+                answer = await gateway.chat(stream="stream" in said_in)
         assert ("authorization", f"Bearer {key}") in strict.seen[0].headers
-        assert key not in answer.text
-        assert answer.json()["error"]["message"] == "not with ***"
+        assert "gateways" not in answer.text
+        error = (events(answer.text)[-1] if "text" in said_in else answer.json())["error"]
+        hidden = {**told, "message": "not with ***", "request": {"key": "Bearer ***"}}
+        assert error == hidden
