@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from typing import Any
+
 import msgspec
 from prometheus_client import CollectorRegistry
 
 from backends.base import Endpoint
 from gateway.telemetry import names
 from gateway.telemetry.record import RequestRecord
-from gateway.telemetry.series import Counter, CounterFamily, Histogram, HistogramFamily
+from gateway.telemetry.series import Counter, CounterFamily, Family, Histogram, HistogramFamily
+
+_REPLICA = names.label(names.REPLICA)
 
 
 class RequestSeries(msgspec.Struct, frozen=True):
@@ -119,8 +124,20 @@ class Families:
             "Tokens of prompts that engines say they had in their caches.",
             names.MODEL_LABELS,
         )
-        for family in vars(self).values():
+        self._all: tuple[Family[Any], ...] = tuple(vars(self).values())
+        for family in self._all:
             registry.register(family)
+
+    @property
+    def replicas(self) -> set[str]:
+        """Those that something is counted for."""
+        counted = {replica for family in self._all for replica in family.values(_REPLICA)}
+        return counted - {"", names.OVERFLOW}
+
+    def forget(self, gone: Collection[str]) -> None:
+        """Drop all that is counted for the replicas `gone`."""
+        for family in self._all:
+            family.forget(_REPLICA, gone)
 
     def request(
         self, endpoint: Endpoint, key: tuple[str, str, str], status: str, error: str

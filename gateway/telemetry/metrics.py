@@ -5,11 +5,12 @@ Rules of this file:
 - All of it is owned by one event loop: counts of what is in flight are plain integers, and move
   in context managers only, so that a cancelled request cannot leak one.
 - The number of series is bounded, whoever names them: beyond the bound everything new is counted
-  under `names.OVERFLOW`.
+  under `names.OVERFLOW`. Those of replicas that have long been gone make room.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import TracebackType
 
@@ -27,6 +28,7 @@ from prometheus_client.registry import Collector
 
 from backends.base import Endpoint
 from gateway.telemetry import names
+from gateway.telemetry.absences import Absences
 from gateway.telemetry.families import AttemptSeries, Families, RequestSeries
 from gateway.telemetry.gates import GateState, gate_metrics
 from gateway.telemetry.record import RequestRecord
@@ -95,10 +97,18 @@ class AttemptMetrics:
 class Metrics:
     """All metrics of one gateway, in a registry of its own."""
 
-    def __init__(self, version: str, *, max_series: int = _MAX_SERIES) -> None:
+    def __init__(
+        self,
+        version: str,
+        *,
+        max_series: int = _MAX_SERIES,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._registry = CollectorRegistry(auto_describe=False)
         self._families = Families(self._registry)
         self._max_series = max_series
+        self._clock = clock
+        self._absences = Absences()
         self._requests: dict[tuple[object, ...], RequestSeries] = {}
         self._live = _LiveCollector()
         self._registry.register(self._live)
@@ -172,7 +182,21 @@ class Metrics:
 
     def render(self) -> bytes:
         """The exposition, in Prometheus' text format (`CONTENT_TYPE`)."""
+        self._forget_who_is_gone()
         return generate_latest(self._registry)
+
+    def _forget_who_is_gone(self) -> None:
+        """Whoever has a try running is still there. At a scrape: before, nobody sees a number."""
+        live = self._live
+        there = {state.replica for state in live.replicas()}
+        there.update(key[2] for key, tries in live.attempts.items() if tries.in_flight.count)
+        gone = self._absences.over(self._families.replicas, there, self._clock())
+        if gone:
+            self._families.forget(gone)
+            live.attempts = {key: one for key, one in live.attempts.items() if key[2] not in gone}
+            self._requests = {
+                key: one for key, one in self._requests.items() if gone.isdisjoint(key[3:4])
+            }
 
     def _bind_request(self, key: tuple[object, ...], record: RequestRecord) -> RequestSeries:
         arm = (record.route or "", record.variant or "", record.replica or "")

@@ -7,12 +7,15 @@ the cost, for a request that moves a dozen. It still writes the exposition.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from itertools import accumulate
+from typing import Generic, TypeVar
 
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
+
+Series = TypeVar("Series")
 
 
 class Counter:
@@ -45,12 +48,30 @@ class Histogram:
         self.total += value
 
 
-class CounterFamily(Collector):
-    """Counters of one name, told apart by labels."""
+class Family(Collector, Generic[Series]):
+    """Series of one name, told apart by labels."""
 
     def __init__(self, name: str, text: str, labels: tuple[str, ...]) -> None:
         self._name, self._text, self._labels = name, text, labels
-        self._series: dict[tuple[str, ...], Counter] = {}
+        self._series: dict[tuple[str, ...], Series] = {}
+
+    def values(self, label: str) -> set[str]:
+        """What `label` has for values; none where the family does not have it."""
+        if label not in self._labels:
+            return set()
+        at = self._labels.index(label)
+        return {values[at] for values in self._series}
+
+    def forget(self, label: str, gone: Collection[str]) -> None:
+        """Drop the series that have one of `gone` for `label`; who keeps one counts for nobody."""
+        if label in self._labels:
+            at = self._labels.index(label)
+            kept = {key: one for key, one in self._series.items() if key[at] not in gone}
+            self._series = kept
+
+
+class CounterFamily(Family[Counter]):
+    """Counters of one name."""
 
     def labels(self, *values: str) -> Counter:
         """The series with these label values; to be kept rather than asked for each time."""
@@ -64,15 +85,15 @@ class CounterFamily(Collector):
         yield family
 
 
-class HistogramFamily(Collector):
-    """Histograms of one name, told apart by labels."""
+class HistogramFamily(Family[Histogram]):
+    """Histograms of one name."""
 
     def __init__(
         self, name: str, text: str, labels: tuple[str, ...], bounds: tuple[float, ...]
     ) -> None:
-        self._name, self._text, self._labels, self._bounds = name, text, labels, bounds
+        super().__init__(name, text, labels)
+        self._bounds = bounds
         self._written = [*map(floatToGoString, bounds), "+Inf"]
-        self._series: dict[tuple[str, ...], Histogram] = {}
 
     def labels(self, *values: str) -> Histogram:
         """The series with these label values; to be kept rather than asked for each time."""

@@ -5,6 +5,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from backends.base import Cause, Endpoint
 from gateway.telemetry import names
+from gateway.telemetry.absences import FORGOTTEN_AFTER
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.record import RequestRecord
 from gateway.telemetry.replicas import ReplicaState
@@ -208,3 +209,78 @@ def test_the_process_and_its_version_are_told() -> None:
     assert value(metrics, "gateway_build_info", version="0.1.0") == 1
     assert value(metrics, "python_info") == 1
     assert b"_created" not in metrics.render()
+
+
+class TestReplicasThatHaveGone:
+    """By way of a scrape; two are there at first, and one of them goes."""
+
+    def setup_method(self) -> None:
+        self.now = 0.0
+        self.there = {"goes", "stays"}
+        self.metrics = Metrics("1", max_series=4, clock=lambda: self.now)
+        self.metrics.watch_replicas(
+            lambda: [ReplicaState("b", one, ready=True, outstanding=0) for one in self.there]
+        )
+        for replica in sorted(self.there):
+            self.finish(replica)
+
+    def finish(self, replica: str) -> None:
+        self.metrics.request_finished(record(replica=replica))
+        attempts = self.metrics.attempts("assistant", "canary", replica)
+        attempts.finished(Endpoint.CHAT, names.OK, 1.0)
+        attempts.went_on("replay")
+        attempts.wasted(3)
+
+    def scrape(self, after: float) -> set[str]:
+        """Of which replicas anything is told."""
+        self.now += after
+        text = self.metrics.render().decode()
+        return {
+            sample.labels["gateway_replica"]
+            for family in text_string_to_metric_families(text)
+            for sample in family.samples
+            if "gateway_replica" in sample.labels
+        }
+
+    def counted(self, replica: str) -> float | None:
+        return value(self.metrics, "gateway_attempts_total", gateway_replica=replica)
+
+    def test_are_forgotten_after_a_while_and_the_others_count_on(self) -> None:
+        self.there = {"stays"}
+        assert self.scrape(0) == {"goes", "stays"}
+        assert self.scrape(FORGOTTEN_AFTER) == {"stays"}
+        self.finish("stays")
+        assert self.counted("stays") == 2
+        assert value(self.metrics, "gateway_requests_total", gateway_replica="stays") == 2
+
+    def test_make_room_for_new_ones(self) -> None:
+        for number in range(50):
+            self.there = {"stays", f"replica-{number}"}
+            self.finish(f"replica-{number}")
+            self.scrape(0)
+            self.scrape(FORGOTTEN_AFTER)
+        assert self.counted("replica-49") == 1
+        assert self.counted(names.OVERFLOW) is None
+
+    def test_count_on_where_they_are_back_in_time(self) -> None:
+        self.there = {"stays"}
+        self.scrape(0)
+        self.there = {"goes", "stays"}
+        self.scrape(FORGOTTEN_AFTER)
+        self.finish("goes")
+        assert self.counted("goes") == 2
+
+    def test_begin_anew_where_they_are_back_late(self) -> None:
+        self.there = {"stays"}
+        self.scrape(0)
+        self.scrape(FORGOTTEN_AFTER)
+        self.finish("goes")
+        assert self.counted("goes") == 1
+
+    def test_keep_what_runs(self) -> None:
+        self.there = {"stays"}
+        with self.metrics.attempts("assistant", "canary", "goes").in_flight:
+            self.scrape(0)
+            assert self.scrape(FORGOTTEN_AFTER) == {"goes", "stays"}
+        assert self.scrape(0) == {"goes", "stays"}
+        assert self.scrape(FORGOTTEN_AFTER) == {"stays"}
