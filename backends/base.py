@@ -203,6 +203,8 @@ class Backend(ABC):
     probes_beside: int | None = None
     """How many requests a replica may have and have somebody left to answer a probe; None where
     that does not depend on them."""
+    restarts: bool = False
+    """Whether an engine of its that ends is started again, and so worth waiting for."""
     loads_here: bool = False
     """Its start takes memory of this process, so no two such start at a time."""
     addresses: tuple[str, ...]

@@ -42,6 +42,8 @@ from backends.readiness import Readiness
 class LaunchedBackend(Backend):
     """The replicas of one `launch`."""
 
+    restarts = True
+
     def __init__(self, name: str, options: LaunchableOptions, launch: Launch) -> None:
         self.name = name
         self._options = options

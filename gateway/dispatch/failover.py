@@ -24,6 +24,7 @@ from gateway.dispatch.failover_rules import CannotGoOnError, Way
 from gateway.dispatch.handover import Handovers, Tries
 from gateway.dispatch.successors import Place
 from gateway.dispatch.verdict import DIVERGED, IDLE_TIMEOUT, judge_divergence
+from gateway.routing.table import Variant
 from gateway.wire.peek import expected_choices
 from gateway.wire.resume import TRANSCRIPTS, DivergedError, Splice, Transcript
 from gateway.wire.resume.sampling import read_sampling
@@ -33,7 +34,7 @@ logger = logging.getLogger(__name__)
 QUIET = 10.0
 """Seconds without a word, while another replica comes to go on, after which the client gets a
 comment: who is between us may give up a connection on which nothing happens."""
-_STILL_HERE = b": another replica goes on\n\n"
+_STILL_HERE = b": the answer goes on soon\n\n"
 
 
 def unbroken(answer: Answer, ask: Ask, place: Place, deadline: float, tries: Tries) -> Answer:
@@ -43,11 +44,16 @@ def unbroken(answer: Answer, ask: Ask, place: Place, deadline: float, tries: Tri
         not isinstance(answer, EventStream)
         or transcript is None
         or not place.route.failover.attempts
-        or (len(place.variant.replicas) == 1 and place.variant.checkpoint is None)
+        or not (place.variant.checkpoint or is_outlived(place.variant))
         or expected_choices(ask.peeked) > 1
     ):
         return answer
     return UnbrokenStream(answer, ask, place, deadline, tries, transcript())
+
+
+def is_outlived(variant: Variant) -> bool:
+    """Whether somebody of `variant` may be there after one of its engines has ended."""
+    return len(variant.replicas) > 1 or variant.replicas[0].backend.restarts
 
 
 class UnbrokenStream(Answer):

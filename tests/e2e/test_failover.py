@@ -306,6 +306,24 @@ async def test_kill_9_of_an_engine_in_a_process_of_its_own(start_gateway, temper
     )
 
 
+async def test_kill_9_of_the_only_engine_which_is_started_again(start_gateway):
+    """Nobody else is there: the answers that it had begun go on in its next process."""
+    gateway = start_gateway(
+        f"backends: {{one: {{use: mlx, model: {MODEL_DIR}, isolation: process}}}}\n"
+        f"models: {{{MODEL}: {{backend: one}}}}\n"
+    )
+    gateway.wait_model(MODEL)
+    house = House(gateway, SAID)
+    await house.learn()
+
+    async def trouble(moment: int) -> None:
+        while house.heard["events"] < moment:
+            await asyncio.sleep(0.001)
+        IsolatedEngine(gateway, 0).kill()
+
+    await asyncio.gather(trouble(house.heard["events"] + 200), house.ask_all())
+
+
 @pytest.mark.parametrize("engine", [LLAMA_SERVER, VLLM, MLX, ISOLATED_MLX])
 @pytest.mark.parametrize(("temperature", "way"), [(0.0, "replay"), (NEARLY_GREEDY, "continue")])
 async def test_the_same_weights_go_on_at_any_engine(

@@ -64,7 +64,7 @@ class TestReplay:
         ):
             reply = await greedy(gateway)
         assert is_whole(reply)
-        assert ": another replica goes on\n\n" in reply.text
+        assert ": the answer goes on soon\n\n" in reply.text
 
     @pytest.mark.parametrize("stays", [True, False])
     async def test_says_so_while_the_next_one_reads_the_prompt(self, tmp_path, monkeypatch, stays):
@@ -78,7 +78,7 @@ class TestReplay:
             heard = ""
             async with gateway.client.stream("POST", "/v1/chat/completions", json=asked) as reply:
                 pieces = reply.aiter_text()
-                while heard.count(": another replica goes on\n\n") < 3:
+                while heard.count(": the answer goes on soon\n\n") < 3:
                     heard += await anext(pieces)
                 if stays:
                     good.release()
