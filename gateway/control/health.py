@@ -98,10 +98,7 @@ class HealthMonitor:
                 why = f"it is back, and was away {flapping.needed(now)} times lately: being watched"
                 return Readiness(False, why)
         elif not said.ready:
-            if replica.readiness.ready:
-                flapping.left(now)
-            else:
-                flapping.missing()
+            replica.is_away(now)
         return said
 
     async def _probed(self, replica: Replica) -> Readiness:

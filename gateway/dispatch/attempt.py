@@ -18,7 +18,6 @@ from typing import NoReturn, TypeVar
 
 from backends.base import BackendError, Endpoint, Reply, Request
 from backends.malformed import MALFORMED
-from backends.readiness import Condition, Readiness
 from gateway.dispatch.ask import Ask
 from gateway.dispatch.choice import Choice
 from gateway.dispatch.continuation import Continuation, completed
@@ -292,7 +291,7 @@ class Attempt:
             replica.failed(epoch, now, self._cause, misconfigured=failure.misconfigured)
         elif failure.loading:
             replica.undecided(epoch, now)
-            replica.observe(Readiness(False, failure.loading, Condition.LOADING))
+            replica.loads(failure.loading, now)
         elif failure.overloaded or self._cause in (DEADLINE_EXCEEDED, TOTAL_TIMEOUT):
             replica.undecided(epoch, now)
         else:

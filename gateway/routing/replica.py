@@ -325,6 +325,18 @@ class Replica:
         elif not busy:
             self._silences.append(began)
 
+    def is_away(self, now: float) -> None:
+        """Take note, before that is observed, that it is not ready; once each time it goes away."""
+        if self.readiness.ready:
+            self.flapping.left(now)
+        else:
+            self.flapping.missing()
+
+    def loads(self, why: str, now: float) -> None:
+        """Take note that a request has met it loading: it was restarted since the last probe."""
+        self.is_away(now)
+        self.observe(Readiness(False, why, Condition.LOADING))
+
     def observe(self, readiness: Readiness) -> None:
         """Take note of a probe. A replica that comes back starts with a clean record."""
         if readiness.ready and not self.readiness.ready:

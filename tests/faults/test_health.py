@@ -81,6 +81,20 @@ async def test_a_llama_server_that_loads_is_loading_and_nothing_worse(tmp_path, 
     assert "gateway_replica_ejections_total{" not in metrics
 
 
+async def test_restarts_that_only_requests_see_count_too(tmp_path):
+    """Each probe finds it ready: in the end one is not enough."""
+    async with scripted(LOADING) as engine:
+        document = routing(engine, use="llama_server")
+        async with serving(tmp_path, document) as gateway:
+            (one,) = gateway.gateway._state.snapshot.replicas
+            believed = []
+            for _ in range(4):
+                await gateway.chat()
+                await gateway.gateway._health.look((one,))
+                believed.append(one.readiness.ready)
+    assert (believed[0], believed[-1]) == (True, False)
+
+
 @pytest.mark.slow
 async def test_one_that_refuses_the_gateway_is_misconfigured_and_not_tried_again_and_again(
     tmp_path,

@@ -171,6 +171,23 @@ async def test_one_that_flaps_is_watched_before_it_is_believed():
     assert await look(down, up) == [False, True], "it is forgiven"
 
 
+async def test_a_restart_that_requests_see_first_is_counted_once_each():
+    one = replica("a", good)
+    state = SimpleNamespace(snapshot=SimpleNamespace(replicas=(one,)))
+    watching = HealthMonitor(state, clock=lambda: 10.0)
+    await watching.look((one,))
+    seen = []
+    for _ in range(3):
+        for _ in range(5):
+            one.loads("loading the model", 10.0)
+        looks = 0
+        while not one.readiness.ready:
+            await watching.look((one,))
+            looks += 1
+        seen.append(looks)
+    assert seen == [1, 2, 3]
+
+
 async def test_each_yes_is_a_sign_of_life_and_nothing_else_is():
     fine, odd, never = replica("a", good), replica("b", broken), replica("c", hung)
     before = time.monotonic()
