@@ -85,6 +85,7 @@ async def test_restarts_that_only_requests_see_count_too(tmp_path):
     """Each probe finds it ready: in the end one is not enough."""
     async with scripted(LOADING) as engine:
         document = routing(engine, use="llama_server")
+        document["models"]["tale"]["retry"] = {"backoff": "1ms", "max_backoff": "1ms"}
         async with serving(tmp_path, document) as gateway:
             (one,) = gateway.gateway._state.snapshot.replicas
             believed = []

@@ -236,3 +236,74 @@ async def test_its_places_are_given_back():
     house = House(Tries())
     house.handovers.close()
     assert house.left == 1
+
+
+class BehindAGate(Tries):
+    """The only other replica is another model's, of the same weights; there is room for one."""
+
+    def __init__(self, *failures, **more):
+        super().__init__(*failures, **more)
+        self.other = replica("other")
+        self.inside = 0
+
+    def have_house(self, **more):
+        house = House(self, replicas=1, **more)
+        begun = house.handovers._place.variant
+        begun.checkpoint, begun.adapter = "tale", None
+        elsewhere = SimpleNamespace(
+            able=lambda: [self.other], replicas=[self.other], checkpoint="tale", adapter=None
+        )
+        self.route = SimpleNamespace(gate="other", concurrency=1, variants=[elsewhere])
+        house.broke()
+        return house
+
+    def chain(self, ask):
+        return [self.route]
+
+    def try_enter(self, ask, route):
+        assert route is self.route
+        self.inside += 1
+        return SimpleNamespace(give_back=self._leave)
+
+    def _leave(self):
+        self.inside -= 1
+
+
+class TestAPlaceBehindAnotherGate:
+    async def test_is_given_back_where_the_budget_refuses_the_attempt(self):
+        tries = BehindAGate(budget=0)
+        house = tries.have_house()
+        with pytest.raises(CannotGoOnError, match="budget"):
+            await house.to_another()
+        assert tries.inside == 1
+        house.handovers.close()
+        house.handovers.close()
+        assert (tries.inside, house.left) == (0, 2)
+
+    async def test_is_given_back_where_the_client_leaves_before_the_attempt(self):
+        tries = BehindAGate()
+        house = tries.have_house(body=SAMPLED)
+
+        async def go_on():
+            house.ask.watchdog = house.watchdog.of(asyncio.current_task())
+            try:
+                await house.to_another()
+            finally:
+                house.ask.watchdog.close()
+
+        going_on = asyncio.create_task(go_on())
+        await tries.other.backend.counting.wait()
+        assert tries.inside == 1
+        going_on.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await going_on
+        house.handovers.close()
+        assert tries.inside == 0
+
+    async def test_is_kept_by_who_goes_on_until_the_end(self):
+        tries = BehindAGate(None)
+        house = tries.have_house()
+        await house.to_another()
+        assert (tries.tried, tries.inside, house.left) == ([tries.other], 1, 1)
+        house.handovers.close()
+        assert tries.inside == 0
