@@ -7,15 +7,15 @@ paths (administration, files, adapters) cannot be reached through the gateway.
 from __future__ import annotations
 
 import asyncio
-import re
 import ssl
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from typing import ClassVar, NamedTuple, TypeVar
+from typing import ClassVar, TypeVar
 
 import httpx
 import msgspec
 
 from backends.base import Backend, BackendError, Cause, Endpoint, Header, Reply, Request, Stage
+from backends.base_url import Base, parse_base
 from backends.capabilities import EVERYTHING, Capability
 from backends.gauges import ANY, Gauges, demand_in
 from backends.headers import HOP_BY_HOP
@@ -51,15 +51,6 @@ _OWN = HOP_BY_HOP | {
     b"expect",
 }
 """Request headers that only the adapter sets, or nobody."""
-
-
-class Base(NamedTuple):
-    """Where a replica is: the URL that all of its paths are below, and how to get there."""
-
-    url: str
-    """`http://host:port/prefix`, without `/v1` and without a trailing slash."""
-    uds: str | None = None
-    """The Unix socket to connect to, if it is one."""
 
 
 class OpenAIHttpBackend(Backend):
@@ -243,26 +234,6 @@ class OpenAIHttpBackend(Backend):
             return await self._transport.handle_async_request(request)
         except httpx.TransportError as error:
             raise _translate(address, error, Stage.SENT) from error
-
-
-def parse_base(address: str) -> Base:
-    """What a replica's address means. Raises `ValueError` that says what would be right."""
-    if address.startswith("unix:"):
-        return Base("http://localhost", address.removeprefix("unix:"))
-    try:
-        url = httpx.URL(address)
-    except httpx.InvalidURL as error:
-        raise ValueError(f"{address!r} is not a URL: {error}") from error
-    if url.scheme not in ("http", "https") or not url.host:
-        raise ValueError(f"{address!r} is not a base URL such as http://127.0.0.1:8000")
-    if url.port is not None and not 0 < url.port < 65536:
-        raise ValueError(f"{address!r} has a port outside 1 to 65535")
-    if url.userinfo:
-        raise ValueError("a replica's URL holds a user name or password: use `api_key`")
-    if url.query or url.fragment:
-        raise ValueError(f"{address!r} has a query or a fragment: only a base URL is wanted")
-    prefix = re.sub(r"/v1$", "", url.path.rstrip("/"))
-    return Base(str(url.copy_with(path=prefix or "/")).rstrip("/"))
 
 
 class _Replica:

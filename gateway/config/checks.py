@@ -11,7 +11,7 @@ import ipaddress
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator
 
-from backends.openai_http import Base, parse_base
+from backends.base_url import Base, parse_base
 from backends.options import HttpOptions
 from gateway.config.adapters import adapter_models, check_adapters
 from gateway.config.consistency import check_consistency

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from math import inf
 
-from backends.openai_http import Base, parse_base
+from backends.base_url import Base, parse_base
 from gateway.control.lookup import MOST, Entry, url_of
 
 PARTIAL_FOR = 600.0

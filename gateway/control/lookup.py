@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 import msgspec
 import yaml
 
-from backends.openai_http import parse_base
+from backends.base_url import parse_base
 from backends.options import Discover, WeightedReplica
 from backends.options.replicas import Url
 
