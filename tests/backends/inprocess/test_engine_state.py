@@ -65,6 +65,7 @@ async def test_other_work_counts_for_the_bound_and_leaves_the_queue_when_cancell
         await engine.run(lambda runtime: None)
     assert caught.value.status == 429
     tasks[1].cancel()
+    await asyncio.wait(tasks[1:2])  # before the engine's thread can come to its work
     gate.open.set()
     await asyncio.gather(*tasks, return_exceptions=True)
     assert (len(done), tasks[1].cancelled()) == (2, True)
