@@ -1,9 +1,10 @@
 """THE attempt loop, and the only one: candidates → pick → send → judge → again, or an `Answer`.
 
 Until an attempt has its first content, another one may take its place: on another replica of
-the variant where there is one, then on the same one after a wait, then on the fallback models.
-All requests together draw their retries on a route from one budget; the first try of a fallback
-is free, because it asks an engine that this request has not burdened yet. After that, what an
+the variant where there is one, then on the same one after a wait, then on another variant of the
+model that is there, then on the fallback models. All requests together draw their retries from one
+budget; the first try of a variant or a fallback is free, because it asks an engine that this
+request has not burdened yet. After that, what an
 engine breaks is `failover`'s to go on with.
 """
 
@@ -42,7 +43,7 @@ from gateway.dispatch.verdict import (
 from gateway.dispatch.watchdog import WaitTooLongError
 from gateway.routing.replica import Replica
 from gateway.routing.retry_budget import RetryBudget
-from gateway.routing.table import Route
+from gateway.routing.table import Route, Variant
 from gateway.telemetry.metrics import Metrics
 
 
@@ -140,12 +141,29 @@ class Attempts:
     async def _on_route(
         self, ask: Ask, route: Route, deadline: float, asked: Collection[str]
     ) -> Answer | Failure | PassedOver:
-        variant = self._destinations.variant(ask, route)
+        """Ask the variant whose turn it is; where that cannot answer, another one that may."""
+        variant: Variant | None = self._destinations.variant(ask, route)
+        left = list(route.variants)
+        failure: Failure | None = None
+        while variant is not None:
+            outcome = await self._on_variant(ask, Place(route, variant), deadline, asked)
+            if not isinstance(outcome, Failure):
+                return outcome
+            failure = outcome if failure is None else more_telling(failure, outcome)
+            left.remove(variant)
+            variant = self._destinations.stand_in(ask, route, left, outcome)
+        assert failure is not None, "one variant at least is asked"
+        return failure
+
+    async def _on_variant(
+        self, ask: Ask, place: Place, deadline: float, asked: Collection[str]
+    ) -> Answer | Failure | PassedOver:
+        route, variant = place
         ask.record.route, ask.record.variant = route.name, variant.name
         failure = cannot_serve(variant, ask)
         tried: list[Tried] = []
         while failure is None or (failure.retry and len(tried) < route.retry.attempts):
-            choice = self._choose(ask, Place(route, variant), tried, asked)
+            choice = self._choose(ask, place, tried, asked)
             if isinstance(choice, Failure | PassedOver):
                 return choice
             if choice is None or (
@@ -153,7 +171,6 @@ class Attempts:
                 and not await self._may_retry(ask, choice.replica, route.retry, tried, deadline)
             ):
                 break
-            place = Place(route, variant)
             if (
                 route.hedge is None
                 or len(variant.replicas) == 1

@@ -20,9 +20,9 @@ from gateway.dispatch.passing_over import (
     next_route,
     why_none,
 )
-from gateway.dispatch.verdict import Why
+from gateway.dispatch.verdict import Failure, Why
 from gateway.routing.replica import Replica
-from gateway.routing.split import choose_variant, sticky_key
+from gateway.routing.split import choose_among, choose_variant, sticky_key
 from gateway.routing.table import Route, Variant
 from gateway.telemetry.metrics import Metrics
 from gateway.wire.conversation import beginning
@@ -45,6 +45,16 @@ class Destinations:
             why = why_none(passed_over.able(), now)
             self._note(ask, route.name, passed_over.name, why)
         return variant
+
+    def stand_in(
+        self, ask: Ask, route: Route, left: Sequence[Variant], failure: Failure
+    ) -> Variant | None:
+        """Which of the variants that are `left` is asked after one of `route` has failed so."""
+        if not left or not failure.fall_back or failure.why is Why.CONTEXT:
+            return None
+        now = time.monotonic()
+        there = [one for one in left if is_able(one, ask) and may_answer(one, now)]
+        return choose_among(there, self.sticky_key(ask, route))
 
     def pass_over(
         self,
