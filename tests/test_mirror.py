@@ -100,6 +100,7 @@ def test_every_test_file_has_its_module(package):
     assert not strays, "tests without a module of that name"
 
 
+@pytest.mark.slow
 def test_every_module_has_its_test_file():
     missing = [
         str(module)

@@ -31,6 +31,7 @@ def test_what_decides_does_no_io_nor_anything_it_imports(module):
     assert not done.stdout.strip()
 
 
+@pytest.mark.slow
 def test_an_adapter_is_imported_when_its_options_are_opened():
     script = (
         "import sys; from backends.options import LlamaServerOptions;"

@@ -75,6 +75,7 @@ def written(tree: ast.AST) -> Iterator[str]:
                 yield value.value
 
 
+@pytest.mark.slow
 def test_every_code_that_is_spelled_out_is_documented() -> None:
     found: dict[str, str] = {}
     for package in ("gateway", "backends"):

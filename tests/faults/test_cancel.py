@@ -71,6 +71,7 @@ async def test_also_while_a_whole_answer_is_awaited(tmp_path):
         await settled(gateway)
 
 
+@pytest.mark.slow
 async def test_while_it_waits_before_a_retry_nobody_is_asked_again(tmp_path):
     model = {"retry": {"backoff": "400ms", "max_backoff": "400ms"}}
     async with (
@@ -119,6 +120,7 @@ async def test_a_client_that_leaves_is_no_failure_of_the_replica(tmp_path):
     assert ready.status_code == 200
 
 
+@pytest.mark.slow
 async def test_others_on_the_same_engine_go_on(tmp_path):
     story = stream(text("Once"), Pause(0.3), text(" upon"), ended=False)
     async with (
@@ -163,6 +165,7 @@ class TestSlowClient:
     def script(self):
         return (Send(STREAM_HEAD), Flood(self.PIECE, self.LIMIT))
 
+    @pytest.mark.slow
     async def test_the_engine_can_push_only_so_much(self, tmp_path):
         async with (
             scripted(self.script()) as engine,
@@ -181,6 +184,7 @@ class TestSlowClient:
             client.reset()
             await seen.gone(SOON)
 
+    @pytest.mark.slow
     async def test_once_it_reads_again_the_stream_goes_on(self, tmp_path):
         async with (
             scripted(self.script()) as engine,
@@ -198,6 +202,7 @@ class TestSlowClient:
                     await client.reader.read(1 << 16)
             client.reset()
 
+    @pytest.mark.slow
     async def test_one_that_never_reads_is_let_go_in_the_end(self, tmp_path):
         server = {"limits": {"write_timeout": "400ms"}}
         async with (

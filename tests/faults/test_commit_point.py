@@ -42,6 +42,7 @@ class TestFirstToken:
         assert "0.1 s" in answer.json()["error"]["message"]
         assert (len(one.seen), len(other.seen)) == (1, 1)
 
+    @pytest.mark.slow
     async def test_an_answer_in_one_piece_has_no_first_token(self, tmp_path):
         model = {"timeouts": {"first_token": "100ms"}}
         async with (
@@ -57,6 +58,7 @@ BEGUN = (ROLE, text("Once"))
 
 
 class TestAfter:
+    @pytest.mark.slow
     async def test_a_stream_out_of_time_ends_with_an_error(self, tmp_path):
         script = stream(*BEGUN, *[text("."), Pause(0.02)] * 100)
         async with scripted(script) as endless:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 from tests.support.inprocess import ask, post, routing, serving
 from tests.support.kinds import BOTH
 from tests.support.upstream import (
@@ -23,6 +25,7 @@ async def chat(gateway, within, streamed=False):
     )
 
 
+@pytest.mark.slow
 @BOTH
 async def test_it_ends_the_wait_frees_the_engine_and_is_told(tmp_path, streamed):
     async with (
@@ -78,6 +81,7 @@ async def test_a_longer_one_than_the_routes_changes_nothing(tmp_path):
     assert answer.json()["error"]["code"] == "upstream_timeout"
 
 
+@pytest.mark.slow
 async def test_the_client_s_time_runs_while_its_body_comes(tmp_path):
     """Its 300 ms are more than the route's 200, and are over before those."""
     model = {"timeouts": {"total": "200ms"}}

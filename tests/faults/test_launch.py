@@ -77,6 +77,7 @@ async def test_loading_is_no_time_to_the_first_token(tmp_path, launched):
     assert all(answer.text.endswith("data: [DONE]\n\n") for answer in answers)
 
 
+@pytest.mark.slow
 async def test_but_it_is_part_of_the_whole_time(tmp_path, launched):
     document = launched({"LOADING": "600"}, {"timeouts": {"total": "300ms"}}, preload=False)
     async with serving(tmp_path, document) as gateway:
@@ -95,6 +96,7 @@ async def test_a_client_that_leaves_waits_no_more(tmp_path, launched):
         await until(lambda: not supervisor(gateway).busy)
 
 
+@pytest.mark.slow
 async def test_a_death_is_known_before_anybody_looks(tmp_path, launched):
     async with serving(tmp_path, launched(replicas=2)) as gateway:
         first, second = replicas(gateway)

@@ -54,6 +54,7 @@ class TestReplay:
             reply = await greedy(gateway, stream_options={"include_usage": True})
         assert events(reply.text)[-1]["usage"] == {"prompt_tokens": 7, "completion_tokens": 4}
 
+    @pytest.mark.slow
     async def test_that_takes_long_says_that_it_is_there(self, tmp_path, monkeypatch):
         monkeypatch.setattr(failover, "QUIET", 0.05)
         slow = [part for word in answer(*WORDS) for part in (word, Pause(0.04))]
@@ -174,6 +175,7 @@ class TestReplay:
             await settled(gateway, other, bad)
         assert f"engine@{bad.id}" in error_of(reply.text)["message"]
 
+    @pytest.mark.slow
     async def test_has_the_time_of_the_whole_request(self, tmp_path):
         model = {"timeouts": {"total": "600ms"}}
         async with (

@@ -38,6 +38,7 @@ class TestBounds:
         assert answer.headers["x-gateway-attempts"] == str(attempts)
         assert abs(len(one.seen) - len(other.seen)) <= 1 + max(0, attempts - 2)
 
+    @pytest.mark.slow
     async def test_the_same_replica_is_not_hammered(self, tmp_path):
         model = {"retry": {"attempts": 3, "backoff": "100ms", "max_backoff": "1s"}}
         async with (
@@ -59,6 +60,7 @@ class TestBounds:
         assert [answer.status_code for answer in answers] == [502] * 8
         assert len(broken.seen) == 8 + 5
 
+    @pytest.mark.slow
     async def test_the_total_timeout_is_over_all_attempts(self, tmp_path):
         model = {
             "timeouts": {"total": "600ms"},

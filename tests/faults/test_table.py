@@ -39,6 +39,7 @@ def cells(names, houses):
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("fault", "streamed", "kind"), cells(FAULTS, KINDS))
 async def test_a_chat(tmp_path, fault, streamed, kind):
     await check(tmp_path, CHAT, fault, kind, streamed=streamed)

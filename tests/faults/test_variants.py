@@ -64,6 +64,7 @@ class TestVariants:
             2,
         )
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("script", [failing(400, "your fault"), TOO_LONG])
     async def test_what_the_other_would_say_as_well_is_told_at_once(self, tmp_path, script):
         async with (

@@ -62,6 +62,7 @@ async def test_one_that_only_keeps_its_connection_alive(tmp_path):
     assert answer.headers["x-gateway-attempts"] == "2"
 
 
+@pytest.mark.slow
 async def test_one_that_takes_its_time_and_says_so(tmp_path):
     """Longer than its first token's time, and each event in time."""
     timeouts = {"first_token": "500ms", "idle": "500ms", "total": "10s"}
@@ -76,6 +77,7 @@ async def test_one_that_takes_its_time_and_says_so(tmp_path):
     assert len(slow.seen) == 1
 
 
+@pytest.mark.slow
 async def test_one_that_works_on_its_prompt_longer_than_it_may_be_silent_later(tmp_path):
     """It has said who speaks, as some do before they read the prompt, and no word yet."""
     timeouts = {"first_token": "10s", "idle": "150ms", "total": "10s"}
@@ -88,6 +90,7 @@ async def test_one_that_works_on_its_prompt_longer_than_it_may_be_silent_later(t
     assert len(slow.seen) == 1
 
 
+@pytest.mark.slow
 async def test_one_that_is_gone_by_its_health_checks(tmp_path):
     async with (
         scripted(CHAT) as good,
@@ -112,6 +115,7 @@ async def test_one_that_is_gone_by_its_health_checks(tmp_path):
     assert 'gateway_attempt_cause="idle_timeout"' in metrics
 
 
+@pytest.mark.slow
 async def test_one_that_is_there_may_take_its_time(tmp_path):
     async with (
         scripted((Hold(), *CHAT)) as slow,
@@ -141,6 +145,7 @@ async def test_one_too_long_to_be_held_has_the_clients_name_for_the_model(tmp_pa
     assert 'gateway_attempt_cause="ok"' in metrics
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("streamed", [True, False])
 async def test_one_that_waits_for_its_turn_behind_a_long_one(tmp_path, streamed):
     """Its engine makes tokens, for somebody else, for longer than the first one may take."""

@@ -36,6 +36,7 @@ async def test_what_is_no_stream_comes_at_once(started):
     assert len(arrivals) == 1
 
 
+@pytest.mark.slow
 async def test_cancel_takes_rows_out_of_the_batch_before_the_next_step(started):
     engine, gate = started
     gone, _ = make_job(gate)

@@ -232,6 +232,7 @@ async def test_a_failing_step_without_words_names_the_error(started):
         await asyncio.wait_for(answer.all(), 10)
 
 
+@pytest.mark.slow
 async def test_other_work_runs_in_the_engines_thread_while_a_job_goes_on(started):
     engine, gate = started
     job, answer = make_job(gate, max_tokens=300)

@@ -36,6 +36,7 @@ async def test_a_death_is_told_at_once_and_it_comes_back():
         assert len(stage.lives) == 2
 
 
+@pytest.mark.slow
 async def test_a_crash_loop_goes_on_slowly_and_can_end():
     async with supervised(broken, broken, broken, broken, at_once) as stage:
         await stage.until(Phase.CRASH_LOOP)

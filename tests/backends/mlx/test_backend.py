@@ -82,6 +82,7 @@ class TestAnswers:
     async def test_it_knows_what_it_was_trained_for(self, client):
         assert "Madrid" in await client.text("What is the capital of Spain?", temperature=0)
 
+    @pytest.mark.slow
     async def test_eight_together_say_what_each_says_alone(self, client):
         alone = [await client.text(q, temperature=0, max_tokens=80) for q in QUESTIONS]
         together = await asyncio.gather(
@@ -90,6 +91,7 @@ class TestAnswers:
         assert together == alone
         assert len(set(alone)) == len(alone)
 
+    @pytest.mark.slow
     async def test_a_stream_says_the_same(self, client):
         body = {"messages": user(QUESTIONS[0]), "temperature": 0, "max_tokens": 60}
         whole = await client.ask(**body)
@@ -212,6 +214,7 @@ class TestAnswers:
 
 
 class TestSeeds:
+    @pytest.mark.slow
     async def test_a_seed_gives_the_same_alone_and_in_a_batch(self, client):
         alone = await client.text(QUESTIONS[0], seed=7, **WARM)
         batch = await asyncio.gather(
@@ -222,12 +225,14 @@ class TestSeeds:
         )
         assert batch[1] == alone != batch[2]
 
+    @pytest.mark.slow
     async def test_without_a_seed_answers_differ(self, client):
         texts = [await client.text(QUESTIONS[0], **WARM) for _ in range(3)]
         assert len(set(texts)) > 1
 
 
 class TestStreams:
+    @pytest.mark.slow
     async def test_two_streams_interleave(self, client):
         body = {"messages": user(QUESTIONS[0]), "stream": True, "ignore_eos": True}
         one, other = [await client.send(**body, max_tokens=200) for _ in range(2)]
@@ -373,6 +378,7 @@ class TestLife:
         assert "no MLX model" in (await backend.probe(ADDRESS)).reason
         await backend.stop()
 
+    @pytest.mark.slow
     async def test_two_engines_in_one_process(self, client, open_client):
         async with open_client(max_batch=1) as other:
             one, two = await asyncio.gather(

@@ -77,6 +77,7 @@ class TestVectors:
         assert cosine(found[0], found[1]) < 0.99
         assert cosine(found[0], found[0]) == pytest.approx(1)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("pooling", ["mean", "last", "cls"])
     async def test_in_a_batch_a_text_gives_what_it_gives_alone(self, open_client, pooling):
         async with open_client(pooling=pooling) as client:
@@ -112,6 +113,7 @@ class TestVectors:
         assert answer["model"] == "tale"
         assert [item["index"] for item in answer["data"]] == list(range(len(TEXTS)))
 
+    @pytest.mark.slow
     async def test_a_stream_goes_on_meanwhile(self, client):
         reply = await client.send(
             messages=[{"role": "user", "content": "x"}],
@@ -161,6 +163,7 @@ class TestPieces:
         assert max(seen) == 64
         assert len(seen) <= 9
 
+    @pytest.mark.slow
     def test_between_two_pieces_others_get_their_next_token(self, runtime):
         spec = SequenceSpec(
             prompt=[1, 2, 3], max_tokens=60, sampling=Sampling(temperature=0), ignore_eos=True

@@ -175,6 +175,7 @@ def test_what_the_hub_has_is_told_before_it_is_fetched(caplog):
     assert told in caplog.text
 
 
+@pytest.mark.slow
 def test_naming_the_engine_does_not_import_it():
     script = (
         "import sys; from backends.options import MlxOptions; MlxOptions(model='x').open('x');"

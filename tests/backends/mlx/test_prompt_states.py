@@ -130,6 +130,7 @@ async def test_choices_of_one_prompt_count_it_once(client):
     assert cached(answer) == answer["usage"]["prompt_tokens"] - 1
 
 
+@pytest.mark.slow
 async def test_it_holds_no_more_than_it_may(open_client):
     async with open_client(prompt_cache=300_000) as client:
         for name in NAMES:

@@ -78,6 +78,7 @@ async def check_schemas(client, seeds):
         jsonschema.validate(json.loads(answer["message"]["content"]), schema)
 
 
+@pytest.mark.slow
 async def test_random_schemas_are_kept(client):
     await check_schemas(client, range(8))
 

@@ -230,6 +230,7 @@ async def test_a_closed_connection_takes_no_request():
 
 
 class TestBackPressure:
+    @pytest.mark.slow
     async def test_a_slow_reader_stops_the_engine(self, transport, start_peer, step):
         size = 64 << 20
         head = b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % size

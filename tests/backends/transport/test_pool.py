@@ -257,6 +257,7 @@ class TestKeepAlive:
                 assert (peer.accepted, len(peer.requests)) == (2, 2)
                 await transport.aclose()
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("end", ["CLOSE", "RESET"])
     async def test_an_engine_that_dies_at_its_work_is_asked_once(
         self, transport, start_peer, step, end

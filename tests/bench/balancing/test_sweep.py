@@ -28,6 +28,7 @@ def test_every_value_makes_a_policy_that_picks(name):
         assert tokens > 7000
 
 
+@pytest.mark.slow
 def test_it_prints_a_row_for_each_value(capsys):
     short = ["--scale", "0.02", "--tolerance", "0.5", "--scenarios", "shared_prefixes"]
     assert main(["sweep", "full", *short]) == 0

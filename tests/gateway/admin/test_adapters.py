@@ -82,6 +82,7 @@ async def test_a_change_survives_a_reload(tmp_path):
         assert [await said(gateway, model) for model in ("base:v2", "more")] == ["/m/v2", "/m/v1"]
 
 
+@pytest.mark.slow
 async def test_an_adapter_is_removed(tmp_path):
     async with lora_engine() as engine, serving(tmp_path, routing(engine)) as gateway:
         await add(gateway, "v2", "/m/v2")

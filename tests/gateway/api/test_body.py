@@ -57,6 +57,7 @@ class TestTime:
         assert json.loads(body)["error"]["code"] == "request_timeout"
         assert engine.seen == []
 
+    @pytest.mark.slow
     async def test_one_that_keeps_coming_may_take_its_time(self, gateway):
         client = await gateway.connect()
         whole, piece = post(BODY + b" " * 40_000), 4_000
@@ -65,6 +66,7 @@ class TestTime:
             await asyncio.sleep(0.05)
         assert (await client.response())[0] == 200
 
+    @pytest.mark.slow
     async def test_dripping_does_not_buy_time(self, gateway, engine):
         client = await gateway.connect()
         answer = asyncio.create_task(client.response())

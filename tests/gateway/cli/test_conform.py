@@ -160,6 +160,7 @@ models:
     assert "llama-server loads them at its start only" in err
 
 
+@pytest.mark.slow
 def test_replicas_that_are_told_elsewhere_are_tried_and_none_is_no_success(conform, tmp_path):
     text = """\
 backends:

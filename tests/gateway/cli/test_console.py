@@ -74,6 +74,7 @@ def run(stderr: int) -> None:
     subprocess.run([sys.executable, "-c", SCRIPT], stderr=stderr, check=True, timeout=60)
 
 
+@pytest.mark.slow
 def test_a_terminal_shows_the_steps():
     ours, theirs = pty.openpty()
     try:
@@ -87,6 +88,7 @@ def test_a_terminal_shows_the_steps():
     assert "not this" not in said
 
 
+@pytest.mark.slow
 def test_a_file_has_lines_only(tmp_path):
     log = tmp_path / "log"
     with log.open("wb") as file:

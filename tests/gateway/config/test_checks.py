@@ -139,6 +139,7 @@ def test_a_plain_list_is_not_for_what_is_too_long(load_text: Load) -> None:
     assert model.fallbacks() == Fallback(unavailable=("n",), overloaded=("n",))
 
 
+@pytest.mark.slow
 def test_a_long_chain_of_fallbacks_is_fine(load_text: Load) -> None:
     lines = [f"m{n}: {{backend: b, fallback: [m{n + 1}]}}" for n in range(1500)]
     assert len(load_text(models(*lines, "m1500: {backend: b}")).models) == 1501

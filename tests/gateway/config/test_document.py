@@ -90,6 +90,7 @@ def test_aliases_that_multiply_or_go_in_circles_are_refused(file: Path) -> None:
     assert "part of" in refused(written(file, "a: &a [*a]")).message
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("opening", ["[", "{a: ", "- "])
 def test_deep_nesting_is_refused(file: Path, opening: str) -> None:
     assert refused(written(file, opening * 5000)).message

@@ -30,6 +30,7 @@ async def test_a_replica_is_waited_for():
     assert (await until_ready(target(Embedder(False)), 5)).outcome is Outcome.KEPT
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("within", [0, 0.3])
 async def test_but_not_for_ever(within):
     found = await until_ready(target(Embedder(*[False] * 99)), within)
@@ -64,6 +65,7 @@ async def test_and_once_more_where_it_fails_to_come_up_first():
     assert (await until_ready(target(Asleep(NO_ROOM)), 5)).outcome is Outcome.KEPT
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("within", [0, 0.3])
 async def test_one_that_does_not_wake_up_is_told_with_its_reason(within):
     found = await until_ready(target(Asleep(*[NO_ROOM] * 99)), within)

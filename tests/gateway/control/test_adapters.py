@@ -117,6 +117,7 @@ async def test_a_new_path_under_an_old_name_is_loaded_beside_it(tmp_path):
         await until(lambda: [*engine.adapters.values()] == ["/m/v1-new"])
 
 
+@pytest.mark.slow
 async def test_what_nobody_wants_goes_when_its_last_request_is_done(tmp_path):
     async with lora_engine() as engine, serving(tmp_path, routing(engine)) as gateway:
         engine.answering.clear()
@@ -177,6 +178,7 @@ async def test_a_reload_whose_adapter_nobody_can_load_changes_nothing(tmp_path, 
             assert [*engine.adapters] == ["v1", "v2"]
 
 
+@pytest.mark.slow
 async def test_a_replica_that_comes_back_empty_serves_its_base_and_then_what_it_is_given(tmp_path):
     async with lora_engine() as engine, serving(tmp_path, routing(engine)) as gateway:
         (replica,) = gateway.gateway._state.snapshot.replicas

@@ -34,6 +34,7 @@ async def test_with_nothing_to_wait_for_it_is_over_at_once(drain):
         drain.admit(asyncio.current_task())
 
 
+@pytest.mark.slow
 async def test_requests_are_taken_while_others_learn_of_it_and_then_no_more(drain):
     leaving = asyncio.create_task(drain.run(0.1, 60))
     await asyncio.sleep(0)
@@ -91,6 +92,7 @@ async def test_being_cut_twice_cancels_once(drain):
     assert said
 
 
+@pytest.mark.slow
 async def test_waiting_does_not_poll(drain):
     loop = asyncio.get_running_loop()
     slow = running(drain, asyncio.sleep(0.3))

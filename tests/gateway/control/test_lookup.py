@@ -159,6 +159,7 @@ class TestFiles:
         with pytest.raises(LookupFailedError, match="more than"):
             await look_up(settled(tmp_path / "replicas", "#" * (2 << 20)))
 
+    @pytest.mark.slow
     async def test_one_that_is_being_written_is_read_when_it_is_still(self, tmp_path):
         path = tmp_path / "replicas"
         path.write_text('["http://10.0.0.1"')
@@ -174,6 +175,7 @@ class TestFiles:
         os.utime(discover.file, (later, later))
         assert (await look_up(discover)).replicas == ("http://10.0.0.1",)
 
+    @pytest.mark.slow
     def test_deep_nonsense_is_no_crash(self):
         with pytest.raises(LookupFailedError):
             read_list(b"[" * 1200)

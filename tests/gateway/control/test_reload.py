@@ -69,6 +69,7 @@ async def test_a_replica_keeps_what_is_known_of_it(tmp_path):
     assert engine.seen[0].header("authorization") == "Bearer sk-engine-new"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reloads", [1, 2, 3])
 async def test_a_stream_outlives_the_backend_that_is_taken_away(tmp_path, reloads):
     slow = stream(*STORY[:2], Pause(0.3), *STORY[2:])

@@ -163,6 +163,7 @@ async def test_a_client_that_leaves_in_the_moment_of_its_turn_gives_back_its_pla
     assert [one.inside for one in admission.states()] == [0]
 
 
+@pytest.mark.slow
 async def test_nor_does_an_attempt_that_has_failed(tmp_path):
     paused = 0.25
     async with narrow(tmp_path, (Pause(paused), *failing(500)), CHAT) as (gateway, engine):
@@ -173,6 +174,7 @@ async def test_nor_does_an_attempt_that_has_failed(tmp_path):
     assert gate.service < since - paused + 0.01
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("queued", "own"), [("50ms", {}), ("30s", {"timeout": "250ms"})])
 async def test_who_waits_too_long_or_has_less_time_is_told(tmp_path, queued, own):
     async with narrow(tmp_path, (Silence(),), size=9, timeout=queued) as (gateway, _):

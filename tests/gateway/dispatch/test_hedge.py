@@ -59,6 +59,7 @@ async def test_the_first_content_wins_and_the_late_one_is_let_go(tmp_path):
     assert 'gateway_hedge_result="won"' in text
 
 
+@pytest.mark.slow
 async def test_the_first_attempt_may_still_win(tmp_path):
     async with (
         scripted((Silence(),)) as beside,
@@ -74,6 +75,7 @@ async def test_the_first_attempt_may_still_win(tmp_path):
     assert (lost, ready) == (1, 0)
 
 
+@pytest.mark.slow
 async def test_one_that_fails_leaves_the_first_to_answer(tmp_path):
     async with (
         scripted(failing(500)) as beside,

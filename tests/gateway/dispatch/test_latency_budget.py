@@ -208,6 +208,7 @@ async def test_it_learns_from_what_it_relays(tmp_path):
         assert replica.load.rates.forecast(0, 10, None).first_token is not None
 
 
+@pytest.mark.slow
 async def test_it_learns_from_answers_in_one_piece_too(tmp_path):
     model = {"budget": {"total": "20ms"}}
     async with (

@@ -132,6 +132,7 @@ class TestAnswer:
         assert refused(await client.response())[0] == status
         assert await client.rest() == b""
 
+    @pytest.mark.slow
     async def test_a_body_that_goes_on_when_its_time_is_over(self, small, engine):
         client = await small.connect()
         await client.write(UNREAD.replace(b"length: 99999999999", b"length: 1000000"))

@@ -65,6 +65,7 @@ class TestHead:
         status, _, _ = await gateway.exchange(post(body))
         assert status == 200
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("start", [b"GET /he", b"GET /health HTTP/1.1\r\nhost: g\r\n", b"\r\n"])
     @pytest.mark.parametrize("earlier", [0, 1], ids=["first", "second"])
     async def test_too_slow_is_408(self, gateway, start, earlier):
@@ -77,6 +78,7 @@ class TestHead:
         assert (status, error["code"]) == (408, "request_timeout")
         assert await client.rest() == b""
 
+    @pytest.mark.slow
     async def test_dripping_does_not_buy_time(self, gateway):
         client = await gateway.connect()
         answer = asyncio.create_task(client.response())
@@ -87,6 +89,7 @@ class TestHead:
         status, _ = refused(await answer)
         assert status == 408
 
+    @pytest.mark.slow
     async def test_a_client_that_never_asks_is_let_go_without_a_word(self, gateway):
         client = await gateway.connect()
         assert await client.rest(2.0) == b""
@@ -99,6 +102,7 @@ class TestHead:
             assert (await client.response())[0] == 200
             await asyncio.sleep(0.5)
 
+    @pytest.mark.slow
     async def test_a_body_that_nobody_waits_for_must_come_too(self, gateway):
         client = await gateway.connect()
         await client.write(b"POST /v1/nothing HTTP/1.1\r\ncontent-length: 1000\r\n\r\n")
@@ -342,6 +346,7 @@ class TestPipelining:
             client.reset()
             assert await seen.gone(2.0) - left < 0.5
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("size", [70_000, 20 << 20])
     async def test_a_line_that_takes_memory_is_dropped(self, tmp_path, size):
         script = (Pause(0.3), *CHAT)

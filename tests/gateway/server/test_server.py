@@ -25,6 +25,7 @@ STREAMED = post(json.dumps(ask(stream=True)).encode())
 FLOOD = (Send(STREAM_HEAD), Flood(chunked(text("x" * 16_000)), 64 << 20))
 
 
+@pytest.mark.slow
 async def test_keep_alive_may_be_a_part_of_a_second(tmp_path):
     async with scripted(CHAT) as engine:
         document = routing(engine, server={"keep_alive": "400ms"})

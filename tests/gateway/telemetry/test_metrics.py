@@ -137,6 +137,7 @@ def test_the_number_of_series_is_bounded_whatever_the_callers_do() -> None:
     assert value(metrics, "gateway_attempts_total", gateway_replica=names.OVERFLOW) == 45
 
 
+@pytest.mark.slow
 def test_causes_of_attempts_are_bounded_too() -> None:
     metrics = Metrics("1")
     attempts = metrics.attempts("assistant", "canary", "r")
@@ -253,6 +254,7 @@ class TestReplicasThatHaveGone:
         assert self.counted("stays") == 2
         assert value(self.metrics, "gateway_requests_total", gateway_replica="stays") == 2
 
+    @pytest.mark.slow
     def test_make_room_for_new_ones(self) -> None:
         for number in range(50):
             self.there = {"stays", f"replica-{number}"}

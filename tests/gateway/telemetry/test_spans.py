@@ -291,6 +291,7 @@ def test_a_collector_that_is_down_costs_one_warning(caplog: pytest.LogCaptureFix
     assert "secret" not in caplog.text
 
 
+@pytest.mark.slow
 def test_a_collector_that_never_answers_holds_up_nothing(caplog: pytest.LogCaptureFixture) -> None:
     with socket.create_server(("127.0.0.1", 0), backlog=64) as hole:
         tracing = Tracing(f"http://127.0.0.1:{hole.getsockname()[1]}")
